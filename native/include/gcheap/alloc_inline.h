@@ -1,0 +1,44 @@
+/* Allocation: a bump of a pointer, inlined in the host; everything else is gch_alloc_slow. */
+#ifndef GCHEAP_ALLOC_INLINE_H
+#define GCHEAP_ALLOC_INLINE_H
+
+#include "gcheap/mutator.h"
+#include "gcheap/type.h"
+
+/* Allocates an object with `count` tail elements (0 for types without a tail), zeroed. May collect.
+ * NULL if the heap is full even after a collection, or the size is out of range: see gch_last_error. */
+GCH_API gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t count);
+
+#ifndef GCHEAP_CDEF
+#define GCH_HEADER_LENGTH_SHIFT 16 /* bytes of the tail, 14 bits; see native/src/object/header.h */
+
+static inline gch_ref gch_bump(gch_mutator *m, const gch_type *type, uint64_t bytes, uint64_t header) {
+  uint64_t address = m->alloc_cursor[type->leaf];
+  uint64_t end = address + bytes;
+  if (__builtin_expect(end > m->alloc_limit[type->leaf], 0)) return NULL;
+  m->alloc_cursor[type->leaf] = end;
+  *(uint64_t *)(uintptr_t)address = header;
+  return (gch_ref)(uintptr_t)address;
+}
+
+/* A new object of a type without a tail, zeroed. */
+static inline gch_ref gch_alloc(gch_mutator *m, const gch_type *type) {
+  gch_ref object = gch_bump(m, type, type->bytes, type->header);
+  return __builtin_expect(object != NULL, 1) ? object : gch_alloc_slow(m, type, 0);
+}
+
+/* A new object of a type with a tail of `count` elements, zeroed. */
+static inline gch_ref gch_alloc_array(gch_mutator *m, const gch_type *type, uint64_t count) {
+  if (__builtin_expect(count < GCH_SMALL_MAX, 1)) {
+    uint64_t tail = count * type->tail_bytes;
+    uint64_t bytes = (type->tail_offset + tail + 15) & ~(uint64_t)15;
+    if (__builtin_expect(bytes <= GCH_SMALL_MAX, 1)) {
+      gch_ref object = gch_bump(m, type, bytes, type->header | tail << GCH_HEADER_LENGTH_SHIFT);
+      if (__builtin_expect(object != NULL, 1)) return object;
+    }
+  }
+  return gch_alloc_slow(m, type, count);
+}
+#endif
+
+#endif

@@ -1,0 +1,54 @@
+/* Events: what the collector did, in a ring that overwrites its oldest records. */
+#ifndef GCHEAP_EVENTS_H
+#define GCHEAP_EVENTS_H
+
+#include "gcheap/types.h"
+
+/* Kinds; a..d as stated. Times are CLOCK_MONOTONIC ns. */
+typedef enum gch_event_kind {
+  GCH_EVENT_PHASE = 1,  /* a: phase entered (gch_phase), b: phase left, c: cycle number */
+  GCH_EVENT_PAUSE,      /* a: length, b: cause (gch_pause), c: time to safepoint, d: cycle number */
+  GCH_EVENT_FAULT,      /* a: address, b: ns until published, c: 1 if in the faulting thread, d: unit */
+  GCH_EVENT_MOVED,      /* a: pages moved, b: whole arenas, c: bytes copied, d: cycle number; once a cycle */
+  GCH_EVENT_REFUSAL,    /* a: gch_refusal, b: address, c: bytes */
+  GCH_EVENT_DEGRADED,   /* a: cycle number, b: code of the reason */
+  GCH_EVENT_MINOR,      /* a: young bytes before, b: bytes survived, c: bytes promoted, d: ns */
+  GCH_EVENT_WATCHDOG,   /* a: kernel call, b: address, c: ns so far */
+  GCH_EVENT_KIND_COUNT
+} gch_event_kind;
+
+typedef enum gch_phase {
+  GCH_PHASE_IDLE = 0,
+  GCH_PHASE_MARK,    /* world stopped in this version */
+  GCH_PHASE_PLAN,    /* mutators run, unless the major is in the pause */
+  GCH_PHASE_FLIP,    /* world stopped */
+  GCH_PHASE_MOVE,    /* mutators run, unless the major is in the pause */
+  GCH_PHASE_END,     /* tables and memory given back */
+  GCH_PHASE_COUNT
+} gch_phase;
+
+typedef enum gch_pause {
+  GCH_PAUSE_MINOR = 0,
+  GCH_PAUSE_MARK,
+  GCH_PAUSE_FLIP,
+  GCH_PAUSE_WHOLE,  /* an in-pause major */
+  GCH_PAUSE_OTHER,  /* verify, walk, attach, statistics */
+  GCH_PAUSE_COUNT
+} gch_pause;
+
+typedef struct gch_event {
+  uint64_t sequence;
+  uint64_t time;
+  uint32_t kind;
+  uint32_t thread;
+  uint64_t a, b, c, d;
+} gch_event;
+
+GCH_API const char *gch_event_kind_name(uint32_t kind);
+GCH_API const char *gch_phase_name(uint32_t phase);
+
+/* Copies at most `capacity` events with sequence >= *sequence to `out`, advances *sequence past them, and adds
+ * to *lost (may be NULL) how many had been overwritten. Returns the number copied. Thread-safe, any state. */
+GCH_API size_t gch_events_read(gch_heap *heap, uint64_t *sequence, gch_event *out, size_t capacity, uint64_t *lost);
+
+#endif

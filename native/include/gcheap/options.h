@@ -1,0 +1,77 @@
+/* Options: how a heap is configured and how a collection is asked for. */
+#ifndef GCHEAP_OPTIONS_H
+#define GCHEAP_OPTIONS_H
+
+#include "gcheap/types.h"
+
+/* What puts live pages at their new address. */
+typedef enum gch_mover {
+  GCH_MOVER_AUTO = 0,  /* the best that works here; the choice and its reason are in gch_stats */
+  GCH_MOVER_MOVE,      /* UFFDIO_MOVE (first proposed as UFFDIO_REMAP): page moves, no copy */
+  GCH_MOVER_COPY,      /* UFFDIO_COPY, then the source is dropped */
+  GCH_MOVER_SIMULATED, /* a shared object mapped twice, and mprotect; no privileges */
+  GCH_MOVER_MEMCPY,    /* baseline, in the pause: memcpy into fresh memory, the source is dropped */
+  GCH_MOVER_SLIDE,     /* baseline, in the pause: memcpy into memory emptied just before */
+  GCH_MOVER_COUNT
+} gch_mover;
+
+/* Who answers a touch of a missing page. */
+typedef enum gch_fault_mode {
+  GCH_FAULT_THREAD = 0, /* a handler thread; nothing is installed in the host process */
+  GCH_FAULT_SIGNAL,     /* the faulting thread itself, in a SIGBUS handler */
+  GCH_FAULT_COUNT
+} gch_fault_mode;
+
+/* What a faulted huge arena costs: its block only (and the rest later), or all of it at once. */
+typedef enum gch_huge_faults { GCH_HUGE_LATENCY = 0, GCH_HUGE_THROUGHPUT } gch_huge_faults;
+
+typedef enum gch_huge { GCH_HUGE_AUTO = 0, GCH_HUGE_ON, GCH_HUGE_OFF } gch_huge;
+
+/* Which live pages a major collection moves. */
+typedef enum gch_policy {
+  GCH_POLICY_NEEDED = 0, /* dense arenas stay, sparse blocks are evacuated */
+  GCH_POLICY_ALL,        /* every live page changes arena, as in a from-space collector */
+  GCH_POLICY_RELEASE,    /* nothing moves; dead arenas are given back */
+  GCH_POLICY_COUNT
+} gch_policy;
+
+/* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
+ * the struct grow without breaking callers. Sizes in bytes; 0 means "choose". */
+typedef struct gch_config {
+  uint32_t struct_bytes;
+  gch_mover mover;
+  gch_fault_mode fault_mode;
+  gch_huge huge;
+  gch_huge_faults huge_faults;
+  uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
+  uint64_t max_bytes;       /* limit of the heap: small and large objects, young space included */
+  uint64_t nursery_bytes;   /* eden: a minor collection is due when this much was allocated */
+  uint64_t staging_bytes;   /* frames that hold what is being moved; 0: min(32 MiB, max_bytes / 16) */
+  uint32_t promote_age;     /* minor collections an object survives in the young space before promotion (1..7) */
+  uint32_t event_capacity;  /* events kept in the ring, a power of two; 0: 16384 */
+  uint64_t stress_interval; /* collect at every n-th slow-path allocation; 0: off */
+  uint32_t full_moves;      /* with stress: every major arms everything */
+  uint32_t geometry_page;   /* tests only: pretend pages of this many bytes; 0: the machine's */
+  const char *inject;       /* fault injection, grammar in native/src/os/kernel.h; NULL: none */
+} gch_config;
+
+GCH_API void gch_config_init(gch_config *config);
+
+/* "move", "copy", ...; "remap" is accepted as the other name of "move", and "memcpy-fresh",
+ * "memcpy-sliding" as those of the two baselines. False if `name` is none. */
+GCH_API bool gch_mover_parse(const char *name, gch_mover *out);
+GCH_API const char *gch_mover_name(gch_mover mover);
+
+/* What a collection should do. Fill with gch_collect_options_init. */
+typedef struct gch_collect_options {
+  uint32_t struct_bytes;
+  gch_policy policy;
+  bool minor;      /* the young space only */
+  bool concurrent; /* move while mutators run; falls back to the pause where the mover cannot, and says so */
+  bool wait;       /* return when the cycle has ended (else when its flip is done) */
+  bool promote;    /* minor: promote every survivor, whatever its age */
+} gch_collect_options;
+
+GCH_API void gch_collect_options_init(gch_collect_options *options);
+
+#endif

@@ -1,0 +1,41 @@
+/* Roots: handles, static slots, enumeration by the embedder; pins. */
+#ifndef GCHEAP_ROOTS_H
+#define GCHEAP_ROOTS_H
+
+#include "gcheap/types.h"
+
+/* A handle: a stable name of a reference, valid in any state and thread. 0 is never a handle; a freed
+ * handle is recognised by its generation. */
+typedef uint64_t gch_handle;
+
+/* Makes a handle; managed state. 0 if memory is short (see gch_last_error). Never collects. */
+GCH_API gch_handle gch_handle_new(gch_mutator *mutator, gch_ref object);
+/* Reads / writes it; managed state. A freed or foreign handle gives GCH_BAD_VALUE, *out is NULL. */
+GCH_API gch_status gch_handle_get(gch_mutator *mutator, gch_handle handle, gch_ref *out);
+GCH_API gch_status gch_handle_set(gch_mutator *mutator, gch_handle handle, gch_ref object);
+/* Frees it; any state, any thread, attached or not; never waits. */
+GCH_API gch_status gch_handle_free(gch_heap *heap, gch_handle handle);
+
+/* Registers a word in the embedder's memory as a root; any thread, waits out a pause. The word is read and
+ * written by the collector in pauses; write it in managed state only. */
+GCH_API gch_status gch_root_add(gch_heap *heap, gch_ref *slot);
+GCH_API gch_status gch_root_remove(gch_heap *heap, gch_ref *slot);
+
+/* Enumeration by the embedder: called in pauses, on a collector thread; it calls visit(slot, closure) for
+ * each word that holds a reference; visit may replace the word. It must not block, allocate from the heap,
+ * or take a lock that a managed thread may hold. */
+typedef void (*gch_root_visit)(gch_ref *slot, void *closure);
+typedef void (*gch_roots_fn)(gch_root_visit visit, void *closure, void *data);
+GCH_API gch_status gch_roots_fn_set(gch_heap *heap, gch_roots_fn fn, void *data);
+
+/* Pins an object: its address stays. Leaf objects' memory may then be used by native code and foreign
+ * threads until unpinned: it is always present, never moved. A pin on an object with references fixes its
+ * address and nothing else. Managed state; pins nest. *payload (may be NULL) is the byte after the header. */
+GCH_API gch_status gch_pin(gch_mutator *mutator, gch_ref object, void **payload);
+/* Undoes one gch_pin; any state, any thread, never waits. GCH_BAD_VALUE if it is not pinned. */
+GCH_API gch_status gch_unpin(gch_heap *heap, gch_ref object);
+
+/* A number that stays with the object, 24 bits, never 0; given on first request. Managed state. */
+GCH_API uint32_t gch_identity_hash(gch_mutator *mutator, gch_ref object);
+
+#endif

@@ -1,0 +1,113 @@
+/* Statistics: a versioned struct of monotone counters, and the figures of one cycle. Times in ns. */
+#ifndef GCHEAP_STATS_H
+#define GCHEAP_STATS_H
+
+#include "gcheap/options.h"
+#include "gcheap/types.h"
+
+#define GCH_STATS_VERSION 1
+
+/* Why a mutator made no progress. */
+typedef enum gch_stall {
+  GCH_STALL_PAUSE = 0, /* stopped at a safepoint, or kept from leaving native state */
+  GCH_STALL_FAULT,     /* touched a missing page (signal mode: produced it itself) */
+  GCH_STALL_UNIT,      /* waited for a unit that another thread was producing */
+  GCH_STALL_ALLOC,     /* ran a collection, or waited for one, because of an allocation */
+  GCH_STALL_BARRIER,   /* slow path of the write barrier */
+  GCH_STALL_FORK,      /* waited for fork() to be possible */
+  GCH_STALL_COUNT
+} gch_stall;
+
+/* Answers of the kernel to page moves that were not plain success, by what was done. */
+typedef enum gch_refusal {
+  GCH_REFUSAL_EXIST_MOVED = 0, /* EEXIST, yet the page had moved (Linux 6.18): taken as done */
+  GCH_REFUSAL_EXIST,           /* EEXIST, destination really occupied: emptied and tried again */
+  GCH_REFUSAL_BUSY,            /* EBUSY, went away after a byte of the page was written */
+  GCH_REFUSAL_COPIED,          /* page copied instead, source dropped */
+  GCH_REFUSAL_AGAIN,           /* EAGAIN: went on from where it stopped */
+  GCH_REFUSAL_NO_MEMORY,       /* ENOMEM: smaller batch, then a copy */
+  GCH_REFUSAL_OTHER,           /* EINVAL for a moment, ENOENT, EFAULT: copied or retried */
+  GCH_REFUSAL_COUNT
+} gch_refusal;
+
+/* One collection. Fields that do not apply are 0. */
+typedef struct gch_cycle {
+  uint64_t number;
+  uint32_t minor;      /* 1: young space only */
+  uint32_t concurrent; /* 1: moved while mutators ran */
+  uint32_t mover;      /* gch_mover that did it */
+  uint32_t policy;
+  uint32_t degraded;   /* 1: did less than asked for (memory, no spare region); see reason */
+  uint32_t pauses;
+  char reason[96];
+  uint64_t live_bytes;         /* reachable at the end of marking, headers and rounding included */
+  uint64_t live_objects;
+  uint64_t heap_bytes_before;  /* blocks and large pages in use */
+  uint64_t heap_bytes_after;
+  uint64_t mark_ns;            /* of the pause that marks */
+  uint64_t plan_ns;
+  uint64_t flip_ns;            /* the flip's pause, its minor included */
+  uint64_t flip_minor_ns;
+  uint64_t move_ns;            /* end of the plan to the last unit published and source given back */
+  uint64_t cycle_ns;
+  uint64_t pause_ns;           /* sum over this cycle's pauses */
+  uint64_t pause_longest_ns;
+  uint64_t safepoint_longest_ns; /* from a request until every mutator had stopped */
+  uint64_t collector_cpu_ns;
+  uint64_t units;              /* destination units produced */
+  uint64_t pages_moved;
+  uint64_t arenas_moved;       /* whole huge arenas moved in one piece */
+  uint64_t blocks_evacuated;
+  uint64_t bytes_copied;       /* objects copied, pages copied by the mover */
+  uint64_t bytes_released;     /* given back to the system */
+  uint64_t faults_served;
+  uint64_t physical_at_flip;   /* resident bytes of the process then (statm), 0 if not sampled */
+  uint64_t physical_after;
+  uint64_t refusals[8];        /* by gch_refusal */
+} gch_cycle;
+
+/* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */
+typedef struct gch_distribution {
+  uint64_t count;
+  uint64_t sum;
+  uint64_t p50, p90, p99, p999;
+  uint64_t max;
+} gch_distribution;
+
+typedef struct gch_stats {
+  uint32_t version;      /* GCH_STATS_VERSION */
+  uint32_t struct_bytes; /* as the library knows it */
+  uint32_t mover;        /* gch_mover in use */
+  uint32_t fault_mode;
+  uint32_t gc_threads;
+  uint32_t page_bytes;
+  uint32_t huge;         /* 1: huge pages are asked for */
+  uint32_t mutators;
+  char mover_reason[192]; /* why this mover */
+  uint64_t max_bytes;
+  uint64_t heap_bytes;        /* blocks and large pages in use now, young space included */
+  uint64_t populated_bytes;   /* memory the heap holds, staging and free populated blocks included */
+  uint64_t table_bytes;       /* side tables, upper bound of what is resident */
+  uint64_t live_bytes;        /* by the last major */
+  uint64_t allocated_bytes;   /* since creation, by mutators, in whole allocation buffers and large objects */
+  uint64_t promoted_bytes;
+  uint64_t minor_count;
+  uint64_t major_count;
+  uint64_t handles;
+  uint64_t pins;
+  uint64_t faults;
+  uint64_t stall_count[8];    /* by gch_stall, all mutators */
+  uint64_t stall_ns[8];
+  uint64_t refusals[8];       /* by gch_refusal */
+  uint64_t events_lost;
+  gch_distribution pause;        /* every pause */
+  gch_distribution minor_pause;
+  gch_distribution flip_pause;
+  gch_distribution safepoint;    /* time to safepoint */
+  gch_distribution fault;        /* from message or signal until published */
+  gch_distribution stall_move;   /* stalls of mutators in move phases, pauses excluded */
+  gch_cycle last_minor;
+  gch_cycle last_major;
+} gch_stats;
+
+#endif
