@@ -2,8 +2,9 @@
  *
  * Chase and Lev, "Dynamic circular work-stealing deque", SPAA 2005, with the C11 memory orders of Le, Pop, Cohen
  * and Zappalli Nardelli, "Correct and efficient work-stealing for weak memory models", PPoPP 2013. Deviations:
- * the array never grows (push returns false: the owner keeps an overflow list of its own), and the publication of
- * `bottom` is a release store instead of a release fence, which ThreadSanitizer understands.
+ * the array never grows (push returns false: the owner keeps an overflow list of its own), and every
+ * store to `bottom` is a release store instead of a relaxed one behind a release fence, which ThreadSanitizer
+ * understands and which is no weaker for a thief that acquires `bottom`.
  *
  * The owner pushes and pops at the bottom, everybody else steals at the top. What an item refers to is published
  * by the push to the thief that takes it. */
@@ -14,10 +15,12 @@
 #include <stdint.h>
 
 struct deque {
-  int64_t top __attribute__((aligned(64)));    /* [atomic] next to steal; thieves and owner, by CAS */
-  int64_t bottom __attribute__((aligned(64))); /* [atomic] next free; written by the owner only */
-  uint64_t *items __attribute__((aligned(64))); /* [const] the array; elements [atomic] relaxed */
-  int64_t mask;                                /* [const] capacity - 1 */
+  int64_t top; /* [atomic] next to steal; thieves and owner, by CAS */
+  char top_pad[56];
+  int64_t bottom; /* [atomic] next free; written by the owner only */
+  char bottom_pad[56];
+  uint64_t *items; /* [const] the array; elements [atomic] relaxed */
+  int64_t mask;    /* [const] capacity - 1 */
 };
 
 enum deque_steal {

@@ -96,7 +96,9 @@ struct kernel_watch {
   uintptr_t other; /* move, copy: the source; else 0 */
   uint64_t bytes;
   uint32_t reported; /* [atomic] by kernel_watchdog_check */
-} __attribute__((aligned(64)));
+  uint32_t pad[5];
+};
+_Static_assert(sizeof(struct kernel_watch) == 64, "threads do not share a line");
 
 struct kernel {
   struct kernel_counter counters[KERNEL_CALL_COUNT];
