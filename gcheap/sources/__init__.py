@@ -1,0 +1,1 @@
+"""Where object graphs come from: the running interpreter, generators."""
