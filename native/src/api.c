@@ -1,0 +1,337 @@
+/* Public entry points: check arguments, call down; no algorithm. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "diag/verify.h"
+#include "gc/cycle.h"
+#include "gc/evacuate.h"
+#include "gc/mark.h"
+#include "gc/phase.h"
+#include "gc/roots.h"
+#include "gc/safepoint.h"
+#include "gc/team.h"
+#include "heap/create.h"
+#include "heap/mutator.h"
+#include "heap/small.h"
+#include "mover/mover.h"
+
+const char *gch_version(void) { return "0.1.0"; }
+
+const char *gch_status_name(gch_status status) {
+  static const char *const names[] = {"ok", "no memory", "bad value", "bad state", "unsupported", "corrupt"};
+  return (unsigned)status < GCH_STATUS_COUNT ? names[status] : "?";
+}
+
+const char *gch_event_kind_name(uint32_t kind) {
+  static const char *const names[] = {"?", "phase", "pause", "fault", "moved", "refusal", "degraded", "minor", "watchdog"};
+  return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
+}
+
+void gch_collect_options_init(gch_collect_options *options) {
+  *options = (gch_collect_options){.struct_bytes = sizeof *options, .wait = true};
+}
+
+/* --- heap ----------------------------------------------------------------------------------------------------- */
+
+static gch_status start_engine(gch_heap *h, gch_error *error) {
+  gch_status status = roots_init(h, error);
+  if (status == GCH_OK) status = mark_init(h, error);
+  if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
+  if (status == GCH_OK) status = plan_init(h, &h->plan, error);
+  if (status == GCH_OK) status = mover_choose(h, error);
+  if (status == GCH_OK) status = team_start(h, error);
+  return status;
+}
+
+static void stop_engine(gch_heap *h) {
+  team_stop(h);
+  mover_close(h);
+  plan_destroy(h, h->plan);
+  plan_destroy(h, h->minor_plan);
+  mark_destroy(h);
+  roots_destroy(h);
+}
+
+gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *error) {
+  gch_heap *h = NULL;
+  *out = NULL;
+  gch_status status = heap_new(config, &h, error);
+  if (status != GCH_OK) return status;
+  world_init(h);
+  status = start_engine(h, error);
+  if (status != GCH_OK) {
+    stop_engine(h);
+    world_destroy(h);
+    heap_delete(h);
+    return status;
+  }
+  *out = h;
+  return GCH_OK;
+}
+
+gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {
+  lock_lock(&h->world.mutators_lock);
+  uint32_t attached = h->world.mutator_count;
+  lock_unlock(&h->world.mutators_lock);
+  uint64_t pins = at_load(&h->pins.count);
+  if (attached != 0) return error_set(error, GCH_BAD_STATE, "%u mutators are attached; detach them first", attached);
+  if (pins != 0) return error_set(error, GCH_BAD_STATE, "%llu pins are held; unpin first", (unsigned long long)pins);
+  stop_engine(h);
+  world_destroy(h);
+  heap_delete(h);
+  return GCH_OK;
+}
+
+gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options, gch_cycle *report) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  gch_cycle local;
+  gch_collect_options o;
+  gch_collect_options_init(&o);
+  if (options != NULL) o = *options;
+  if (o.struct_bytes != sizeof o)
+    return error_set(&m->error, GCH_BAD_VALUE, "gch_collect_options.struct_bytes is %u, expected %zu", o.struct_bytes, sizeof o);
+  if ((unsigned)o.policy >= GCH_POLICY_COUNT)
+    return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy, GCH_POLICY_COUNT - 1);
+  if (report == NULL) report = &local;
+  cycle_enter(h, m);
+  if (o.minor)
+    cycle_minor(h, o.promote, report);
+  else
+    cycle_major(h, &o, report);
+  cycle_leave(h, m);
+  return GCH_OK;
+}
+
+gch_status gch_collect_wait(gch_mutator *mutator, gch_cycle *report) {
+  gch_heap *h = mutator->heap;
+  cycle_enter(h, mutator_of(mutator));
+  if (report != NULL) *report = h->measures.last_major;
+  cycle_leave(h, mutator_of(mutator));
+  return GCH_OK;
+}
+
+gch_status gch_inject(gch_heap *h, const char *spec, gch_error *error) {
+  char text[160];
+  if (spec == NULL || *spec == 0) {
+    kernel_inject_clear(&h->kernel);
+    return GCH_OK;
+  }
+  if (kernel_inject(&h->kernel, spec, text, sizeof text) < 0) return error_set(error, GCH_BAD_VALUE, "%s", text);
+  return GCH_OK;
+}
+
+gch_status gch_type_new(gch_heap *h, const gch_type_desc *desc, const gch_type **out, gch_error *error) {
+  return typetab_add(&h->types, &h->kernel, desc, out, error);
+}
+
+const char *gch_type_name(const gch_heap *h, const gch_type *type) {
+  (void)h;
+  return ((const struct type_info *)type)->name;
+}
+
+uint64_t gch_type_user(const gch_heap *h, const gch_type *type) {
+  (void)h;
+  return ((const struct type_info *)type)->user;
+}
+
+static const struct large *large_of(const gch_heap *h, gch_ref object) {
+  return &h->large.entries[h->tables.large_ids[((uintptr_t)object - h->layout.base) >> h->layout.page_shift]];
+}
+
+const gch_type *gch_type_of(const gch_heap *h, gch_ref object) {
+  return &typetab_get(&h->types, header_load((uintptr_t)object))->pub;
+}
+
+uint64_t gch_length(const gch_heap *h, gch_ref object) {
+  uint64_t header = header_load((uintptr_t)object);
+  if (header_is_large(header)) return large_of(h, object)->length;
+  const struct type_info *type = typetab_get(&h->types, header);
+  return type->pub.tail_bytes == 0 ? 0 : header_tail_bytes(header) / type->pub.tail_bytes;
+}
+
+uint64_t gch_object_bytes(const gch_heap *h, gch_ref object) {
+  uint64_t header = header_load((uintptr_t)object);
+  if (header_is_large(header)) return large_of(h, object)->bytes;
+  return object_small_bytes(typetab_get(&h->types, header), header);
+}
+
+/* --- mutators ------------------------------------------------------------------------------------------------- */
+
+static struct mutator *find_here(gch_heap *h) {
+  struct mutator *m = h->world.mutators;
+  while (m != NULL && m->thread != thread_id()) m = m->next;
+  return m;
+}
+
+gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
+  *out = NULL;
+  struct mutator *m = calloc(1, sizeof *m);
+  if (m == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a mutator");
+  m->pub.heap = h;
+  m->pub.card_bias = (uint64_t)(uintptr_t)h->tables.cards - (h->layout.base >> CARD_SHIFT);
+  m->pub.dirty_bias = (uint64_t)(uintptr_t)h->tables.dirty - (h->layout.base >> ARENA_SHIFT);
+  m->thread = thread_id();
+  m->hash_seed = (uint64_t)m->thread * 0x9e3779b97f4a7c15u + clock_ns();
+  lock_lock(&h->world.mutators_lock); /* waits out a pause */
+  bool twice = find_here(h) != NULL;
+  if (!twice) {
+    m->state = MUTATOR_MANAGED;
+    m->next = h->world.mutators;
+    h->world.mutators = m;
+    h->world.mutator_count++;
+  }
+  lock_unlock(&h->world.mutators_lock);
+  if (twice) {
+    free(m);
+    return error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id());
+  }
+  *out = &m->pub;
+  return GCH_OK;
+}
+
+void gch_detach(gch_mutator *mutator) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  GCH_CHECK(mutator->frames == NULL, "%s", "a mutator detaches with frames on its shadow stack");
+  if (at_load(&m->state) == MUTATOR_MANAGED) mutator_enter_native(m);
+  lock_lock(&h->world.mutators_lock);
+  struct mutator **link = &h->world.mutators;
+  while (*link != m) link = &(*link)->next;
+  *link = m->next;
+  h->world.mutator_count--;
+  mutator_sync_one(h, m);
+  lock_unlock(&h->world.mutators_lock);
+  free(m);
+}
+
+void gch_safepoint_slow(gch_mutator *m) {
+  mutator_enter_native(mutator_of(m));
+  mutator_leave_native(mutator_of(m));
+}
+
+void gch_native_enter(gch_mutator *m) { mutator_enter_native(mutator_of(m)); }
+void gch_native_leave(gch_mutator *m) { mutator_leave_native(mutator_of(m)); }
+
+const gch_error *gch_last_error(const gch_mutator *m) { return &((const struct mutator *)m)->error; }
+
+void gch_snapshot_slow(gch_mutator *m, gch_ref *slot) { (void)m, (void)slot; }
+
+/* --- roots ---------------------------------------------------------------------------------------------------- */
+
+gch_status gch_root_add(gch_heap *h, gch_ref *slot) { return roots_add_static(h, slot); }
+gch_status gch_root_remove(gch_heap *h, gch_ref *slot) { return roots_remove_static(h, slot); }
+
+gch_status gch_roots_fn_set(gch_heap *h, gch_roots_fn fn, void *data) {
+  lock_lock(&h->world.mutators_lock); /* waits out a pause */
+  h->roots.fn = fn;
+  h->roots.fn_data = data;
+  lock_unlock(&h->world.mutators_lock);
+  return GCH_OK;
+}
+
+/* --- fields --------------------------------------------------------------------------------------------------- */
+
+static bool is_reference_slot(const gch_heap *h, gch_ref object, uint64_t offset) {
+  uint64_t header = header_load((uintptr_t)object);
+  const struct type_info *type = typetab_get(&h->types, header);
+  if (offset % 8 != 0) return false;
+  if (offset / 8 < TYPE_BITMAP_WORDS && type->ref_bits >> offset / 8 & 1) return true;
+  for (uint32_t i = 0; i < type->far_count; i++)
+    if (type->far_refs[i] == offset) return true;
+  return type->tail == GCH_TAIL_REFS && offset >= type->pub.tail_offset &&
+         (offset - type->pub.tail_offset) / 8 < gch_length(h, object);
+}
+
+static gch_status check_field(gch_mutator *m, gch_ref object, uint64_t offset) {
+  const gch_heap *h = m->heap;
+  gch_error *error = &mutator_of(m)->error;
+  if (object == NULL) return error_set(error, GCH_BAD_VALUE, "a field of the null reference was asked for");
+  if (!heap_contains(h, (uintptr_t)object))
+    return error_set(error, GCH_BAD_VALUE, "%p is not a reference of this heap", (void *)object);
+  if (!is_reference_slot(h, object, offset))
+    return error_set(error, GCH_BAD_VALUE, "offset %llu of an object of type %s is not a reference", (unsigned long long)offset,
+                     typetab_get(&h->types, header_load((uintptr_t)object))->name);
+  return GCH_OK;
+}
+
+gch_status gch_field_load(gch_mutator *m, gch_ref object, uint64_t offset, gch_ref *out) {
+  gch_status status = check_field(m, object, offset);
+  *out = status == GCH_OK ? gch_load(object, offset) : NULL;
+  return status;
+}
+
+gch_status gch_field_store(gch_mutator *m, gch_ref object, uint64_t offset, gch_ref value) {
+  gch_status status = check_field(m, object, offset);
+  if (status != GCH_OK) return status;
+  if (value != NULL && !heap_contains(m->heap, (uintptr_t)value))
+    return error_set(&mutator_of(m)->error, GCH_BAD_VALUE, "%p is not a reference of this heap", (void *)value);
+  gch_set(m, object, offset, value);
+  return GCH_OK;
+}
+
+/* --- pins and hashes ------------------------------------------------------------------------------------------ */
+
+gch_status gch_pin(gch_mutator *m, gch_ref object, void **payload) {
+  gch_error *error = &mutator_of(m)->error;
+  if (object == NULL || !heap_contains(m->heap, (uintptr_t)object))
+    return error_set(error, GCH_BAD_VALUE, "%p is not a reference of this heap: nothing to pin", (void *)object);
+  if (pins_add(m->heap, (uintptr_t)object) != GCH_OK) return error_set(error, GCH_NO_MEMORY, "no memory for the pin table");
+  if (payload != NULL) *payload = gch_payload(object);
+  return GCH_OK;
+}
+
+gch_status gch_unpin(gch_heap *h, gch_ref object) {
+  return pins_remove(h, (uintptr_t)object) ? GCH_OK : GCH_BAD_VALUE;
+}
+
+uint32_t gch_identity_hash(gch_mutator *m, gch_ref object) {
+  uint64_t *header = (uint64_t *)(void *)object, old = at_load(header);
+  while ((old & HEADER_HASH_MASK) == 0) {
+    uint64_t *seed = &mutator_of(m)->hash_seed;
+    *seed ^= *seed << 13, *seed ^= *seed >> 7, *seed ^= *seed << 17; /* xorshift64, Marsaglia 2003 */
+    uint64_t hash = (*seed >> 20 & 0xffffff) != 0 ? *seed >> 20 & 0xffffff : 1;
+    if (at_cas(header, &old, old | hash << HEADER_HASH_SHIFT)) return (uint32_t)hash;
+  }
+  return (uint32_t)(old >> HEADER_HASH_SHIFT);
+}
+
+/* --- inspection ----------------------------------------------------------------------------------------------- */
+
+gch_status gch_verify(gch_mutator *mutator, gch_error *error) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  struct pause pause;
+  cycle_enter(h, m);
+  world_stop(h, GCH_PAUSE_OTHER, &pause);
+  mutator_sync_buffers(h);
+  gch_status status = verify_heap(h, error);
+  world_resume(h, &pause);
+  cycle_leave(h, m);
+  return status;
+}
+
+struct public_walk {
+  gch_walk_fn fn;
+  void *data;
+};
+
+static bool walk_public(uintptr_t object, const struct type_info *type, uint64_t bytes, void *context) {
+  struct public_walk *w = context;
+  return w->fn((gch_ref)object, &type->pub, bytes, w->data);
+}
+
+gch_status gch_walk(gch_mutator *mutator, gch_walk_fn fn, void *data) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  struct pause pause;
+  cycle_enter(h, m);
+  world_stop(h, GCH_PAUSE_OTHER, &pause);
+  mutator_sync_buffers(h);
+  walk_heap(h, walk_public, &(struct public_walk){fn, data});
+  world_resume(h, &pause);
+  cycle_leave(h, m);
+  return GCH_OK;
+}

@@ -1,0 +1,145 @@
+/* What is checked, in this order: tables at rest (no mark, no forwarding left over), blocks against arenas, the
+ * accounting of used bytes, every object's header, every reference (it leads to the start of an object that exists:
+ * I1), every reference from old to young against its card, every root, the pin counts.
+ *
+ * Young objects have no live bits, so the mark map, which is all zero at rest, serves to remember their starts. */
+#include "diag/verify.h"
+
+#include "base/error.h"
+#include "gc/phase.h"
+#include "gc/roots.h"
+#include "heap/small.h"
+#include "object/scan_inline.h"
+
+struct verifier {
+  gch_heap *heap;
+  gch_error *error;
+  bool failed;
+  uint64_t used_bytes;
+  uint64_t pinned_blocks;
+  uintptr_t object; /* being checked */
+  const struct type_info *type;
+};
+
+#define FAIL(v, ...) ((v)->failed = true, error_set((v)->error, GCH_CORRUPT, __VA_ARGS__))
+
+/* --- tables --------------------------------------------------------------------------------------------------- */
+
+static void check_block(struct verifier *v, size_t b, bool large) {
+  const gch_heap *h = v->heap;
+  const struct block *block = &h->tables.blocks[b];
+  bool used = h->tables.arenas[b / ARENA_BLOCKS].used >> b % ARENA_BLOCKS & 1;
+  if (used != (block->state != BLOCK_FREE)) FAIL(v, "block %zu has state %u, its arena says it is %s", b, block->state, used ? "used" : "free");
+  if (h->tables.forward[b] != 0) FAIL(v, "block %zu still forwards by %lld at rest", b, (long long)h->tables.forward[b]);
+  if (h->tables.dest[b] != 0 || h->tables.needed[b] != 0) FAIL(v, "block %zu is still in a plan at rest", b);
+  if (block->state == BLOCK_DEST) FAIL(v, "block %zu is a destination at rest", b);
+  bool populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
+  if (!large && used && !populated) FAIL(v, "block %zu is in use but not populated", b);
+  if (bits_find_next(h->tables.mark, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
+    FAIL(v, "block %zu has marks at rest", b);
+  if (block->state == BLOCK_FREE && bits_find_next(h->tables.live, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
+    FAIL(v, "free block %zu has live objects", b);
+  if (!large && used) v->used_bytes += BLOCK_BYTES;
+  v->pinned_blocks += block->pins;
+}
+
+static void check_tables(struct verifier *v) {
+  gch_heap *h = v->heap;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    bool large = space_is_large(h->layout.regions[r].space);
+    if (h->layout.regions[r].space == SPACE_FRAMES) continue;
+    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS && !v->failed; b++)
+      check_block(v, b, large);
+  }
+  for (uint32_t id = 1; id < h->large.count; id++)
+    if (h->large.entries[id].base != 0) v->used_bytes += align_up(h->large.entries[id].bytes, h->layout.page_bytes);
+  if (!v->failed && v->used_bytes != at_load(&h->used_bytes))
+    FAIL(v, "blocks and large objects add up to %llu bytes, %llu are accounted for", (unsigned long long)v->used_bytes,
+         (unsigned long long)at_load(&h->used_bytes));
+}
+
+/* --- objects -------------------------------------------------------------------------------------------------- */
+
+static bool note_object(uintptr_t object, const struct type_info *type, uint64_t bytes, void *context) {
+  struct verifier *v = context;
+  gch_heap *h = v->heap;
+  uint64_t header = header_load(object);
+  uint32_t id = header_type(header);
+  if (id == 0 || id >= h->types.count) FAIL(v, "object %p has type %u of %u", (void *)object, id, h->types.count);
+  if (!header_is_large(header) && (object % BLOCK_BYTES) + bytes > BLOCK_BYTES)
+    FAIL(v, "object %p of %llu bytes straddles its block", (void *)object, (unsigned long long)bytes);
+  if (!header_is_large(header) && (heap_block(h, object)->leaf != 0) != (type->pub.leaf != 0))
+    FAIL(v, "object %p (type %s) is in a block of the other kind", (void *)object, type->name);
+  if (heap_is_young(h, object)) bits_set(h->tables.mark, granule_index(&h->layout, object));
+  return !v->failed;
+}
+
+static bool object_exists(const gch_heap *h, uintptr_t a) {
+  if (!heap_contains(h, a) || a % GRANULE_BYTES != 0) return false;
+  const struct block *b = heap_block(h, a);
+  uint64_t bit = granule_index(&h->layout, a);
+  if (b->state == BLOCK_YOUNG) return bits_test(h->tables.mark, bit);
+  return b->state != BLOCK_FREE && bits_test(h->tables.live, bit);
+}
+
+static void check_slot(uint64_t *slot, void *context) {
+  struct verifier *v = context;
+  gch_heap *h = v->heap;
+  if (v->failed || !word_is_ref(v->type, *slot)) return;
+  uintptr_t a = (uintptr_t)(*slot & ~v->type->tag_mask);
+  if (!object_exists(h, a))
+    FAIL(v, "slot %p of object %p (type %s) refers to %p, where no object is", (void *)slot, (void *)v->object, v->type->name, (void *)a);
+  else if (heap_is_young(h, a) && !heap_is_young(h, v->object) &&
+           (!h->tables.cards[card_index(&h->layout, (uintptr_t)slot)] || !h->tables.dirty[arena_index(&h->layout, (uintptr_t)slot)]))
+    FAIL(v, "slot %p of old object %p refers to young %p, but its card is clean", (void *)slot, (void *)v->object, (void *)a);
+}
+
+static bool check_object(uintptr_t object, const struct type_info *type, uint64_t bytes, void *context) {
+  struct verifier *v = context;
+  uint64_t header = header_load(object);
+  v->object = object;
+  v->type = type;
+  if (!header_is_large(header)) {
+    scan_small(type, object, header, check_slot, v);
+    return !v->failed;
+  }
+  uint32_t id = v->heap->tables.large_ids[(object - v->heap->layout.base) >> v->heap->layout.page_shift];
+  const struct large *e = &v->heap->large.entries[id];
+  if (id == 0 || e->base != object || e->bytes != bytes) FAIL(v, "large object %p is entry %u, which is at %p", (void *)object, id, (void *)e->base);
+  scan_object_range(type, object, e->length, object, object + bytes, check_slot, v);
+  return !v->failed;
+}
+
+static bool forget_object(uintptr_t object, const struct type_info *type, uint64_t bytes, void *context) {
+  gch_heap *h = context;
+  (void)type, (void)bytes;
+  if (heap_is_young(h, object)) bits_clear(h->tables.mark, granule_index(&h->layout, object));
+  return true;
+}
+
+static void check_root(uint64_t *slot, void *context) {
+  struct verifier *v = context;
+  uint64_t word = at_load_relaxed(slot); /* the world is stopped */
+  uintptr_t a = (uintptr_t)(word & ~(uint64_t)7);
+  if (v->failed || !heap_contains(v->heap, a)) return;
+  if (!object_exists(v->heap, a)) FAIL(v, "root %p refers to %p, where no object is", (void *)slot, (void *)a);
+}
+
+static void check_pins(struct verifier *v) {
+  uint64_t objects = 0;
+  for (size_t i = 0; i < v->heap->pins.capacity; i++) objects += v->heap->pins.entries[i].count != 0;
+  if (objects != v->pinned_blocks)
+    FAIL(v, "%llu objects are pinned, their blocks count %llu", (unsigned long long)objects, (unsigned long long)v->pinned_blocks);
+}
+
+gch_status verify_heap(gch_heap *h, gch_error *error) {
+  struct verifier v = {.heap = h, .error = error};
+  if (phase_now(h) == GCH_PHASE_IDLE) check_tables(&v);
+  if (!v.failed) walk_heap(h, note_object, &v);
+  if (!v.failed) walk_heap(h, check_object, &v);
+  if (!v.failed) roots_visit(h, check_root, &v);
+  walk_heap(h, forget_object, h);
+  if (!v.failed) check_pins(&v);
+  return v.failed ? GCH_CORRUPT : GCH_OK;
+}

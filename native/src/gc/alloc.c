@@ -1,0 +1,77 @@
+/* The slow path of allocation: a new block, a large object, a collection, or a clean failure (I8). */
+#include "base/error.h"
+#include "gc/cycle.h"
+#include "gc/safepoint.h"
+#include "heap/mutator.h"
+#include "heap/small.h"
+
+enum { ATTEMPTS = 4 };
+
+/* Bytes of an object of this type with `count` elements; 0: it cannot exist (error filled in). */
+static uint64_t object_bytes(struct mutator *m, const gch_type *type, uint64_t count) {
+  const struct type_info *info = (const struct type_info *)type;
+  uint64_t max = m->pub.heap->config.max_bytes;
+  if (count != 0 && type->tail_bytes == 0) {
+    error_set(&m->error, GCH_BAD_VALUE, "type %s has no tail, but %llu elements were asked for", info->name,
+              (unsigned long long)count);
+    return 0;
+  }
+  if (count != 0 && count > (max - type->tail_offset) / type->tail_bytes) {
+    error_set(&m->error, GCH_NO_MEMORY, "%llu elements of %u bytes (type %s) are more than the heap's limit of %llu bytes",
+              (unsigned long long)count, type->tail_bytes, info->name, (unsigned long long)max);
+    return 0;
+  }
+  uint64_t bytes = type->tail_offset + count * type->tail_bytes;
+  return bytes < type->bytes ? type->bytes : align_up(bytes, 16);
+}
+
+static bool refill(struct mutator *m, bool leaf) {
+  gch_heap *h = m->pub.heap;
+  if (m->buffer[leaf] != 0)
+    heap_block(h, m->buffer[leaf])->top = (uint16_t)((m->pub.alloc_cursor[leaf] - m->buffer[leaf]) >> GRANULE_SHIFT);
+  m->buffer[leaf] = 0;
+  m->pub.alloc_cursor[leaf] = m->pub.alloc_limit[leaf] = 0;
+  uintptr_t block = young_take(h, leaf, true);
+  if (block == 0) return false;
+  m->buffer[leaf] = block;
+  m->pub.alloc_cursor[leaf] = block;
+  m->pub.alloc_limit[leaf] = block + BLOCK_BYTES;
+  at_add_relaxed(&h->measures.allocated_bytes, BLOCK_BYTES);
+  return true;
+}
+
+static gch_ref try_alloc(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes) {
+  gch_heap *h = m->pub.heap;
+  if (bytes > GCH_SMALL_MAX) {
+    gch_ref object = (gch_ref)large_alloc(h, type, count, bytes);
+    if (object != NULL) at_add_relaxed(&h->measures.allocated_bytes, bytes);
+    return object;
+  }
+  uint64_t header = type->header | count * type->tail_bytes << GCH_HEADER_LENGTH_SHIFT;
+  gch_ref object = gch_bump(&m->pub, type, bytes, header);
+  if (object != NULL || !refill(m, type->leaf != 0)) return object;
+  return gch_bump(&m->pub, type, bytes, header);
+}
+
+static bool stress_due(gch_heap *h) {
+  uint64_t interval = h->config.stress_interval;
+  return gch_unlikely(interval != 0) && at_add_relaxed(&h->stress_count, 1) % interval == interval - 1;
+}
+
+gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t count) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  uint64_t bytes = object_bytes(m, type, count);
+  if (bytes == 0) return NULL;
+  gch_safepoint(mutator);
+  if (stress_due(h)) cycle_for_allocation(m, true);
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    gch_ref object = try_alloc(m, type, count, bytes);
+    if (object != NULL) return object;
+    cycle_for_allocation(m, attempt >= 1);
+  }
+  error_set(&m->error, GCH_NO_MEMORY, "no room for an object of %llu bytes: %llu of the heap's %llu bytes are in use after a full collection",
+            (unsigned long long)bytes, (unsigned long long)at_load_relaxed(&h->used_bytes),
+            (unsigned long long)h->config.max_bytes);
+  return NULL;
+}

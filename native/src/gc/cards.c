@@ -1,0 +1,89 @@
+#include "gc/cards.h"
+
+#include "heap/small.h"
+
+bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
+  /* The cursor counts arenas of the regions in use, one after the other. */
+  for (;;) {
+    uint64_t i = at_add_relaxed(cursor, 1);
+    uint32_t region = 0;
+    for (; region < h->layout.region_count; region++) {
+      uint32_t first, count = region_arenas(h, region, &first);
+      if (i < count) {
+        *out = first + (uint32_t)i;
+        break;
+      }
+      i -= count;
+    }
+    if (region == h->layout.region_count) return false;
+    if (at_load_relaxed(&h->tables.dirty[*out]) != 0) return true;
+  }
+}
+
+/* Objects of a small block under the card [from, to). */
+static void visit_small(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part, void *context) {
+  const struct layout *l = &h->layout;
+  uint64_t first = granule_index(l, from), end = granule_index(l, to);
+  uint64_t block_first = block_index(l, from) * BLOCK_GRANULES;
+  uint64_t bit = bits_find_prev(h->tables.live, first, block_first);
+  if (bit == BITS_NONE) bit = bits_find_next(h->tables.live, first, end);
+  for (; bit != BITS_NONE && bit < end; bit = bits_find_next(h->tables.live, bit + 1, end)) {
+    uintptr_t object = l->base + bit * GRANULE_BYTES;
+    uint64_t header = header_load(object);
+    part->type = typetab_get(&h->types, header);
+    uintptr_t object_end = object + object_small_bytes(part->type, header);
+    if (object_end <= from) continue;
+    part->object = object;
+    part->from = object < from ? from : object;
+    part->to = object_end < to ? object_end : to;
+    part->tail_count = header_tail_bytes(header) / 8;
+    visit(part, context);
+  }
+}
+
+static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part, void *context) {
+  uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
+  if (id == 0) return;
+  const struct large *e = &h->large.entries[id];
+  if (!heap_is_live(h, e->base)) return;
+  uintptr_t end = e->base + e->bytes;
+  part->type = &h->types.items[e->type];
+  part->object = e->base;
+  part->from = from;
+  part->to = end < to ? end : to;
+  part->tail_count = e->length;
+  if (part->from < part->to) visit(part, context);
+}
+
+static void visit_card(gch_heap *h, size_t card, card_visit visit, void *context) {
+  uintptr_t from = h->layout.base + card * CARD_BYTES;
+  const struct block *block = heap_block(h, from);
+  struct card_part part = {.card = card};
+  if (block->leaf) return;
+  if (block->state == BLOCK_LARGE)
+    visit_large(h, from, from + CARD_BYTES, visit, &part, context);
+  else if (block->state == BLOCK_USED)
+    visit_small(h, from, from + CARD_BYTES, visit, &part, context);
+}
+
+static void each_dirty(gch_heap *h, uint32_t arena, bool clean, card_visit visit, void *context) {
+  size_t first = (size_t)arena * ARENA_CARDS;
+  const uint64_t *words = (const uint64_t *)(const void *)&h->tables.cards[first];
+  for (size_t w = 0; w < ARENA_CARDS / 8; w++) {
+    if (gch_likely(words[w] == 0)) continue;
+    for (size_t c = first + w * 8; c < first + w * 8 + 8; c++) {
+      if (h->tables.cards[c] == 0) continue;
+      if (clean) h->tables.cards[c] = 0;
+      visit_card(h, c, visit, context);
+    }
+  }
+}
+
+void cards_visit_arena(gch_heap *h, uint32_t arena, card_visit visit, void *context) {
+  each_dirty(h, arena, false, visit, context);
+}
+
+void cards_clean_arena(gch_heap *h, uint32_t arena, card_visit visit, void *context) {
+  h->tables.dirty[arena] = 0;
+  each_dirty(h, arena, true, visit, context);
+}

@@ -1,0 +1,36 @@
+/* Cards: where references may have been stored since the last minor collection.
+ *
+ * Two levels, both written by the barrier (gcheap/barrier_inline.h): a byte a 2 MiB arena, a byte 512 bytes. A minor
+ * looks at the arena bytes of the regions in use, then at the cards of the dirty ones. Objects under a dirty card are
+ * found with the live map, large ones with the large table; nothing is parsed.
+ *
+ * Cards of blocks that are themselves young say nothing and are cleared unread. */
+#ifndef GC_CARDS_H
+#define GC_CARDS_H
+
+#include "heap/heap.h"
+
+/* The next dirty arena at or after *arena in the regions in use, advancing *arena past it; false: no more. Several
+ * threads may share *arena (atomic). */
+bool cards_next_arena(const gch_heap *heap, uint64_t *arena, uint32_t *out);
+
+/* Called for every dirty card of the arena with the part [from, to) of an object's bytes that lies in it. */
+struct card_part {
+  uintptr_t object, from, to;
+  const struct type_info *type;
+  uint64_t tail_count;
+  size_t card;
+};
+typedef void (*card_visit)(const struct card_part *part, void *context);
+void cards_visit_arena(gch_heap *heap, uint32_t arena, card_visit visit, void *context);
+
+/* Marks the card of a slot, as the barrier does. */
+static inline void card_mark(gch_heap *h, uintptr_t slot) {
+  at_store_relaxed(&h->tables.cards[card_index(&h->layout, slot)], (uint8_t)1); /* ordered by the end of the pause */
+  at_store_relaxed(&h->tables.dirty[arena_index(&h->layout, slot)], (uint8_t)1);
+}
+
+/* Clears each dirty card of the arena (and its byte) before it is visited, so that the visitor may mark it again. */
+void cards_clean_arena(gch_heap *heap, uint32_t arena, card_visit visit, void *context);
+
+#endif

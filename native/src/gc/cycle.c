@@ -1,0 +1,173 @@
+#include "gc/cycle.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "gc/compact.h"
+#include "gc/mark.h"
+#include "gc/minor.h"
+#include "gc/phase.h"
+#include "gc/plan.h"
+#include "gc/safepoint.h"
+#include "gc/team.h"
+#include "heap/small.h"
+#include "mover/mover.h"
+
+enum { TRIGGER_SLACK = 32 << 20 };
+
+/* --- reports -------------------------------------------------------------------------------------------------- */
+
+static uint64_t cpu_now(const gch_heap *h) { return clock_thread_cpu_ns() + team_cpu_ns(h); }
+
+static void report_begin(gch_heap *h, gch_cycle *r) {
+  *r = (gch_cycle){.number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
+  r->collector_cpu_ns = cpu_now(h);
+  r->cycle_ns = clock_ns();
+  memset(&h->moved, 0, sizeof h->moved);
+  memcpy(r->refusals, h->measures.refusals, sizeof h->measures.refusals);
+}
+
+static void report_pause(gch_cycle *r, uint64_t length, const struct pause *pause) {
+  uint64_t reach = pause->stopped_ns - pause->asked_ns;
+  r->pauses++;
+  r->pause_ns += length;
+  if (length > r->pause_longest_ns) r->pause_longest_ns = length;
+  if (reach > r->safepoint_longest_ns) r->safepoint_longest_ns = reach;
+}
+
+static void report_end(gch_heap *h, gch_cycle *r) {
+  r->cycle_ns = clock_ns() - r->cycle_ns;
+  r->collector_cpu_ns = cpu_now(h) - r->collector_cpu_ns;
+  r->heap_bytes_after = at_load_relaxed(&h->used_bytes);
+  r->pages_moved += h->moved.pages;
+  r->arenas_moved += h->moved.arenas;
+  r->bytes_copied += h->moved.bytes;
+  r->bytes_released += h->moved.released;
+  for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
+}
+
+/* --- minor ---------------------------------------------------------------------------------------------------- */
+
+static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
+  heap_event(h, GCH_EVENT_MINOR, m->young_bytes, m->live_bytes, m->promoted_bytes, ns);
+  at_add_relaxed(&h->measures.minor_count, 1);
+}
+
+void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
+  struct minor_result minor;
+  struct pause pause;
+  struct moved outer = h->moved; /* a major may be moving: its counts go on */
+  report_begin(h, r);
+  r->minor = 1;
+  world_stop(h, GCH_PAUSE_MINOR, &pause);
+  minor_collect(h, promote_all, &minor);
+  uint64_t length = world_resume(h, &pause);
+  report_pause(r, length, &pause);
+  r->live_bytes = minor.live_bytes;
+  r->live_objects = minor.live_objects;
+  r->mark_ns = minor.mark_ns;
+  r->plan_ns = minor.plan_ns;
+  r->move_ns = minor.move_ns;
+  report_end(h, r);
+  note_minor(h, &minor, length);
+  h->measures.last_minor = *r;
+  (void)outer;
+}
+
+/* --- major ---------------------------------------------------------------------------------------------------- */
+
+static void reset_live(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + count; a++)
+      for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; b++)
+        h->tables.blocks[b].live = 0;
+  }
+}
+
+static void swap_maps(gch_heap *h) {
+  uint64_t *live = h->tables.live;
+  h->tables.live = h->tables.mark;
+  h->tables.mark = live;
+}
+
+/* Minor and mark: what every major begins with, in its first pause. */
+static void mark_phase(gch_heap *h, gch_cycle *r) {
+  struct minor_result minor;
+  struct mark_result marked;
+  uint64_t start = clock_ns();
+  minor_collect(h, true, &minor);
+  note_minor(h, &minor, clock_ns() - start);
+  r->flip_minor_ns = clock_ns() - start;
+  phase_enter(h, GCH_PHASE_MARK);
+  start = clock_ns();
+  reset_live(h);
+  mark_major(h, &marked);
+  r->mark_ns = clock_ns() - start;
+  r->live_bytes = marked.bytes;
+  r->live_objects = marked.objects;
+}
+
+static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gch_cycle *r) {
+  struct plan_options options = {.policy = o->policy, .flips = flips, .map = h->tables.mark};
+  uint64_t start = clock_ns();
+  phase_enter(h, GCH_PHASE_PLAN);
+  plan_major(h, h->plan, &options);
+  r->plan_ns = clock_ns() - start;
+  r->units = h->plan->dest_count + h->plan->move_count + h->plan->fix_count;
+  r->blocks_evacuated = h->plan->source_count;
+}
+
+static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  struct pause pause;
+  world_stop(h, GCH_PAUSE_WHOLE, &pause);
+  mark_phase(h, r);
+  plan_phase(h, o, false, r);
+  uint64_t start = clock_ns();
+  phase_enter(h, GCH_PHASE_MOVE);
+  swap_maps(h);
+  compact_in_pause(h, h->plan);
+  r->move_ns = clock_ns() - start;
+  phase_enter(h, GCH_PHASE_END);
+  r->bytes_released = compact_finish(h, h->plan);
+  phase_enter(h, GCH_PHASE_IDLE);
+  report_pause(r, world_resume(h, &pause), &pause);
+}
+
+/* The next major is due when the heap has doubled, within its limit. */
+static void set_trigger(gch_heap *h, uint64_t live) {
+  uint64_t trigger = live * 2 + TRIGGER_SLACK;
+  at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
+}
+
+void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  report_begin(h, r);
+  r->policy = o->policy;
+  major_in_pause(h, o, r);
+  report_end(h, r);
+  set_trigger(h, at_load_relaxed(&h->used_bytes));
+  at_add_relaxed(&h->measures.major_count, 1);
+  h->measures.last_major = *r;
+  heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
+}
+
+/* --- on behalf of an allocation ------------------------------------------------------------------------------- */
+
+static bool nursery_full(const gch_heap *h) { return at_load_relaxed(&h->young.blocks) >= h->young.limit_blocks; }
+
+void cycle_for_allocation(struct mutator *m, bool urgent) {
+  gch_heap *h = m->pub.heap;
+  uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
+  gch_cycle report;
+  cycle_enter(h, m);
+  /* Somebody else may have collected while we waited for the lock: then just try again. */
+  bool done = at_load_relaxed(&h->measures.minor_count) != seen;
+  if (!urgent && !done && nursery_full(h)) cycle_minor(h, false, &report);
+  if (urgent || (!done && at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))) {
+    gch_collect_options options;
+    gch_collect_options_init(&options);
+    cycle_major(h, &options, &report);
+  }
+  cycle_leave(h, m);
+  mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
+}

@@ -1,0 +1,15 @@
+/* Collections, a call a phase. */
+#ifndef GC_CYCLE_H
+#define GC_CYCLE_H
+
+#include "heap/mutator.h"
+
+/* Cycle lock held (cycle_enter), world running. */
+void cycle_minor(gch_heap *heap, bool promote_all, gch_cycle *report);
+void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cycle *report);
+
+/* What an allocation that found no room does: a minor if the nursery is full, a major if the heap is; `urgent`: a
+ * major in any case. The mutator is managed before and after. */
+void cycle_for_allocation(struct mutator *m, bool urgent);
+
+#endif

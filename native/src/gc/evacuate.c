@@ -1,0 +1,257 @@
+#include "gc/evacuate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/error.h"
+#include "gc/cards.h"
+#include "gc/forward_inline.h"
+#include "gc/team.h"
+
+/* --- plan arrays ---------------------------------------------------------------------------------------------- */
+
+static size_t plan_bytes(const struct plan *p) {
+  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) + p->blocks / ARENA_BLOCKS * sizeof(uint32_t) +
+         p->large * 2 * sizeof(uint32_t);
+}
+
+gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
+  struct plan *p = calloc(1, sizeof *p);
+  *out = p;
+  if (p == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the records of a plan");
+  p->blocks = align_up(layout_block_count(&h->layout), 1024);
+  p->large = align_up(h->large.capacity, 1024);
+  void *arrays = NULL;
+  int rc = kernel_mmap(&h->kernel, NULL, plan_bytes(p), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &arrays);
+  if (rc < 0) return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for plans: %s", strerror(-rc));
+  p->sources = arrays;
+  p->moves = p->sources + p->blocks;
+  p->fixes = p->moves + p->blocks;
+  p->arenas = p->fixes + p->blocks;
+  p->large_moves = p->arenas + p->blocks / ARENA_BLOCKS;
+  p->large_fixes = p->large_moves + p->large;
+  p->dests = (struct dest *)(p->large_fixes + p->large);
+  return GCH_OK;
+}
+
+void plan_destroy(gch_heap *h, struct plan *p) {
+  if (p == NULL) return;
+  if (p->sources != NULL) kernel_munmap(&h->kernel, p->sources, plan_bytes(p));
+  free(p);
+}
+
+void plan_reset(struct plan *p) {
+  p->source_count = p->move_count = p->fix_count = p->arena_count = 0;
+  p->large_move_count = p->large_fix_count = p->dest_count = 0;
+}
+
+/* --- extents -------------------------------------------------------------------------------------------------- */
+
+struct extents_job {
+  gch_heap *heap;
+  struct plan *plan;
+  const uint64_t *map;
+  uint64_t next; /* [atomic] */
+};
+
+static void block_extents(gch_heap *h, size_t block, const uint64_t *map) {
+  struct line_forward *lines = &h->tables.lines[block * BLOCK_LINES];
+  uint64_t bitmap[BLOCK_WORDS] = {0};
+  uint64_t first = block * BLOCK_GRANULES;
+  for (uint32_t line = 0; line < BLOCK_LINES; line++) {
+    for (uint64_t starts = map[first / 64 + line]; starts != 0; starts &= starts - 1) {
+      uint32_t granule = line * 64 + ctz64(starts);
+      uintptr_t object = h->layout.base + (first + granule) * GRANULE_BYTES;
+      uint64_t header = header_load(object);
+      uint32_t count = object_small_bytes(typetab_get(&h->types, header), header) / GRANULE_BYTES;
+      if (gch_likely(granule % 64 + count <= 64))
+        bitmap[line] |= bits_mask(granule % 64, granule % 64 + count);
+      else
+        bits_set_range(bitmap, granule, granule + count);
+    }
+  }
+  for (uint32_t line = 0; line < BLOCK_LINES; line++) lines[line] = (struct line_forward){.extents = bitmap[line]};
+}
+
+static void extents_worker(void *context, uint32_t worker, uint32_t workers) {
+  struct extents_job *job = context;
+  (void)worker, (void)workers;
+  for (uint64_t i; (i = at_add_relaxed(&job->next, 1)) < job->plan->source_count;)
+    block_extents(job->heap, job->plan->sources[i], job->map);
+}
+
+void evacuate_extents(gch_heap *h, struct plan *plan, uint32_t from, const uint64_t *map) {
+  struct extents_job job = {h, plan, map, from};
+  if (plan->source_count > from) team_run(h, extents_worker, &job);
+}
+
+/* --- packing -------------------------------------------------------------------------------------------------- */
+
+struct packer {
+  gch_heap *heap;
+  struct plan *plan;
+  const uint64_t *map;
+  dest_source take;
+  void *context;
+  struct dest *open; /* NULL: none */
+  uintptr_t next;    /* taken for the source at hand: it goes here when `open` is full */
+};
+
+/* The end of the group of lines that starts at `line`: lines are joined while an object reaches into the next. */
+static uint32_t group_end(const struct line_forward *lines, const uint64_t *starts, uint32_t line) {
+  while (line + 1 < BLOCK_LINES && lines[line].extents >> 63 && (lines[line + 1].extents & 1) && !(starts[line + 1] & 1))
+    line++;
+  return line + 1;
+}
+
+static uint32_t lines_granules(const struct line_forward *lines, uint32_t from, uint32_t to) {
+  uint32_t granules = 0;
+  for (; from < to; from++) granules += popcount64(lines[from].extents);
+  return granules;
+}
+
+static void open_next(struct packer *p, uint32_t source, uint32_t line) {
+  size_t index = block_index(&p->heap->layout, p->next);
+  GCH_ASSERT(p->next != 0);
+  p->next = 0;
+  p->open = &p->plan->dests[p->plan->dest_count];
+  *p->open = (struct dest){.block = (uint32_t)index, .first_source = source, .last_source = source, .first_line = (uint8_t)line};
+  p->heap->tables.dest[index] = ++p->plan->dest_count;
+}
+
+/* Places the lines of a group one after the other in the open destination. */
+static void place_group(struct packer *p, uint32_t source, uint32_t line, uint32_t end) {
+  struct line_forward *lines = &p->heap->tables.lines[(size_t)p->plan->sources[source] * BLOCK_LINES];
+  uintptr_t base = block_address(&p->heap->layout, p->open->block);
+  for (; line < end; line++) {
+    lines[line].dest = base + (uintptr_t)p->open->granules * GRANULE_BYTES;
+    p->open->granules = (uint16_t)(p->open->granules + popcount64(lines[line].extents));
+  }
+  p->open->last_source = source;
+  p->open->end_line = (uint8_t)end;
+}
+
+/* A source's live granules fit one empty block, so it needs at most one new destination: taken before anything is
+ * placed, so that a source is packed whole or not at all. */
+static bool pack_source(struct packer *p, uint32_t source) {
+  gch_heap *h = p->heap;
+  size_t block = p->plan->sources[source];
+  struct line_forward *lines = &h->tables.lines[block * BLOCK_LINES];
+  const uint64_t *starts = &p->map[block * BLOCK_WORDS];
+  const struct dest *counted = NULL;
+  uint32_t room = p->open == NULL ? 0 : BLOCK_GRANULES - p->open->granules;
+  if (lines_granules(lines, 0, BLOCK_LINES) > room && (p->next = p->take(h, p->context)) == 0) return false;
+  for (uint32_t line = 0, end; line < BLOCK_LINES; line = end) {
+    end = group_end(lines, starts, line);
+    uint32_t granules = lines_granules(lines, line, end);
+    if (granules == 0) continue;
+    if (p->open == NULL || p->open->granules + granules > BLOCK_GRANULES) open_next(p, source, line);
+    place_group(p, source, line, end);
+    if (counted != p->open) h->tables.needed[block]++;
+    counted = p->open;
+  }
+  h->tables.forward[block] = FORWARD_EVACUATED;
+  return true;
+}
+
+uint32_t evacuate_pack(gch_heap *h, struct plan *plan, uint32_t from, uint32_t to, const uint64_t *map, dest_source take,
+                       void *context) {
+  struct packer p = {.heap = h, .plan = plan, .map = map, .take = take, .context = context};
+  uint32_t source = from;
+  while (source < to && pack_source(&p, source)) source++;
+  return source - from;
+}
+
+/* --- filling destinations ------------------------------------------------------------------------------------- */
+
+struct fix_context {
+  const struct gather *gather;
+  const struct type_info *type;
+  uintptr_t home; /* what to add to a slot's address to get its address in the heap */
+};
+
+SCAN_INLINE void fix_slot(uint64_t *slot, void *context) {
+  const struct fix_context *c = context;
+  gch_heap *h = c->gather->heap;
+  uint64_t word = *slot, new = forward_word(h, c->type, word);
+  if (new != word) *slot = new;
+  if (gch_unlikely(c->gather->cards) && word_is_ref(c->type, new) && heap_is_young(h, (uintptr_t)(new & ~(uint64_t)7)))
+    card_mark(h, (uintptr_t)slot + c->home);
+}
+
+/* Copies the live objects of one line, fixes their references, sets their bits; returns where the next goes. */
+static uintptr_t gather_line(const struct gather *g, struct fix_context *c, size_t block, uint32_t line, uintptr_t to) {
+  gch_heap *h = g->heap;
+  uint64_t first = block * BLOCK_GRANULES + line * 64;
+  uintptr_t source = h->layout.base + first * GRANULE_BYTES + g->source_delta;
+  for (uint64_t starts = g->map[first / 64]; starts != 0; starts &= starts - 1) {
+    uintptr_t object = source + ctz64(starts) * GRANULE_BYTES;
+    uint64_t header = header_load(object);
+    c->type = typetab_get(&h->types, header);
+    uint32_t bytes = object_small_bytes(c->type, header);
+    const uint64_t *in = (const uint64_t *)object;
+    uint64_t *out = (uint64_t *)to;
+    if (gch_likely(bytes <= 128))
+      for (uint32_t i = 0; i < bytes / 8; i++) out[i] = in[i];
+    else
+      memcpy(out, in, bytes);
+    if (!c->type->pub.leaf) scan_small(c->type, to, header, fix_slot, c);
+    uint64_t bit = granule_index(&h->layout, to + c->home);
+    if (g->born != NULL) bits_set(g->born, bit);
+    if (g->born_too != NULL) bits_set(g->born_too, bit);
+    to += bytes;
+  }
+  return to;
+}
+
+void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
+  gch_heap *h = g->heap;
+  const struct dest *d = &g->plan->dests[dest];
+  struct fix_context c = {.gather = g, .home = block_address(&h->layout, d->block) - into};
+  uintptr_t to = into;
+  for (uint32_t s = d->first_source; s <= d->last_source; s++) {
+    size_t block = g->plan->sources[s];
+    uint32_t line = s == d->first_source ? d->first_line : 0;
+    uint32_t end = s == d->last_source ? d->end_line : BLOCK_LINES;
+    for (; line < end; line++) to = gather_line(g, &c, block, line, to);
+  }
+  GCH_CHECK(to - into == (uintptr_t)d->granules * GRANULE_BYTES, "destination %u: filled %zu bytes, planned %zu", d->block,
+            (size_t)(to - into), (size_t)d->granules * GRANULE_BYTES);
+}
+
+/* --- fixing in place ------------------------------------------------------------------------------------------ */
+
+void fix_block(const struct gather *g, size_t block, uintptr_t home) {
+  gch_heap *h = g->heap;
+  struct fix_context c = {.gather = g, .home = home - g->source_delta};
+  uintptr_t base = block_address(&h->layout, block) + g->source_delta;
+  for (uint32_t line = 0; line < BLOCK_LINES; line++) {
+    for (uint64_t starts = g->map[block * BLOCK_WORDS + line]; starts != 0; starts &= starts - 1) {
+      uintptr_t object = base + (line * 64 + ctz64(starts)) * (uintptr_t)GRANULE_BYTES;
+      uint64_t header = header_load(object);
+      c.type = typetab_get(&h->types, header);
+      if (!c.type->pub.leaf) scan_small(c.type, object, header, fix_slot, &c);
+    }
+  }
+}
+
+void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {
+  gch_heap *h = g->heap;
+  struct fix_context c = {.gather = g, .home = home - g->source_delta};
+  while (from < to) {
+    uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
+    const struct large *e = &h->large.entries[id];
+    if (id == 0 || !bits_test(g->map, granule_index(&h->layout, e->base))) {
+      from += h->layout.page_bytes;
+      continue;
+    }
+    uintptr_t end = align_up(e->base + e->bytes, h->layout.page_bytes);
+    if (end > to) end = to;
+    c.type = &h->types.items[e->type];
+    if (!e->leaf)
+      scan_object_range(c.type, e->base + g->source_delta, e->length, from + g->source_delta, end + g->source_delta, fix_slot, &c);
+    from = end;
+  }
+}

@@ -1,0 +1,71 @@
+/* Evacuation: from liveness to forwarding tables, and from tables to filled destinations.
+ *
+ * Three steps, the same for minor and major collections:
+ *   extents   for each source block: a bit a granule that live objects cover, from the headers (parallel)
+ *   pack      sources in order, line by line, into destination blocks; lines joined by an object that straddles them
+ *             go together, and such a group always fits an empty block, because no object straddles a block
+ *   gather    fill one destination: copy its objects, every reference forwarded on the way (parallel)
+ *
+ * Order is kept, so a destination reads one run of lines of one run of sources. `needed` of a source counts the
+ * destinations that still read it. Sources may be read through an alias at a constant distance. */
+#ifndef GC_EVACUATE_H
+#define GC_EVACUATE_H
+
+#include "heap/heap.h"
+
+struct dest {
+  uint32_t block;                    /* destination block index */
+  uint32_t first_source, last_source; /* indices in plan.sources */
+  uint8_t first_line, end_line;      /* in the first / last source; [first_line, end_line) */
+  uint16_t granules;                 /* filled */
+};
+
+/* What a collection does. Arrays are reserved once for the worst case and populated by use; all hold source blocks,
+ * arenas or entries, and forward[] says where each goes. */
+struct plan {
+  uint32_t *sources;     /* evacuated blocks, in the order they are packed */
+  uint32_t *moves;       /* blocks relocated with their pages */
+  uint32_t *fixes;       /* blocks that stay and hold references to be fixed */
+  uint32_t *arenas;      /* arenas relocated in one piece */
+  uint32_t *large_moves; /* large objects that move */
+  uint32_t *large_fixes; /* large objects with references that stay */
+  struct dest *dests;
+  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_fix_count, dest_count;
+  uint64_t blocks, large; /* [const] capacities */
+};
+
+gch_status plan_init(gch_heap *heap, struct plan **out, gch_error *error);
+void plan_destroy(gch_heap *heap, struct plan *plan);
+void plan_reset(struct plan *plan);
+
+/* Fills `extents` of the lines of the sources from index `from` on (and clears `dest`); `map` says which objects live. Parallel. */
+void evacuate_extents(gch_heap *heap, struct plan *plan, uint32_t from, const uint64_t *map);
+
+/* Supplies an empty destination block for sources of one kind; 0: none left. */
+typedef uintptr_t (*dest_source)(gch_heap *heap, void *context);
+
+/* Packs sources [from, to) of the plan; returns how many of them were packed whole (all, unless `take` ran dry).
+ * Sets forward[], needed[] of what it packed. */
+uint32_t evacuate_pack(gch_heap *heap, struct plan *plan, uint32_t from, uint32_t to, const uint64_t *map,
+                       dest_source take, void *context);
+
+/* How a destination is filled. */
+struct gather {
+  gch_heap *heap;
+  const struct plan *plan;
+  const uint64_t *map;    /* liveness of sources */
+  uint64_t *born;         /* map in which the destination's objects get their bits, or NULL */
+  uint64_t *born_too;     /* a second one, or NULL */
+  uintptr_t source_delta; /* sources are read at address + delta */
+  bool cards;             /* mark cards of slots that refer to young objects */
+};
+/* Fills the memory at `into` (the destination itself, or a frame that will be published there). */
+void evacuate_gather(const struct gather *gather, uint32_t dest, uintptr_t into);
+
+/* Forwards the references of the live objects of block `block` in place, read at address + source_delta; they will
+ * live at address + home (for cards). */
+void fix_block(const struct gather *gather, size_t block, uintptr_t home);
+/* The same for the part of large objects that lies in [from, to). */
+void fix_large(const struct gather *gather, uintptr_t from, uintptr_t to, uintptr_t home);
+
+#endif

@@ -1,0 +1,412 @@
+#include "gc/mark.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/deque.h"
+#include "base/error.h"
+#include "gc/cards.h"
+#include "gc/roots.h"
+#include "gc/team.h"
+#include "heap/small.h"
+#include "object/scan_inline.h"
+
+enum {
+  QUEUE = 16,               /* prefetch distance */
+  DEQUE_ITEMS = 4096,
+  SHARE_ITEMS = 64,         /* candidates given away at a time */
+  CHUNK_BYTES = 64 << 10,   /* of a large array scanned in one go */
+  STACK_MIN = 1 << 16,
+  STACK_KEEP = 1 << 15,     /* entries whose memory is kept between marks */
+};
+
+/* A candidate with this bit is a chunk of a large object: entry in bits 32..62, chunk in 0..31. */
+#define ITEM_CHUNK ((uint64_t)1 << 63)
+
+struct marker {
+  gch_heap *heap;
+  struct mark_job *job;
+  uint32_t workers;     /* in this job */
+  uint64_t *stack;      /* [const] reserved */
+  uint64_t capacity;    /* [const] */
+  uint64_t top, peak;
+  uint64_t queue[QUEUE];
+  uint32_t queue_head, queue_count;
+  size_t block;         /* whose live count is being added up */
+  uint64_t block_live;
+  bool dropped;         /* a candidate of the object being scanned found the stack full */
+  struct mark_result result;
+  struct deque deque;
+  uint64_t *deque_items;
+};
+
+struct mark_job {
+  gch_heap *heap;
+  bool minor;
+  uint32_t idle;      /* [atomic] workers without work */
+  uint64_t cursor;    /* [atomic] dirty arenas */
+  uint32_t overflow;  /* [atomic] some block is flagged */
+};
+
+struct mark_state {
+  struct marker markers[TEAM_MAX + 1];
+  uint32_t count;
+  uint64_t *overflow; /* bit a block */
+  size_t overflow_bytes;
+};
+
+static struct mark_state *state_of(gch_heap *h) { return h->mark_state; }
+
+static int reserve(gch_heap *h, size_t bytes, void **out) {
+  return kernel_mmap(&h->kernel, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                     0, out);
+}
+
+static uint64_t stack_capacity(const gch_heap *h) {
+  uint64_t items = h->config.max_bytes / 16 / sizeof(uint64_t) / h->config.gc_threads;
+  return items < STACK_MIN ? STACK_MIN : items;
+}
+
+gch_status mark_init(gch_heap *h, gch_error *error) {
+  struct mark_state *s = calloc(1, sizeof *s);
+  h->mark_state = s;
+  if (s == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the records of markers");
+  s->overflow_bytes = bits_words(layout_block_count(&h->layout)) * 8;
+  int rc = reserve(h, s->overflow_bytes, (void **)&s->overflow);
+  for (uint32_t i = 0; i < h->config.gc_threads && rc >= 0; i++) {
+    struct marker *m = &s->markers[i];
+    m->heap = h;
+    m->capacity = stack_capacity(h);
+    rc = reserve(h, m->capacity * sizeof(uint64_t), (void **)&m->stack);
+    if (rc >= 0) rc = reserve(h, DEQUE_ITEMS * sizeof(uint64_t), (void **)&m->deque_items);
+    s->count = i + 1;
+  }
+  if (rc >= 0) return GCH_OK;
+  return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for mark stacks: %s", strerror(-rc));
+}
+
+void mark_destroy(gch_heap *h) {
+  struct mark_state *s = state_of(h);
+  if (s == NULL) return;
+  for (uint32_t i = 0; i < s->count; i++) {
+    struct marker *m = &s->markers[i];
+    if (m->stack != NULL) kernel_munmap(&h->kernel, m->stack, m->capacity * sizeof(uint64_t));
+    if (m->deque_items != NULL) kernel_munmap(&h->kernel, m->deque_items, DEQUE_ITEMS * sizeof(uint64_t));
+  }
+  if (s->overflow != NULL) kernel_munmap(&h->kernel, s->overflow, s->overflow_bytes);
+  free(s);
+  h->mark_state = NULL;
+}
+
+/* --- candidates ----------------------------------------------------------------------------------------------- */
+
+SCAN_INLINE bool in_scope(const gch_heap *h, uintptr_t a, bool minor) {
+  return minor ? heap_is_young(h, a) : heap_contains(h, a);
+}
+
+static inline void push(struct marker *m, uint64_t item) {
+  if (gch_unlikely(m->top == m->capacity)) {
+    m->dropped = true;
+    return;
+  }
+  m->stack[m->top++] = item;
+}
+
+SCAN_INLINE void consider(struct marker *m, uint64_t word, bool minor) {
+  const gch_heap *h = m->heap;
+  uintptr_t a = (uintptr_t)(word & ~(uint64_t)7);
+  if (!in_scope(h, a, minor)) return;
+  if (bits_test_relaxed(h->tables.mark, granule_index(&h->layout, a))) return; /* set bits stay set */
+  push(m, a);
+}
+
+/* What a scan hands its slot visitor. */
+struct scan_context {
+  struct marker *marker;
+  const struct type_info *type;
+};
+
+SCAN_INLINE void visit_word(uint64_t *slot, struct scan_context *c, bool minor) {
+  uint64_t word = at_load_relaxed(slot); /* the world is stopped */
+  if (word_is_ref(c->type, word)) consider(c->marker, word, minor);
+}
+SCAN_INLINE void visit_minor(uint64_t *slot, void *c) { visit_word(slot, c, true); }
+SCAN_INLINE void visit_major(uint64_t *slot, void *c) { visit_word(slot, c, false); }
+
+static void flush_live(struct marker *m) {
+  if (m->block_live != 0)
+    at_add_relaxed(&m->heap->tables.blocks[m->block].live, (uint32_t)m->block_live); /* read after the job */
+  m->block_live = 0;
+}
+
+static inline void count_live(struct marker *m, size_t block, uint64_t bytes) {
+  m->result.objects++;
+  m->result.bytes += bytes;
+  if (block != m->block) {
+    flush_live(m);
+    m->block = block;
+  }
+  m->block_live += bytes / GRANULE_BYTES;
+}
+
+static void flag_overflow(struct marker *m, size_t block) {
+  m->dropped = false;
+  bits_set_relaxed(state_of(m->heap)->overflow, block); /* read after the job's barrier */
+  at_store(&m->job->overflow, 1);
+}
+
+static void scan_large_chunk(struct marker *m, uint32_t id, uint64_t chunk, bool minor) {
+  const struct large *e = &m->heap->large.entries[id];
+  struct scan_context c = {m, &m->heap->types.items[e->type]};
+  uintptr_t from = e->base + chunk * CHUNK_BYTES, to = from + CHUNK_BYTES;
+  if (to < e->base + e->bytes) push(m, ITEM_CHUNK | (uint64_t)id << 32 | (chunk + 1));
+  if (minor)
+    scan_object_range(c.type, e->base, e->length, from, to, visit_minor, &c);
+  else
+    scan_object_range(c.type, e->base, e->length, from, to, visit_major, &c);
+  if (gch_unlikely(m->dropped)) flag_overflow(m, block_index(&m->heap->layout, e->base));
+}
+
+static void scan_large(struct marker *m, uintptr_t a) {
+  gch_heap *h = m->heap;
+  uint32_t id = h->tables.large_ids[(a - h->layout.base) >> h->layout.page_shift];
+  const struct large *e = &h->large.entries[id];
+  GCH_CHECK(id != 0 && e->base == a, "reference %p is not the start of large object %u at %p", (void *)a, id,
+            (void *)e->base);
+  m->result.objects++;
+  m->result.bytes += e->bytes;
+  if (e->leaf) return;
+  scan_large_chunk(m, id, 0, false);
+}
+
+SCAN_INLINE void process(struct marker *m, uint64_t item, bool minor) {
+  gch_heap *h = m->heap;
+  if (gch_unlikely(item & ITEM_CHUNK)) {
+    scan_large_chunk(m, (uint32_t)(item >> 32) & 0x7fffffff, item & 0xffffffff, minor);
+    return;
+  }
+  uintptr_t a = (uintptr_t)item;
+  if (!bits_set_relaxed(h->tables.mark, granule_index(&h->layout, a))) return; /* published by the end of the job */
+  uint64_t header = header_load(a);
+  if (gch_unlikely(header_is_large(header))) {
+    scan_large(m, a);
+    return;
+  }
+  struct scan_context c = {m, typetab_get(&h->types, header)};
+  GCH_ASSERT(header_type(header) != 0);
+  size_t block = block_index(&h->layout, a);
+  count_live(m, block, object_small_bytes(c.type, header));
+  if (c.type->pub.leaf) return;
+  if (minor)
+    scan_small(c.type, a, header, visit_minor, &c);
+  else
+    scan_small(c.type, a, header, visit_major, &c);
+  if (gch_unlikely(m->dropped)) flag_overflow(m, block);
+}
+
+/* --- work distribution ---------------------------------------------------------------------------------------- */
+
+/* Offers the oldest candidates, likely the roots of the largest subgraphs, to thieves. */
+static void share(struct marker *m) {
+  if (m->workers == 1 || m->top < 4 * SHARE_ITEMS || deque_size(&m->deque) > 0) return;
+  for (int i = 0; i < SHARE_ITEMS; i++)
+    if (!deque_push(&m->deque, m->stack[i])) return;
+  m->top -= SHARE_ITEMS;
+  memcpy(m->stack, m->stack + m->top, SHARE_ITEMS * sizeof(uint64_t));
+}
+
+static inline bool take(struct marker *m, uint64_t *item) {
+  if (gch_likely(m->top > 0)) {
+    *item = m->stack[--m->top];
+    return true;
+  }
+  return deque_pop(&m->deque, item);
+}
+
+static inline void prefetch_item(const gch_heap *h, uint64_t item) {
+  if (gch_unlikely(item & ITEM_CHUNK)) return;
+  __builtin_prefetch(&h->tables.mark[granule_index(&h->layout, (uintptr_t)item) / 64], 1);
+  __builtin_prefetch((const void *)(uintptr_t)item);
+}
+
+SCAN_INLINE void drain(struct marker *m, bool minor) {
+  uint32_t rounds = 0;
+  for (;;) {
+    uint64_t item;
+    while (m->queue_count < QUEUE && take(m, &item)) {
+      prefetch_item(m->heap, item);
+      m->queue[(m->queue_head + m->queue_count++) % QUEUE] = item;
+    }
+    if (m->queue_count == 0) return;
+    item = m->queue[m->queue_head];
+    m->queue_head = (m->queue_head + 1) % QUEUE;
+    m->queue_count--;
+    process(m, item, minor);
+    if (m->top > m->peak) m->peak = m->top;
+    if (gch_unlikely((++rounds & 63) == 0)) share(m);
+  }
+}
+
+static bool steal(struct marker *m) {
+  struct mark_state *s = state_of(m->heap);
+  bool again;
+  do {
+    again = false;
+    for (uint32_t i = 0; i < m->workers; i++) {
+      uint64_t item;
+      if (&s->markers[i] == m) continue;
+      enum deque_steal got = deque_steal(&s->markers[i].deque, &item);
+      if (got == DEQUE_ITEM) {
+        push(m, item);
+        return true;
+      }
+      again |= got == DEQUE_LOST;
+    }
+  } while (again);
+  return false;
+}
+
+/* Until every worker is out of work at once. A worker that counts as idle owns nothing and produces nothing. */
+static void run_to_end(struct marker *m, bool minor) {
+  for (;;) {
+    if (minor)
+      drain(m, true);
+    else
+      drain(m, false);
+    at_add_seq(&m->job->idle, 1);
+    for (uint32_t spins = 0;; spins++) {
+      if (at_load_seq(&m->job->idle) == m->workers) return;
+      bool work = false;
+      for (uint32_t i = 0; i < m->workers && !work; i++)
+        work = deque_size(&state_of(m->heap)->markers[i].deque) > 0;
+      if (work) {
+        at_sub(&m->job->idle, 1);
+        if (steal(m)) break;
+        at_add_seq(&m->job->idle, 1);
+      }
+      if (spins < 1000)
+        spin_pause();
+      else
+        thread_yield();
+    }
+  }
+}
+
+/* --- roots ---------------------------------------------------------------------------------------------------- */
+
+static void root_major(uint64_t *slot, void *context) {
+  struct marker *m = context;
+  consider(m, at_load_relaxed(slot), false); /* the world is stopped */
+  if (gch_unlikely(m->dropped || m->top > m->capacity / 2)) drain(m, false);
+  if (gch_unlikely(m->dropped)) consider(m, at_load_relaxed(slot), false);
+  m->dropped = false;
+}
+
+static void root_minor(uint64_t *slot, void *context) {
+  struct marker *m = context;
+  consider(m, at_load_relaxed(slot), true); /* the world is stopped */
+  if (gch_unlikely(m->dropped || m->top > m->capacity / 2)) drain(m, true);
+  if (gch_unlikely(m->dropped)) consider(m, at_load_relaxed(slot), true);
+  m->dropped = false;
+}
+
+static void card_slots(const struct card_part *part, void *context) {
+  struct scan_context c = {context, part->type};
+  struct marker *m = context;
+  do {
+    m->dropped = false;
+    scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_minor, &c);
+    if (gch_unlikely(m->dropped || m->top > m->capacity / 2)) drain(m, true);
+  } while (gch_unlikely(m->dropped)); /* the stack was full: it is empty now */
+}
+
+static void mark_worker(void *context, uint32_t worker, uint32_t workers) {
+  struct mark_job *job = context;
+  struct marker *m = &state_of(job->heap)->markers[worker];
+  m->workers = workers;
+  if (worker == 0) roots_visit(job->heap, job->minor ? root_minor : root_major, m);
+  uint32_t arena;
+  while (job->minor && cards_next_arena(job->heap, &job->cursor, &arena))
+    cards_visit_arena(job->heap, arena, card_slots, m);
+  run_to_end(m, job->minor);
+  flush_live(m);
+}
+
+/* --- overflow ------------------------------------------------------------------------------------------------- */
+
+static void rescan_block(struct marker *m, size_t block, bool minor) {
+  gch_heap *h = m->heap;
+  uint64_t end = (block + 1) * BLOCK_GRANULES;
+  for (uint64_t bit = bits_find_next(h->tables.mark, block * BLOCK_GRANULES, end); bit != BITS_NONE;
+       bit = bits_find_next(h->tables.mark, bit + 1, end)) {
+    uintptr_t a = h->layout.base + bit * GRANULE_BYTES;
+    uint64_t header = header_load(a);
+    struct scan_context c = {m, typetab_get(&h->types, header)};
+    if (header_is_large(header)) {
+      uint32_t id = h->tables.large_ids[(a - h->layout.base) >> h->layout.page_shift];
+      if (!h->large.entries[id].leaf) scan_large_chunk(m, id, 0, minor);
+    } else if (minor) {
+      scan_small(c.type, a, header, visit_minor, &c);
+    } else {
+      scan_small(c.type, a, header, visit_major, &c);
+    }
+    if (m->dropped) flag_overflow(m, block);
+    if (m->top > m->capacity / 2) {
+      if (minor)
+        drain(m, true);
+      else
+        drain(m, false);
+    }
+  }
+}
+
+/* What did not fit the stack, until all of it did. One worker: this is the path of small heaps and strange graphs. */
+static void mark_overflowed(struct mark_job *job) {
+  struct mark_state *s = state_of(job->heap);
+  struct marker *m = &s->markers[0];
+  size_t blocks = layout_block_count(&job->heap->layout);
+  m->workers = 1;
+  while (at_xchg(&job->overflow, 0) != 0) {
+    for (uint64_t b = bits_find_next(s->overflow, 0, blocks); b != BITS_NONE; b = bits_find_next(s->overflow, b + 1, blocks)) {
+      bits_clear(s->overflow, b);
+      rescan_block(m, b, job->minor);
+      if (job->minor)
+        drain(m, true);
+      else
+        drain(m, false);
+    }
+  }
+  flush_live(m);
+}
+
+/* --- entry ---------------------------------------------------------------------------------------------------- */
+
+static void give_stack_back(gch_heap *h, struct marker *m) {
+  if (m->peak <= STACK_KEEP) return;
+  uint64_t from = align_up(STACK_KEEP * sizeof(uint64_t), h->layout.page_bytes);
+  kernel_madvise(&h->kernel, (char *)m->stack + from, align_down(m->capacity * sizeof(uint64_t), 4096) - from, MADV_DONTNEED);
+}
+
+static void mark_all(gch_heap *h, bool minor, struct mark_result *result) {
+  struct mark_state *s = state_of(h);
+  struct mark_job job = {.heap = h, .minor = minor};
+  for (uint32_t i = 0; i < s->count; i++) {
+    struct marker *m = &s->markers[i];
+    m->job = &job;
+    m->result = (struct mark_result){0};
+    m->peak = 0;
+    deque_init(&m->deque, m->deque_items, DEQUE_ITEMS);
+  }
+  team_run(h, mark_worker, &job);
+  mark_overflowed(&job);
+  *result = (struct mark_result){0};
+  for (uint32_t i = 0; i < s->count; i++) {
+    result->objects += s->markers[i].result.objects;
+    result->bytes += s->markers[i].result.bytes;
+    give_stack_back(h, &s->markers[i]);
+  }
+}
+
+void mark_minor(gch_heap *h, struct mark_result *result) { mark_all(h, true, result); }
+void mark_major(gch_heap *h, struct mark_result *result) { mark_all(h, false, result); }

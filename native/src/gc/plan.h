@@ -1,0 +1,35 @@
+/* The plan of a major collection: what stays, relocates, is evacuated or freed, and where to.
+ *
+ * Pure: a function of liveness tables, decided before anything moves; no heap memory is touched and nothing but tables
+ * is written. Destinations are blocks (arenas, pages of large regions) that were free, reserved here.
+ *
+ *   density threshold   the least density t (in 64ths) such that, with everything sparser than t evacuated, what is
+ *                       left occupies at most WASTE_PERCENT more than the live bytes. Where pages are small the unit
+ *                       of density is the block, where arenas are huge the arena (taking a block out of a huge page costs
+ *                       255 us, copying it 5).
+ *   target region       destinations lie in one region of the space; with policy `needed`, blocks already there and
+ *                       dense stay. What lies in other regions moves, so that they become spare.
+ *   policy              needed: dense ones stay where they can; all: dense ones relocate with their pages, to arenas
+ *                       that were empty; release: nothing moves.
+ *
+ * What does not find a destination stays: a plan that runs out of room does less, it never fails. */
+#ifndef GC_PLAN_H
+#define GC_PLAN_H
+
+#include "gc/evacuate.h"
+
+enum { PLAN_WASTE_PERCENT = 6 };
+
+struct plan_options {
+  gch_policy policy;
+  bool flips;         /* moves concurrently: destinations avoid the regions that allocation uses */
+  const uint64_t *map; /* liveness: the map just built */
+};
+
+/* Fills `plan` (reset here), forward[], needed[], dest[], entries' forward. */
+void plan_major(gch_heap *heap, struct plan *plan, const struct plan_options *options);
+
+/* The density threshold for a histogram of units: count[d] units of density d / 64, d in 0..64. Pure; for tests. */
+uint32_t plan_threshold(const uint64_t count[65]);
+
+#endif

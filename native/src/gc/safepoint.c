@@ -1,0 +1,104 @@
+#include "gc/safepoint.h"
+
+enum { SPIN_NS = 20000 };
+
+void world_init(gch_heap *h) {
+  lock_init(&h->world.mutators_lock, RANK_MUTATORS, "mutators");
+  lock_init(&h->world.lock, RANK_WORLD, "world");
+  lock_init(&h->cycle_lock, RANK_CYCLE, "cycle");
+  cond_init(&h->world.stopped);
+  cond_init(&h->world.resumed);
+  cond_init(&h->cycle_done);
+}
+
+void world_destroy(gch_heap *h) {
+  cond_destroy(&h->world.stopped);
+  cond_destroy(&h->world.resumed);
+  cond_destroy(&h->cycle_done);
+  lock_destroy(&h->world.mutators_lock);
+  lock_destroy(&h->world.lock);
+  lock_destroy(&h->cycle_lock);
+}
+
+static bool all_stopped(const gch_heap *h) {
+  for (const struct mutator *m = h->world.mutators; m != NULL; m = m->next)
+    if (at_load_seq(&m->state) == MUTATOR_MANAGED) return false; /* seq_cst: the stopper's half of Dekker */
+  return true;
+}
+
+void world_stop(gch_heap *h, gch_pause cause, struct pause *pause) {
+  lock_lock(&h->world.mutators_lock);
+  pause->cause = cause;
+  pause->asked_ns = clock_ns();
+  at_store_seq(&h->world.stop, 1); /* seq_cst: Dekker, see the header */
+  for (struct mutator *m = h->world.mutators; m != NULL; m = m->next) at_store_relaxed(&m->pub.poll, 1); /* a hint */
+  at_fence_seq();
+  /* Mutators in a tight loop answer within microseconds: spin for a moment before paying for a sleep. */
+  while (!all_stopped(h) && clock_ns() - pause->asked_ns < SPIN_NS) spin_pause();
+  if (!all_stopped(h)) {
+    lock_lock(&h->world.lock);
+    while (!all_stopped(h)) cond_wait(&h->world.stopped, &h->world.lock);
+    lock_unlock(&h->world.lock);
+  }
+  pause->stopped_ns = clock_ns();
+}
+
+uint64_t world_resume(gch_heap *h, const struct pause *pause) {
+  for (struct mutator *m = h->world.mutators; m != NULL; m = m->next) at_store_relaxed(&m->pub.poll, 0); /* a hint */
+  lock_lock(&h->world.lock);
+  at_store_seq(&h->world.stop, 0);
+  cond_broadcast(&h->world.resumed);
+  lock_unlock(&h->world.lock);
+  lock_unlock(&h->world.mutators_lock);
+  uint64_t length = clock_ns() - pause->asked_ns;
+  struct measures *s = &h->measures;
+  histogram_record(&s->pause, length);
+  histogram_record(&s->safepoint, pause->stopped_ns - pause->asked_ns);
+  if (pause->cause == GCH_PAUSE_MINOR) histogram_record(&s->minor_pause, length);
+  if (pause->cause == GCH_PAUSE_FLIP) histogram_record(&s->flip_pause, length);
+  heap_event(h, GCH_EVENT_PAUSE, length, pause->cause, pause->stopped_ns - pause->asked_ns, h->cycle_number);
+  return length;
+}
+
+static void wake_stopper(gch_heap *h) {
+  lock_lock(&h->world.lock);
+  cond_signal(&h->world.stopped);
+  lock_unlock(&h->world.lock);
+}
+
+void mutator_enter_native(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
+  GCH_ASSERT(at_load_relaxed(&m->state) == MUTATOR_MANAGED); /* relaxed: only the owner writes it */
+  at_store_seq(&m->state, MUTATOR_NATIVE);
+  if (gch_unlikely(at_load_seq(&h->world.stop) != 0)) wake_stopper(h);
+}
+
+/* Waits until the world runs. */
+static void wait_resumed(gch_heap *h) {
+  uint64_t start = clock_ns();
+  lock_lock(&h->world.lock);
+  while (at_load_seq(&h->world.stop) != 0) cond_wait(&h->world.resumed, &h->world.lock);
+  lock_unlock(&h->world.lock);
+  mutator_stalled(h, GCH_STALL_PAUSE, clock_ns() - start);
+}
+
+void mutator_leave_native(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
+  for (;;) {
+    at_store_seq(&m->state, MUTATOR_MANAGED);
+    if (gch_likely(at_load_seq(&h->world.stop) == 0)) return;
+    at_store_seq(&m->state, MUTATOR_NATIVE);
+    wake_stopper(h);
+    wait_resumed(h);
+  }
+}
+
+void cycle_enter(gch_heap *h, struct mutator *m) {
+  if (m != NULL) mutator_enter_native(m);
+  lock_lock(&h->cycle_lock);
+}
+
+void cycle_leave(gch_heap *h, struct mutator *m) {
+  lock_unlock(&h->cycle_lock);
+  if (m != NULL) mutator_leave_native(m);
+}

@@ -1,0 +1,41 @@
+/* Stopping the world and letting it run.
+ *
+ * A mutator is MANAGED or NATIVE (heap/mutator.h). Whoever holds the cycle lock may stop the world:
+ *
+ *   stopper                                         mutator
+ *   stop = 1; every poll = 1                        safepoint: state = NATIVE; wake the stopper; wait for stop == 0
+ *   fence                                           leave native: state = MANAGED; fence; stop? back to NATIVE, wait
+ *   wait until no state is MANAGED                  enter native: state = NATIVE; fence; stop? wake the stopper
+ *
+ * Both sides store, fence and load (Dekker), so that either the stopper sees MANAGED or the mutator sees stop. The
+ * list of mutators is locked for the whole pause, so attach and detach wait it out. Pauses do not nest.
+ *
+ * A mutator that faults on a missing page stays MANAGED: the stopper waits for its fault to be answered, which never
+ * waits for a pause (I3). */
+#ifndef GC_SAFEPOINT_H
+#define GC_SAFEPOINT_H
+
+#include "heap/mutator.h"
+
+struct pause {
+  uint64_t asked_ns;   /* request */
+  uint64_t stopped_ns; /* every mutator had stopped */
+  gch_pause cause;
+};
+
+void world_init(gch_heap *heap);
+void world_destroy(gch_heap *heap);
+
+/* Cycle lock held, the caller in native state or not a mutator. */
+void world_stop(gch_heap *heap, gch_pause cause, struct pause *pause);
+/* Returns the length of the pause in ns, and counts it. */
+uint64_t world_resume(gch_heap *heap, const struct pause *pause);
+
+void mutator_enter_native(struct mutator *m);
+void mutator_leave_native(struct mutator *m);
+
+/* Enters the cycle lock as a mutator (which counts as stopped from then on), or leaves it. `m` may be NULL. */
+void cycle_enter(gch_heap *heap, struct mutator *m);
+void cycle_leave(gch_heap *heap, struct mutator *m);
+
+#endif

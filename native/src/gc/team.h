@@ -1,0 +1,24 @@
+/* The team: collector threads that wait for a job and do it together with whoever gives it.
+ *
+ *   IDLE --team_run (caller becomes worker 0)--> BUSY --last helper done--> IDLE
+ *
+ * A job is one function called once in each worker; it returns when there is nothing left to do. Only one job at a
+ * time: a caller that finds the team busy (a minor collection during a concurrent move) works alone. Helpers block all
+ * signals and never touch heap memory outside a job. */
+#ifndef GC_TEAM_H
+#define GC_TEAM_H
+
+#include "heap/heap.h"
+
+enum { TEAM_MAX = 64 };
+
+typedef void (*team_fn)(void *context, uint32_t worker, uint32_t workers);
+
+gch_status team_start(gch_heap *heap, gch_error *error);
+void team_stop(gch_heap *heap);
+/* Runs fn(context, worker, workers) in the caller (worker 0) and the helpers; returns when all have returned. */
+void team_run(gch_heap *heap, team_fn fn, void *context);
+/* CPU time that helpers have used so far, ns. */
+uint64_t team_cpu_ns(const gch_heap *heap);
+
+#endif

@@ -1,0 +1,180 @@
+/* The heap: one struct that holds it all, and the small questions that everybody asks of it.
+ *
+ * Who may touch what: fields tagged [const] are set by heap_create; [stw] change with the world stopped only;
+ * [lock: x] under that lock; [atomic] any time. A collection holds the cycle lock (RANK_CYCLE), so everything
+ * tagged [cycle] belongs to the thread that drives it. */
+#ifndef HEAP_HEAP_H
+#define HEAP_HEAP_H
+
+#include <gcheap/events.h>
+#include <gcheap/gcheap.h>
+#include "base/bits.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/histogram.h"
+#include "base/lock.h"
+#include "base/ranks.h"
+#include "base/ring.h"
+#include "heap/frames.h"
+#include "heap/large.h"
+#include "heap/layout.h"
+#include "heap/tables.h"
+#include "object/typetab.h"
+#include "os/kernel.h"
+#include "os/probe.h"
+#include "os/uffd.h"
+
+struct mutator;
+struct cycle;
+struct mover_ops;
+struct team;
+struct plan;
+struct faults;
+
+/* A space of small objects: which blocks are handed out next. */
+struct small_space {
+  struct lock lock;
+  enum space_id id;       /* [const] */
+  uint32_t alloc_region;  /* [stw, lock] region that allocation and promotion take blocks from */
+  uint32_t cursor;        /* [lock] arena at which the search goes on */
+  uint32_t top[SPACE_REGIONS]; /* [lock, stw] arenas of the region ever used: [first, first + top) */
+};
+
+struct young_space {
+  struct lock lock;
+  uint32_t arena_count; /* [const] of the region */
+  uint32_t cursor[2];   /* [lock] arena to look in first, by leaf */
+  uint64_t blocks;      /* [atomic] young blocks handed out since the last minor, survivors not counted */
+  uint64_t survivors;   /* [stw] young blocks that hold survivors */
+  uint64_t limit_blocks; /* [const] eden: a minor is due beyond */
+};
+
+struct handle_slot {
+  uint64_t ref;         /* [atomic] written by the owner of the handle, and by the collector by CAS */
+  uint32_t generation;  /* [atomic] odd: in use */
+  uint32_t next_free;   /* [atomic] index + 1 */
+};
+
+struct static_root {
+  gch_ref *slot;
+};
+
+struct roots {
+  struct handle_slot *handles; /* [const] reserved */
+  uint64_t handle_capacity;    /* [const] */
+  uint64_t handle_top;         /* [atomic] slots ever used */
+  uint64_t handle_free;        /* [atomic] low 32: index + 1 of the first free slot; high 32: counts pushes */
+  uint64_t handle_count;       /* [atomic] in use */
+  gch_ref **statics;           /* [lock: mutators] malloc'd */
+  size_t static_count, static_capacity;
+  gch_roots_fn fn; /* [stw] */
+  void *fn_data;
+};
+
+struct pin_entry {
+  uintptr_t address; /* 0: empty */
+  uint64_t count;    /* 0: tombstone */
+};
+
+struct pins {
+  struct lock lock; /* held for a few instructions only, never across a pause: unpin never waits for one */
+  struct pin_entry *entries; /* [lock] open addressing, linear probing; malloc'd */
+  size_t capacity, used;
+  uint64_t count; /* [atomic] pins, nested ones included */
+};
+
+struct world {
+  struct lock mutators_lock; /* RANK_MUTATORS */
+  struct mutator *mutators;  /* [lock: mutators] */
+  uint32_t mutator_count;    /* [lock: mutators] */
+  struct lock lock;          /* RANK_WORLD */
+  struct cond stopped;       /* a mutator left managed state */
+  struct cond resumed;       /* the world runs again */
+  uint32_t stop;             /* [atomic seq] a pause is asked for or on */
+};
+
+struct measures { /* [atomic] relaxed counters and histograms */
+  uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
+  uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
+  uint64_t refusals[GCH_REFUSAL_COUNT];
+  struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
+  gch_cycle last_minor, last_major; /* [cycle] */
+};
+
+struct moved { /* [atomic] of the running cycle */
+  uint64_t pages, arenas, bytes, released;
+};
+
+struct gch_heap {
+  gch_config config;     /* [const] as completed */
+  struct layout layout;  /* [const] */
+  struct kernel kernel;
+  struct probe probe;    /* [const] */
+  struct tables tables;
+  struct typetab types;
+  struct small_space old, leaf;
+  struct young_space young;
+  struct large_space large;
+  struct frames frames;
+  struct roots roots;
+  struct pins pins;
+  struct world world;
+  struct lock cycle_lock;       /* RANK_CYCLE */
+  struct cond cycle_done;       /* [lock: cycle] the running cycle ended */
+  uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
+  uint64_t cycle_number;        /* [cycle] majors and minors */
+  const struct mover_ops *mover; /* [const] */
+  struct uffd quiet;             /* [const] makes ranges destinations of page moves; fd -1 without */
+  char mover_reason[192];        /* [const] */
+  bool huge;                     /* [const] huge pages are asked for */
+  struct team *team;             /* [const] collector threads */
+  void *mark_state;              /* [const] gc/mark.c */
+  struct plan *minor_plan;       /* [const] [cycle] contents; tables reserved once */
+  struct plan *plan;             /* [const] [cycle] contents: of the running major */
+  struct faults *faults;         /* [const] */
+  uint64_t used_bytes;           /* [atomic] blocks and large pages in use, young ones included */
+  uint64_t major_trigger;        /* [atomic] a major is due beyond so many used bytes */
+  uint64_t stress_count;         /* [atomic] */
+  struct ring ring;
+  struct ring_slot *ring_slots;
+  struct measures measures;
+  struct moved moved;
+  uint64_t pid;                  /* [const] the process that owns the threads */
+};
+
+/* --- small questions ------------------------------------------------------------------------------------------ */
+static inline bool heap_contains(const gch_heap *h, uintptr_t a) { return layout_contains(&h->layout, a); }
+static inline struct block *heap_block(const gch_heap *h, uintptr_t a) {
+  return &h->tables.blocks[block_index(&h->layout, a)];
+}
+static inline struct arena *heap_arena(const gch_heap *h, uintptr_t a) {
+  return &h->tables.arenas[arena_index(&h->layout, a)];
+}
+static inline const struct region *heap_region(const gch_heap *h, uintptr_t a) {
+  return &h->layout.regions[layout_region(&h->layout, a)];
+}
+static inline bool heap_is_young(const gch_heap *h, uintptr_t a) {
+  const struct region *young = &h->layout.regions[4 * h->layout.per_space];
+  return a - young->start < young->bytes && heap_block(h, a)->state == BLOCK_YOUNG;
+}
+static inline bool heap_is_live(const gch_heap *h, uintptr_t a) {
+  return bits_test(h->tables.live, granule_index(&h->layout, a));
+}
+static inline struct small_space *heap_small_space(gch_heap *h, bool leaf) { return leaf ? &h->leaf : &h->old; }
+
+static inline void heap_use(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->used_bytes, bytes); }
+static inline void heap_unuse(gch_heap *h, uint64_t bytes) { at_sub_relaxed(&h->used_bytes, bytes); }
+/* May a mutator take `bytes` more? The collector itself may go beyond the limit for the length of a cycle. */
+static inline bool heap_has_room(const gch_heap *h, uint64_t bytes) {
+  return at_load_relaxed(&h->used_bytes) + bytes <= h->config.max_bytes;
+}
+
+static inline void heap_event(gch_heap *h, uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+
+#include "os/thread.h"
+static inline void heap_event(gch_heap *h, uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+  struct ring_event event = {.t_ns = clock_ns(), .kind = kind, .thread = thread_id(), .a = a, .b = b, .c = c, .d = d};
+  ring_write(&h->ring, &event);
+}
+
+#endif

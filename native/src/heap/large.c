@@ -1,0 +1,182 @@
+#include "heap/large.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/error.h"
+#include "heap/heap.h"
+#include "os/pages.h"
+
+static uint64_t page_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> l->page_shift; }
+
+static int reserve_array(gch_heap *h, size_t bytes, void **out) {
+  return kernel_mmap(&h->kernel, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                     0, out);
+}
+
+static size_t pages_map_bytes(const struct layout *l) { return bits_words(l->span >> l->page_shift) * 8; }
+
+gch_status large_init(gch_heap *h, gch_error *error) {
+  struct large_space *s = &h->large;
+  const struct layout *l = &h->layout;
+  lock_init(&s->lock, RANK_LARGE, "large spaces");
+  s->count = 1;
+  s->capacity = (uint32_t)(h->config.max_bytes / GCH_SMALL_MAX) + 1024;
+  for (int leaf = 0; leaf < 2; leaf++) {
+    s->alloc_region[leaf] = layout_first_region(l, leaf ? SPACE_LARGE_LEAF : SPACE_LARGE);
+    s->cursor[leaf] = page_index(l, l->regions[s->alloc_region[leaf]].start);
+  }
+  int rc = reserve_array(h, s->capacity * sizeof(struct large), (void **)&s->entries);
+  if (rc >= 0) rc = reserve_array(h, pages_map_bytes(l), (void **)&s->pages);
+  if (rc >= 0) return GCH_OK;
+  return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for %u large objects: %s", s->capacity, strerror(-rc));
+}
+
+void large_destroy(gch_heap *h) {
+  struct large_space *s = &h->large;
+  if (s->entries != NULL) kernel_munmap(&h->kernel, s->entries, s->capacity * sizeof(struct large));
+  if (s->pages != NULL) kernel_munmap(&h->kernel, s->pages, pages_map_bytes(&h->layout));
+  lock_destroy(&s->lock);
+}
+
+/* The first run of `pages` clear bits in [from, end), or BITS_NONE. */
+static uint64_t find_run(const uint64_t *map, uint64_t from, uint64_t end, uint64_t pages) {
+  for (uint64_t at = from; at + pages <= end;) {
+    at = bits_find_next_clear(map, at, end);
+    if (at == BITS_NONE || at + pages > end) return BITS_NONE;
+    uint64_t used = bits_find_next(map, at, at + pages);
+    if (used == BITS_NONE) return at;
+    at = used + 1;
+  }
+  return BITS_NONE;
+}
+
+uintptr_t large_reserve(gch_heap *h, uint32_t region, uint64_t pages, uint64_t *cursor) {
+  const struct layout *l = &h->layout;
+  struct large_space *s = &h->large;
+  uint64_t first = page_index(l, l->regions[region].start), end = first + (l->regions[region].bytes >> l->page_shift);
+  if (*cursor < first || *cursor >= end) *cursor = first;
+  uint64_t at = find_run(s->pages, *cursor, end, pages);
+  if (at == BITS_NONE) at = find_run(s->pages, first, end, pages);
+  if (at == BITS_NONE) return 0;
+  bits_set_range(s->pages, at, at + pages);
+  *cursor = at + pages;
+  uintptr_t start = l->base + (at << l->page_shift);
+  enum space_id space = l->regions[region].space;
+  uint32_t *top = &s->top[space == SPACE_LARGE_LEAF][region - layout_first_region(l, space)];
+  uint32_t arenas = (uint32_t)((at + pages - first) * l->page_bytes / ARENA_BYTES) + 1;
+  if (*top < arenas) *top = arenas;
+  return start;
+}
+
+void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf) {
+  const struct layout *l = &h->layout;
+  uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1);
+  for (uint64_t p = first; p < end; p++) h->tables.large_ids[p] = id;
+  for (size_t b = block_index(l, start); b <= block_index(l, start + bytes - 1); b++) {
+    struct block *block = &h->tables.blocks[b];
+    if (block->state == BLOCK_LARGE) continue;
+    *block = (struct block){.state = BLOCK_LARGE, .leaf = leaf};
+    struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
+    arena->used |= (uint32_t)1 << b % ARENA_BLOCKS;
+    arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
+  }
+}
+
+uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populated) {
+  const struct layout *l = &h->layout;
+  uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1), released = 0;
+  uint64_t per_block = BLOCK_BYTES >> l->page_shift;
+  bits_clear_range(h->large.pages, first, end);
+  bits_clear(h->tables.live, granule_index(l, start));
+  memset(&h->tables.large_ids[first], 0, (end - first) * sizeof(uint32_t));
+  if (populated && !h->huge && pages_drop(&h->kernel, (void *)start, (end - first) << l->page_shift) >= 0)
+    released = (end - first) << l->page_shift;
+  for (uint64_t b = first / per_block; b <= (end - 1) / per_block; b++) {
+    if (bits_find_next(h->large.pages, b * per_block, (b + 1) * per_block) != BITS_NONE) continue;
+    struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
+    h->tables.blocks[b] = (struct block){0};
+    arena->used &= ~((uint32_t)1 << b % ARENA_BLOCKS);
+    if (arena->used != 0) continue;
+    arena->kind = ARENA_NONE;
+    if (!arena->huge) continue;
+    arena->huge = 0;
+    uintptr_t at = arena_address(l, b / ARENA_BLOCKS);
+    if (populated && pages_drop(&h->kernel, (void *)at, ARENA_BYTES) >= 0) released += ARENA_BYTES;
+  }
+  return released;
+}
+
+/* Lock held. */
+static uint32_t take_entry(struct large_space *s) {
+  uint32_t id = s->free_list;
+  if (id != 0) {
+    s->free_list = s->entries[id].next_free;
+    return id;
+  }
+  return s->count < s->capacity ? s->count++ : 0;
+}
+
+static void put_entry(struct large_space *s, uint32_t id) {
+  s->entries[id] = (struct large){.next_free = s->free_list};
+  s->free_list = id;
+}
+
+uint64_t large_free(gch_heap *h, uint32_t id) {
+  struct large *e = &h->large.entries[id];
+  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
+  uint64_t released = large_vacate(h, e->base, e->bytes, true);
+  heap_unuse(h, bytes);
+  put_entry(&h->large, id);
+  return released;
+}
+
+/* Makes the object's pages present and zero. In huge arenas that were populated before, memory is old: clear it. */
+static bool populate_zeroed(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (!h->huge) return pages_populate(&h->kernel, (void *)start, bytes) >= 0;
+  uintptr_t end = start + bytes;
+  for (uintptr_t at = start; at < end;) {
+    uintptr_t next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+    if (next > end) next = end;
+    struct arena *arena = heap_arena(h, at);
+    if (arena->huge)
+      memset((void *)at, 0, next - at);
+    else if (pages_populate(&h->kernel, (void *)(at & ~(uintptr_t)(ARENA_BYTES - 1)), ARENA_BYTES) < 0)
+      return false;
+    arena->huge = 1;
+    at = next;
+  }
+  return true;
+}
+
+uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64_t bytes) {
+  struct large_space *s = &h->large;
+  bool leaf = type->leaf != 0;
+  uint64_t footprint = align_up(bytes, h->layout.page_bytes);
+  if (!heap_has_room(h, footprint)) return 0;
+  heap_use(h, footprint);
+  lock_lock(&s->lock);
+  uint32_t id = take_entry(s);
+  uintptr_t start = id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf]);
+  if (start != 0) {
+    large_claim(h, start, bytes, id, leaf);
+    if (!populate_zeroed(h, start, footprint)) {
+      large_vacate(h, start, bytes, true);
+      start = 0;
+    }
+  }
+  if (start != 0) {
+    uint32_t phase = at_load_relaxed(&h->phase);
+    bool born = phase >= GCH_PHASE_PLAN;
+    s->entries[id] = (struct large){.base = start, .forward = start, .bytes = bytes, .length = length,
+                                    .type = header_type(type->header), .leaf = leaf, .born = born};
+    *(uint64_t *)start = type->header | HEADER_LARGE;
+    bits_set(h->tables.live, granule_index(&h->layout, start));
+    if (phase == GCH_PHASE_PLAN) bits_set(h->tables.mark, granule_index(&h->layout, start));
+  } else if (id != 0) {
+    put_entry(s, id);
+  }
+  lock_unlock(&s->lock);
+  if (start == 0) heap_unuse(h, footprint);
+  return start;
+}

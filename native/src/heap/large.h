@@ -1,0 +1,54 @@
+/* Large objects: more than 8 KiB, on pages of their own, described outside the heap.
+ *
+ * An entry of the large table says where an object is, how long and of which type, so that a unit in the middle of
+ * a large array can be fixed without reading the header, which lies in another unit. Every page of an object names
+ * its entry (tables.large_ids). Pages are found by next fit in a bitmap of the region that allocation uses.
+ *
+ *   entry:  FREE --alloc--> live --(major finds it unmarked)--> FREE
+ *   during a major's move an entry has two homes: `base` (where it is now) and `forward` (where it goes); the pages of
+ *   both name it, and neither changes owner before the cycle ends, because destinations were free at the plan. */
+#ifndef HEAP_LARGE_H
+#define HEAP_LARGE_H
+
+#include <gcheap/types.h>
+#include "base/lock.h"
+#include "heap/layout.h"
+
+struct large {
+  uintptr_t base;    /* [stw, lock] 0: free entry */
+  uintptr_t forward; /* [cycle] where the plan puts it; base if it stays */
+  uint64_t bytes;    /* [const] of the object, header and rounding included */
+  uint64_t length;   /* [const] elements of the tail */
+  uint32_t type;      /* [const] */
+  uint32_t leaf;      /* [const] */
+  uint32_t next_free; /* [lock] */
+  uint32_t born;      /* [cycle] 1: since the mark of the running major */
+};
+_Static_assert(sizeof(struct large) == 48, "");
+
+struct large_space {
+  struct lock lock;
+  struct large *entries;    /* [const] reserved; index 0 unused */
+  uint32_t capacity;        /* [const] */
+  uint32_t count;           /* [lock] entries ever used, 0 included */
+  uint32_t free_list;       /* [lock] */
+  uint64_t *pages;          /* [lock, stw] bit a page of the span: belongs to an object or is reserved for one */
+  uint32_t alloc_region[2]; /* [stw, lock] by leaf */
+  uint64_t cursor[2];       /* [lock] page (of the span) at which the search goes on */
+  uint32_t top[2][4];       /* [lock, stw] arenas ever used, by leaf and region */
+};
+
+gch_status large_init(gch_heap *heap, gch_error *error);
+void large_destroy(gch_heap *heap);
+/* A zeroed large object, header written; 0: no room (limit or memory). Managed state; never collects. */
+uintptr_t large_alloc(gch_heap *heap, const gch_type *type, uint64_t length, uint64_t bytes);
+/* Reserves `pages` consecutive free pages of a region (collector); 0: none. Nothing is populated. */
+uintptr_t large_reserve(gch_heap *heap, uint32_t region, uint64_t pages, uint64_t *cursor);
+/* Gives an object's pages back (memory too) and frees its entry. World stopped or cycle end. Bytes released. */
+uint64_t large_free(gch_heap *heap, uint32_t id);
+/* Frees a page range that an object has left; `populated`: its memory is still there and is dropped. */
+uint64_t large_vacate(gch_heap *heap, uintptr_t start, uint64_t bytes, bool populated);
+/* Makes the pages of [start, start + bytes) name entry `id`, and their blocks BLOCK_LARGE. */
+void large_claim(gch_heap *heap, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf);
+
+#endif

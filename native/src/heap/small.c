@@ -1,0 +1,183 @@
+#include "heap/small.h"
+
+#include <string.h>
+
+#include "os/pages.h"
+
+void small_init(gch_heap *h) {
+  const struct layout *l = &h->layout;
+  h->old = (struct small_space){.id = SPACE_OLD, .alloc_region = layout_first_region(l, SPACE_OLD)};
+  h->leaf = (struct small_space){.id = SPACE_LEAF, .alloc_region = layout_first_region(l, SPACE_LEAF)};
+  lock_init(&h->old.lock, RANK_SPACE, "old space");
+  lock_init(&h->leaf.lock, RANK_SPACE + 1, "leaf space");
+  lock_init(&h->young.lock, RANK_YOUNG, "young space");
+  uint32_t young = layout_first_region(l, SPACE_YOUNG);
+  h->young.arena_count = (uint32_t)(l->regions[young].bytes >> ARENA_SHIFT);
+  h->young.limit_blocks = h->config.nursery_bytes / BLOCK_BYTES;
+}
+
+void small_destroy(gch_heap *h) {
+  lock_destroy(&h->old.lock);
+  lock_destroy(&h->leaf.lock);
+  lock_destroy(&h->young.lock);
+}
+
+uint32_t region_arenas(const gch_heap *h, uint32_t region, uint32_t *first) {
+  *first = region_first_arena(h, region);
+  enum space_id space = h->layout.regions[region].space;
+  uint32_t i = region - layout_first_region(&h->layout, space);
+  if (space == SPACE_OLD) return h->old.top[i];
+  if (space == SPACE_LEAF) return h->leaf.top[i];
+  if (space_is_large(space)) return h->large.top[space == SPACE_LARGE_LEAF][i];
+  return (uint32_t)(h->layout.regions[region].bytes >> ARENA_SHIFT);
+}
+
+bool block_populate(gch_heap *h, uintptr_t block) {
+  struct arena *arena = heap_arena(h, block);
+  uint32_t bit = (uint32_t)(block_index(&h->layout, block) % ARENA_BLOCKS);
+  if (at_load_relaxed(&arena->populated) >> bit & 1) return true;
+  if (h->huge && at_load_relaxed(&arena->populated) == 0) {
+    uintptr_t start = block & ~(uintptr_t)(ARENA_BYTES - 1);
+    if (pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
+    arena->huge = 1;
+    at_store_relaxed(&arena->populated, UINT32_MAX);
+    return true;
+  }
+  if (pages_populate(&h->kernel, (void *)block, BLOCK_BYTES) < 0) return false;
+  at_or_relaxed(&arena->populated, (uint32_t)1 << bit);
+  return true;
+}
+
+void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool leaf) {
+  struct block *b = heap_block(h, address);
+  struct arena *arena = heap_arena(h, address);
+  GCH_ASSERT(b->state == BLOCK_FREE);
+  *b = (struct block){.state = (uint8_t)state, .leaf = leaf, .born = at_load_relaxed(&h->phase) >= GCH_PHASE_PLAN};
+  arena->used |= (uint32_t)1 << block_index(&h->layout, address) % ARENA_BLOCKS;
+  arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
+  /* What was stored here in an earlier life says nothing of the next one. */
+  memset(&h->tables.cards[card_index(&h->layout, address)], 0, BLOCK_CARDS);
+  heap_use(h, BLOCK_BYTES);
+}
+
+void block_free(gch_heap *h, uintptr_t address, bool populated) {
+  size_t index = block_index(&h->layout, address);
+  struct arena *arena = heap_arena(h, address);
+  uint32_t bit = (uint32_t)1 << index % ARENA_BLOCKS;
+  GCH_ASSERT(h->tables.blocks[index].state != BLOCK_FREE);
+  h->tables.blocks[index] = (struct block){0};
+  bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
+  arena->used &= ~bit;
+  if (!populated) arena->populated &= ~bit;
+  if (arena->used == 0) {
+    arena->kind = ARENA_NONE;
+    if (arena->populated == 0) arena->huge = 0;
+  }
+  heap_unuse(h, BLOCK_BYTES);
+}
+
+/* A free block of the arena, a populated one if there is any; ARENA_BLOCKS: none. */
+static uint32_t pick_block(const struct arena *arena) {
+  uint32_t ready = ~arena->used & arena->populated;
+  if (ready != 0) return (uint32_t)__builtin_ctz(ready);
+  return arena->used != UINT32_MAX ? (uint32_t)__builtin_ctz(~arena->used) : ARENA_BLOCKS;
+}
+
+/* Lock held. The first free block from the cursor on, wrapping round once. */
+static uintptr_t find_block(gch_heap *h, struct small_space *s) {
+  uint32_t first = region_first_arena(h, s->alloc_region);
+  uint32_t count = (uint32_t)(h->layout.regions[s->alloc_region].bytes >> ARENA_SHIFT);
+  uint32_t *top = &s->top[s->alloc_region - layout_first_region(&h->layout, s->id)];
+  for (uint32_t step = 0; step < count; step++) {
+    uint32_t i = s->cursor + step;
+    if (i >= count) i -= count;
+    uint32_t bit = pick_block(&h->tables.arenas[first + i]);
+    if (bit == ARENA_BLOCKS) continue;
+    s->cursor = i;
+    if (*top <= i) *top = i + 1;
+    return arena_address(&h->layout, first + i) + bit * (uintptr_t)BLOCK_BYTES;
+  }
+  return 0;
+}
+
+uintptr_t small_take(gch_heap *h, bool leaf, bool collector) {
+  struct small_space *s = heap_small_space(h, leaf);
+  if (!collector && !heap_has_room(h, BLOCK_BYTES)) return 0;
+  lock_lock(&s->lock);
+  uintptr_t block = find_block(h, s);
+  if (block != 0) {
+    block_assign(h, block, BLOCK_USED, leaf);
+    if (!block_populate(h, block)) {
+      block_free(h, block, false);
+      block = 0;
+    }
+  }
+  lock_unlock(&s->lock);
+  return block;
+}
+
+/* Lock held. A free block in an arena of this kind, or in an arena of no kind yet. */
+static uintptr_t find_young(gch_heap *h, bool leaf) {
+  struct young_space *y = &h->young;
+  uint32_t first = region_first_arena(h, layout_first_region(&h->layout, SPACE_YOUNG));
+  uint32_t fresh = UINT32_MAX;
+  for (uint32_t step = 0; step < y->arena_count; step++) {
+    uint32_t i = y->cursor[leaf] + step;
+    if (i >= y->arena_count) i -= y->arena_count;
+    const struct arena *arena = &h->tables.arenas[first + i];
+    if (arena->kind == ARENA_NONE) {
+      if (fresh == UINT32_MAX || (arena->populated != 0 && h->tables.arenas[first + fresh].populated == 0)) fresh = i;
+      continue;
+    }
+    if (arena->kind != (leaf ? ARENA_LEAF : ARENA_REFS)) continue;
+    uint32_t bit = pick_block(arena);
+    if (bit == ARENA_BLOCKS) continue;
+    y->cursor[leaf] = i;
+    return arena_address(&h->layout, first + i) + bit * (uintptr_t)BLOCK_BYTES;
+  }
+  if (fresh == UINT32_MAX) return 0;
+  y->cursor[leaf] = fresh;
+  return arena_address(&h->layout, first + fresh) + pick_block(&h->tables.arenas[first + fresh]) * (uintptr_t)BLOCK_BYTES;
+}
+
+uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
+  struct young_space *y = &h->young;
+  if (eden && (at_load_relaxed(&y->blocks) >= y->limit_blocks || !heap_has_room(h, BLOCK_BYTES))) return 0;
+  lock_lock(&y->lock);
+  uintptr_t block = find_young(h, leaf);
+  bool fresh = false;
+  if (block != 0) {
+    struct arena *arena = heap_arena(h, block);
+    fresh = (arena->populated >> block_index(&h->layout, block) % ARENA_BLOCKS & 1) == 0 && !h->huge;
+    block_assign(h, block, BLOCK_YOUNG, leaf);
+    if (!block_populate(h, block)) {
+      block_free(h, block, false);
+      block = 0;
+    } else if (eden) {
+      at_add_relaxed(&y->blocks, 1);
+    }
+  }
+  lock_unlock(&y->lock);
+  if (block != 0 && eden && !fresh) memset((void *)block, 0, BLOCK_BYTES);
+  return block;
+}
+
+uint64_t arena_release_free(gch_heap *h, uint32_t index) {
+  struct arena *arena = &h->tables.arenas[index];
+  uint32_t idle = ~arena->used & arena->populated;
+  if (idle == 0 || (arena->huge && arena->used != 0)) return 0;
+  uintptr_t start = arena_address(&h->layout, index);
+  uint64_t released = 0;
+  for (uint32_t rest = idle; rest != 0;) {
+    uint32_t from = (uint32_t)__builtin_ctz(rest);
+    uint64_t run = ~((uint64_t)rest >> from);
+    uint32_t length = ctz64(run);
+    if (pages_drop(&h->kernel, (void *)(start + from * (uintptr_t)BLOCK_BYTES), length * (uint64_t)BLOCK_BYTES) >= 0) {
+      arena->populated &= ~(uint32_t)bits_mask(from, from + length);
+      released += length * (uint64_t)BLOCK_BYTES;
+    }
+    rest &= ~(uint32_t)bits_mask(from, from + length);
+  }
+  if (arena->populated == 0) arena->huge = 0;
+  return released;
+}

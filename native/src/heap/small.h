@@ -1,0 +1,36 @@
+/* Small-object spaces: handing out and taking back blocks of OLD, LEAF and YOUNG.
+ *
+ * OLD and LEAF take blocks from one region at a time (`alloc_region`): during a major that is the held-out one, which
+ * the flip leaves alone, so what is born in a cycle never goes missing. YOUNG hands out eden blocks until the
+ * nursery's limit. A block is handed out with all its pages present: holes are never guessed. Where huge pages are
+ * asked for, an arena is populated in one piece with its first block. */
+#ifndef HEAP_SMALL_H
+#define HEAP_SMALL_H
+
+#include "heap/heap.h"
+
+void small_init(gch_heap *heap);
+void small_destroy(gch_heap *heap);
+
+/* A populated block for objects with (leaf: without) references, state USED, contents undefined; 0: no memory, or
+ * over the limit and `collector` is false. */
+uintptr_t small_take(gch_heap *heap, bool leaf, bool collector);
+/* A populated young block; `eden`: for a mutator, within the nursery's and the heap's limit, zeroed. */
+uintptr_t young_take(gch_heap *heap, bool leaf, bool eden);
+
+/* Collector: reserves a given free block as a destination / for a given use, without populating it. */
+void block_assign(gch_heap *heap, uintptr_t block, enum block_state state, bool leaf);
+/* Frees a block; `populated`: its pages are still there. World stopped, or the block's space locked by a cycle. */
+void block_free(gch_heap *heap, uintptr_t block, bool populated);
+/* Makes the pages of a taken block present. False: no memory. */
+bool block_populate(gch_heap *heap, uintptr_t block);
+/* Gives the memory of free blocks back, whole arenas where huge; returns bytes released. World stopped. */
+uint64_t arena_release_free(gch_heap *heap, uint32_t arena);
+
+/* Arenas of region `region` ever used: [*first, *first + returned). */
+uint32_t region_arenas(const gch_heap *heap, uint32_t region, uint32_t *first);
+static inline uint32_t region_first_arena(const gch_heap *h, uint32_t region) {
+  return (uint32_t)arena_index(&h->layout, h->layout.regions[region].start);
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* Side tables: everything the collector knows about memory, kept outside it.
+ *
+ * Each table is one NORESERVE mapping indexed by (address - base) in its own unit, so looking something up is a
+ * subtraction, a shift and a load, and an untouched part of the heap costs no memory. Who may write what is said
+ * at the fields; [stw] means with the world stopped.
+ *
+ * Blocks:   FREE --take--> YOUNG (mutator's) or USED (old) or DEST (reserved by a plan) --publish--> USED
+ *           YOUNG --minor--> FREE, or USED where it stands (pinned, or no room to promote)
+ *           USED --cycle end--> FREE */
+#ifndef HEAP_TABLES_H
+#define HEAP_TABLES_H
+
+#include <gcheap/types.h>
+#include "heap/layout.h"
+
+struct kernel;
+
+enum block_state { BLOCK_FREE = 0, BLOCK_YOUNG, BLOCK_USED, BLOCK_DEST, BLOCK_LARGE };
+
+struct block {
+  uint8_t state;  /* [stw, or the space's lock] enum block_state */
+  uint8_t leaf;   /* 1: holds objects without references */
+  uint8_t age;    /* YOUNG: minor collections its objects have survived */
+  uint8_t born;   /* taken since the mark of the running major: not in its plan, everything in it is live */
+  uint16_t top;   /* granules in use, for blocks that nobody bumps into */
+  uint16_t pins;  /* [atomic] pinned objects in it */
+  uint32_t live;  /* [atomic while marking] granules live by the last mark */
+  uint32_t spare;
+};
+_Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
+
+enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
+
+/* All zero: nothing in it, nothing populated. */
+struct arena {
+  uint32_t used;      /* [space's lock, or stw] bit a block: not free */
+  uint32_t populated; /* [space's lock, or stw] bit a block: all its pages are present */
+  uint8_t kind;       /* young: what its blocks hold, enum arena_kind */
+  uint8_t huge;       /* populated in one piece while huge pages were asked for */
+  uint16_t stays;     /* [the plan] some block of it stays: its free blocks may be destinations */
+  uint32_t live;      /* [the plan] granules live by the last mark */
+  uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
+  uint32_t supplied;  /* [atomic, moving] 1: being given memory, 2: has it */
+};
+_Static_assert(sizeof(struct arena) == 24, "arenas are few");
+
+/* Where the live granules of a line go: those before granule g of it precede g's by a population count. */
+struct line_forward {
+  uint64_t extents; /* a bit a granule that live objects cover */
+  uint64_t dest;    /* new address of the first of them */
+};
+
+/* A cycle's answer for a block: an even number is the distance that its objects move (0: they stay);
+ * FORWARD_EVACUATED: by line; FORWARD_LARGE: by object. */
+enum { FORWARD_EVACUATED = 1, FORWARD_LARGE = 3 };
+
+struct tables {
+  uint64_t *live;             /* bit at the first granule of each object live by the last mark, or born since */
+  uint64_t *mark;             /* the same, being built; all zero outside a mark */
+  uint8_t *cards;             /* [mutators] 1: a reference was stored in these 512 bytes */
+  uint8_t *dirty;             /* [mutators] 1: some card of this arena is */
+  struct block *blocks;
+  struct arena *arenas;
+  int64_t *forward;           /* [stw, or the plan] a block; all zero outside a cycle */
+  struct line_forward *lines; /* [the plan's workers] valid for evacuated blocks */
+  uint32_t *dest;             /* [the plan] of a destination block: index + 1 in plan.dests */
+  uint16_t *needed;           /* [atomic] of an evacuated block: destinations that still read it */
+  uint8_t *units;             /* [atomic] a block: enum unit_state */
+  uint32_t *large_ids;        /* a page of the large spaces: index in the large table, 0: none */
+  size_t bytes;               /* address space of all tables together */
+};
+
+gch_status tables_init(struct tables *tables, const struct layout *layout, struct kernel *kernel, gch_error *error);
+void tables_destroy(struct tables *tables, const struct layout *layout, struct kernel *kernel);
+
+static inline size_t granule_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> GRANULE_SHIFT; }
+static inline size_t block_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> BLOCK_SHIFT; }
+static inline size_t arena_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> ARENA_SHIFT; }
+static inline size_t card_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> CARD_SHIFT; }
+static inline uintptr_t block_address(const struct layout *l, size_t block) { return l->base + (block << BLOCK_SHIFT); }
+static inline uintptr_t arena_address(const struct layout *l, size_t arena) { return l->base + (arena << ARENA_SHIFT); }
+
+#endif

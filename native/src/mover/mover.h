@@ -1,0 +1,44 @@
+/* Movers: what puts finished pages at an address.
+ *
+ * `publish` makes the pages of [src, src + bytes) appear at [dst, dst + bytes), whole pages, and leaves the source
+ * without memory: by moving them (`move`), by UFFDIO_COPY and dropping the source (`copy`), by memcpy into memory of
+ * the destination (the baselines, `simulated`). The caller owns both ranges (a unit that is BUSY, or the world is
+ * stopped), every reference in them is forwarded, and the destination is empty. publish never fails: each refusal of
+ * the kernel has its answer (docs/uffd-move.md), the last one being a copy; what was done is counted.
+ *
+ * `supply` puts memory of undefined contents behind an empty destination block or arena before it is filled in a
+ * pause: recycled from `frame` (a consumed source; its pages move) where the mover can, else fresh. */
+#ifndef MOVER_MOVER_H
+#define MOVER_MOVER_H
+
+#include "heap/heap.h"
+
+struct mover_ops {
+  gch_mover id;
+  bool promotes_pages; /* handing pages over is cheaper than copying objects */
+  bool recycles;       /* supply can use a consumed source's pages */
+  bool fixes_at_source; /* relocated blocks are fixed where they are, then published; else copied, then fixed */
+  bool concurrent;     /* can arm */
+  gch_status (*open)(gch_heap *heap, gch_error *error);
+  void (*close)(gch_heap *heap);
+  void (*publish)(gch_heap *heap, uintptr_t dst, uintptr_t src, uint64_t bytes);
+  bool (*supply)(gch_heap *heap, uintptr_t dst, uint64_t bytes, uintptr_t frame);
+  void (*release)(gch_heap *heap, uintptr_t start, uint64_t bytes); /* drops memory of a consumed range */
+};
+
+extern const struct mover_ops mover_move, mover_copy, mover_simulated, mover_memcpy, mover_slide;
+
+/* Chooses and opens the mover asked for (or the best there is) and notes the reason. */
+gch_status mover_choose(gch_heap *heap, gch_error *error);
+void mover_close(gch_heap *heap);
+
+static inline void mover_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  h->mover->publish(h, dst, src, bytes);
+}
+
+/* Counts of the running cycle. */
+void mover_count_moved(gch_heap *heap, uint64_t pages, uint64_t arenas);
+void mover_count_copied(gch_heap *heap, uint64_t bytes);
+void mover_refused(gch_heap *heap, gch_refusal refusal, uintptr_t at, uint64_t bytes);
+
+#endif

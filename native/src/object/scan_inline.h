@@ -1,0 +1,56 @@
+/* Visiting the reference slots of an object, or of a part of it.
+ *
+ * `visit(slot, context)` must be inlinable: every caller gets its own loop. Slots are visited in address order;
+ * words that the type's tag rule says hold no reference are not visited. */
+#ifndef OBJECT_SCAN_INLINE_H
+#define OBJECT_SCAN_INLINE_H
+
+#include "base/check.h"
+#include "object/typetab.h"
+
+typedef void (*slot_visit)(uint64_t *slot, void *context);
+
+#define SCAN_INLINE static inline __attribute__((always_inline))
+
+SCAN_INLINE bool word_is_ref(const struct type_info *type, uint64_t word) {
+  return (word & type->tag_mask) == type->tag_value && (word & ~type->tag_mask) != 0;
+}
+
+SCAN_INLINE void scan_words(uint64_t *slot, uint64_t *end, slot_visit visit, void *context) {
+  for (; slot < end; slot++) visit(slot, context);
+}
+
+/* Slots of the object that starts at `object` whose addresses lie in [from, to); `tail_count` elements. The
+ * object may be looked at through an alias: only [from, to) is read. */
+SCAN_INLINE void scan_object_range(const struct type_info *type, uintptr_t object, uint64_t tail_count, uintptr_t from,
+                                   uintptr_t to, slot_visit visit, void *context) {
+  for (uint64_t bits = type->ref_bits; bits != 0; bits &= bits - 1) {
+    uintptr_t slot = object + 8 * (uintptr_t)__builtin_ctzll(bits);
+    if (slot >= from && slot < to) visit((uint64_t *)slot, context);
+  }
+  for (uint32_t i = 0; gch_unlikely(i < type->far_count); i++) {
+    uintptr_t slot = object + type->far_refs[i];
+    if (slot >= from && slot < to) visit((uint64_t *)slot, context);
+  }
+  if (type->tail == GCH_TAIL_REFS) {
+    uintptr_t first = object + type->pub.tail_offset, last = first + 8 * tail_count;
+    if (first < from) first = from;
+    if (last > to) last = to;
+    if (first < last) scan_words((uint64_t *)first, (uint64_t *)last, visit, context);
+  }
+}
+
+/* All slots of a small object. */
+SCAN_INLINE void scan_small(const struct type_info *type, uintptr_t object, uint64_t header, slot_visit visit,
+                            void *context) {
+  for (uint64_t bits = type->ref_bits; bits != 0; bits &= bits - 1)
+    visit((uint64_t *)(object + 8 * (uintptr_t)__builtin_ctzll(bits)), context);
+  for (uint32_t i = 0; gch_unlikely(i < type->far_count); i++)
+    visit((uint64_t *)(object + type->far_refs[i]), context);
+  if (type->tail == GCH_TAIL_REFS) {
+    uint64_t *first = (uint64_t *)(object + type->pub.tail_offset);
+    scan_words(first, first + header_tail_bytes(header) / 8, visit, context);
+  }
+}
+
+#endif

@@ -1,0 +1,194 @@
+/* A heap and its shadow: random operations on both, compared object by object.
+ *
+ * The shadow is an array of records by object id; every heap object carries its id in its payload. Roots are slots of
+ * one frame. model_check walks both from the roots at once. */
+#ifndef TESTS_MODEL_H
+#define TESTS_MODEL_H
+
+#include <gcheap/gcheap.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MODEL_ROOTS = 96, MODEL_KINDS = 5 };
+enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
+
+struct model_object {
+  uint32_t kind, count; /* reference slots, or bytes */
+  uint32_t visited;
+  uint32_t *refs; /* ids, 0: null */
+};
+
+struct model {
+  gch_heap *heap;
+  gch_mutator *m;
+  const gch_type *types[MODEL_KINDS];
+  struct model_object *objects; /* by id, 1.. */
+  uint32_t count, capacity, round;
+  uint32_t roots[MODEL_ROOTS]; /* ids */
+  gch_ref slots[MODEL_ROOTS];
+  gch_frame frame;
+  uint64_t random;
+  uint32_t largest; /* elements of the largest arrays */
+};
+
+static inline uint64_t model_random(struct model *model) {
+  uint64_t x = model->random;
+  x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+  return model->random = x;
+}
+static inline uint32_t model_below(struct model *model, uint32_t n) { return (uint32_t)(model_random(model) % n); }
+
+/* Offsets: id at 8; NODE: refs 16, 24, 32; ARRAY: refs from 16; BYTES: bytes from 16; MIXED: refs 16, 24, bytes from 32;
+ * TAGGED: refs 16, 24 with tag 1 = immediate. */
+static inline uint64_t *model_id_slot(gch_ref o) { return (uint64_t *)(void *)gch_slot(o, 8); }
+
+static inline bool model_open(struct model *model, const gch_config *config, uint64_t seed, gch_error *error) {
+  static const uint32_t node[] = {16, 24, 32}, pair[] = {16, 24};
+  const gch_type_desc descs[MODEL_KINDS] = {
+      [MODEL_NODE] = {sizeof(gch_type_desc), 32, node, 3, GCH_TAIL_NONE, 0, 0, 0, "node", 0},
+      [MODEL_ARRAY] = {sizeof(gch_type_desc), 8, NULL, 0, GCH_TAIL_REFS, 0, 0, 0, "array", 1},
+      [MODEL_BYTES] = {sizeof(gch_type_desc), 8, NULL, 0, GCH_TAIL_BYTES, 1, 0, 0, "bytes", 2},
+      [MODEL_MIXED] = {sizeof(gch_type_desc), 24, pair, 2, GCH_TAIL_BYTES, 1, 0, 0, "mixed", 3},
+      [MODEL_TAGGED] = {sizeof(gch_type_desc), 24, pair, 2, GCH_TAIL_NONE, 0, 1, 0, "tagged", 4},
+  };
+  memset(model, 0, sizeof *model);
+  model->random = seed * 0x9e3779b97f4a7c15u + 88172645463325252u;
+  model->largest = 3000;
+  if (gch_heap_create(config, &model->heap, error) != GCH_OK) return false;
+  for (int i = 0; i < MODEL_KINDS; i++)
+    if (gch_type_new(model->heap, &descs[i], &model->types[i], error) != GCH_OK) return false;
+  if (gch_attach(model->heap, &model->m, error) != GCH_OK) return false;
+  model->capacity = 1 << 16;
+  model->objects = calloc(model->capacity, sizeof *model->objects);
+  model->count = 1;
+  gch_frame_push(model->m, &model->frame, model->slots, MODEL_ROOTS);
+  return true;
+}
+
+static inline bool model_close(struct model *model, gch_error *error) {
+  for (uint32_t i = 1; i < model->count; i++) free(model->objects[i].refs);
+  free(model->objects);
+  gch_frame_pop(model->m);
+  gch_detach(model->m);
+  return gch_heap_destroy(model->heap, error) == GCH_OK;
+}
+
+static inline uint32_t model_ref_count(const struct model_object *o) {
+  switch (o->kind) {
+    case MODEL_NODE: return 3;
+    case MODEL_ARRAY: return o->count;
+    case MODEL_MIXED: case MODEL_TAGGED: return 2;
+    default: return 0;
+  }
+}
+static inline uint8_t model_byte(uint32_t id, uint32_t i) { return (uint8_t)(id * 31 + i * 7 + (i >> 8)); }
+static inline uint32_t model_bytes_offset(uint32_t kind) { return kind == MODEL_BYTES ? 16 : 32; }
+
+/* A new object in root slot `root`; false: the heap is full. */
+static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t kind, uint32_t count) {
+  gch_ref o = gch_alloc_array(model->m, model->types[kind], count);
+  if (o == NULL) return false;
+  if (model->count == model->capacity) {
+    model->capacity *= 2;
+    model->objects = realloc(model->objects, model->capacity * sizeof *model->objects);
+  }
+  uint32_t id = model->count++;
+  model->objects[id] = (struct model_object){.kind = kind, .count = count};
+  uint32_t refs = model_ref_count(&model->objects[id]);
+  if (refs > 0) model->objects[id].refs = calloc(refs, sizeof(uint32_t));
+  *model_id_slot(o) = id;
+  if (kind == MODEL_BYTES || kind == MODEL_MIXED)
+    for (uint32_t i = 0; i < count; i++) ((uint8_t *)(void *)o)[model_bytes_offset(kind) + i] = model_byte(id, i);
+  model->slots[root] = o;
+  model->roots[root] = id;
+  return true;
+}
+
+static inline bool model_new(struct model *model, uint32_t root) {
+  uint32_t kind = model_below(model, MODEL_KINDS), shape = model_below(model, 100), count = 0;
+  if (kind == MODEL_ARRAY) count = shape < 97 ? model_below(model, 60) : model_below(model, model->largest);
+  if (kind == MODEL_BYTES || kind == MODEL_MIXED) count = shape < 97 ? model_below(model, 300) : model_below(model, 8 * model->largest);
+  return model_new_kind(model, root, kind, count);
+}
+
+/* Root 0 is the table: one large array that keeps many objects alive. */
+static inline bool model_table(struct model *model, uint32_t elements) {
+  return model_new_kind(model, 0, MODEL_ARRAY, elements);
+}
+
+/* Stores root `from` (or null) into a random reference slot of root `to`. */
+static inline void model_link(struct model *model, uint32_t to, uint32_t from, bool null) {
+  struct model_object *o = &model->objects[model->roots[to]];
+  uint32_t refs = model->roots[to] == 0 ? 0 : model_ref_count(o);
+  if (refs == 0) return;
+  uint32_t slot = model_below(model, refs);
+  gch_ref value = null ? NULL : model->slots[from];
+  if (null && o->kind == MODEL_TAGGED) value = (gch_ref)(uintptr_t)(model_random(model) | 1); /* an immediate */
+  gch_set(model->m, model->slots[to], 16 + 8 * slot, value);
+  o->refs[slot] = null ? 0 : model->roots[from];
+}
+
+/* Moves root `to` along a random reference of root `from`. */
+static inline void model_follow(struct model *model, uint32_t to, uint32_t from) {
+  struct model_object *o = &model->objects[model->roots[from]];
+  uint32_t refs = model->roots[from] == 0 ? 0 : model_ref_count(o);
+  if (refs == 0) return;
+  uint32_t slot = model_below(model, refs);
+  if (o->refs[slot] == 0) return;
+  model->slots[to] = gch_load(model->slots[from], 16 + 8 * slot);
+  model->roots[to] = o->refs[slot];
+}
+
+static inline void model_step(struct model *model) {
+  uint32_t op = model_below(model, 100), b = model_below(model, MODEL_ROOTS);
+  uint32_t a = 1 + model_below(model, MODEL_ROOTS - 1);
+  if (op < 45) {
+    model_new(model, a);
+    if (model_below(model, 2)) model_link(model, model_below(model, 3) ? 0 : b, a, false);
+  } else if (op < 75) {
+    model_link(model, a, b, model_below(model, 8) == 0);
+  } else if (op < 92) {
+    model_follow(model, a, b);
+  } else if (op < 97) {
+    model->slots[a] = NULL;
+    model->roots[a] = 0;
+  }
+  gch_safepoint(model->m);
+}
+
+/* Compares heap and shadow; the id of the first object that differs, or 0. */
+static inline uint32_t model_check(struct model *model) {
+  struct pending { uint32_t id; gch_ref o; } *stack = malloc((size_t)model->count * sizeof *stack + MODEL_ROOTS * sizeof *stack);
+  size_t top = 0;
+  uint32_t bad = 0;
+  model->round++;
+  for (uint32_t i = 0; i < MODEL_ROOTS; i++)
+    if (model->roots[i] != 0 && model->objects[model->roots[i]].visited != model->round) {
+      model->objects[model->roots[i]].visited = model->round;
+      stack[top++] = (struct pending){model->roots[i], model->slots[i]};
+    }
+  while (top > 0 && bad == 0) {
+    struct pending p = stack[--top];
+    const struct model_object *o = &model->objects[p.id];
+    if (*model_id_slot(p.o) != p.id || gch_type_user(model->heap, gch_type_of(model->heap, p.o)) != o->kind) bad = p.id;
+    if (o->kind == MODEL_BYTES || o->kind == MODEL_MIXED)
+      for (uint32_t i = 0; i < o->count; i++)
+        if (((uint8_t *)(void *)p.o)[model_bytes_offset(o->kind) + i] != model_byte(p.id, i)) bad = p.id;
+    for (uint32_t i = 0; i < model_ref_count(o); i++) {
+      gch_ref target = gch_load(p.o, 16 + 8 * i);
+      uint32_t id = o->refs[i];
+      if (id == 0 && target != NULL && !(o->kind == MODEL_TAGGED && (uintptr_t)target & 1)) bad = p.id;
+      if (id != 0 && target == NULL) bad = p.id;
+      if (id == 0 || bad != 0) continue;
+      if (*model_id_slot(target) != id) bad = p.id;
+      if (model->objects[id].visited == model->round) continue;
+      model->objects[id].visited = model->round;
+      stack[top++] = (struct pending){id, target};
+    }
+  }
+  free(stack);
+  return bad;
+}
+
+#endif
