@@ -57,6 +57,9 @@ static double median(struct samples *s) {
 
 static bool time_left(const struct bench *b) { return clock_ns() < b->until; }
 
+/* Out of time, every figure still gets one sample. */
+static bool go_on(const struct bench *b, const struct samples *s) { return s->count == 0 || time_left(b); }
+
 /* --- setting up ---------------------------------------------------------------------------------------- */
 /* An area in base pages, aligned like a huge page, populated if asked. */
 static int area_open(struct bench *b, bool populate, char **out) {
@@ -107,7 +110,7 @@ static double measure_runs(struct bench *b, bool move, uint64_t run, uint64_t ca
   struct samples s = {.count = 0};
   uint64_t bytes = run * b->page, did = 0;
   bool failed = false;
-  for (; did < calls && !failed && time_left(b); did++) {
+  for (; did < calls && !failed && (did == 0 || time_left(b)); did++) {
     uint64_t at = did * bytes, began = clock_ns();
     failed = transfer(b, move, b->b + at, b->a + at, bytes) != 0;
     if (!failed) sample(&s, clock_ns() - began, (double)run);
@@ -121,7 +124,7 @@ static double measure_runs(struct bench *b, bool move, uint64_t run, uint64_t ca
 
 static double measure_run_512(struct bench *b, bool move) {
   struct samples s = {.count = 0};
-  for (int i = 0; i < 5 && time_left(b); i++) {
+  for (int i = 0; i < 5 && go_on(b, &s); i++) {
     double one = measure_runs(b, move, 512, 1);
     if (one > 0) sample(&s, (uint64_t)(one * 1000), 1000);
   }
@@ -179,7 +182,7 @@ static double measure_huge(struct bench *b, const struct probe *p, double small_
 /* --- memory and calls ---------------------------------------------------------------------------------- */
 static double measure_memcpy(struct bench *b, char *warm) {
   struct samples s = {.count = 0};
-  for (int i = 0; i < 5 && time_left(b); i++) {
+  for (int i = 0; i < 5 && go_on(b, &s); i++) {
     uint64_t began = clock_ns();
     memcpy(warm, b->a, b->bytes);
     sample(&s, clock_ns() - began, 512);
@@ -196,7 +199,7 @@ static double measure_drop(struct bench *b, char *area) {
 /* First touches of fresh pages, 32 a sample. */
 static double measure_touch(struct bench *b, char *fresh) {
   struct samples s = {.count = 0};
-  for (uint64_t at = 0; at < b->bytes / 2 && time_left(b); at += 32 * b->page) {
+  for (uint64_t at = 0; at < b->bytes / 2 && go_on(b, &s); at += 32 * b->page) {
     uint64_t began = clock_ns();
     for (uint64_t i = 0; i < 32; i++) *(volatile char *)(fresh + at + i * b->page) = 1;
     sample(&s, clock_ns() - began, 32);
@@ -258,17 +261,20 @@ static void answer_thread(void *arg) {
   struct answerer *a = arg;
   for (;;) {
     struct uffd_fault fault;
-    int ready = uffd_wait(&a->b->uffd, a->bell, -1);
-    if (ready < 0) uffd_close(a->b->k, &a->b->uffd); /* nobody may wait for us any more */
-    if (ready < 0 || (ready & UFFD_READY_BELL)) return;
-    while (uffd_read_faults(a->b->k, &a->b->uffd, &fault, 1, NULL) == 1) answer_fault(a->b, fault.address);
+    int got = 0, ready = uffd_wait(&a->b->uffd, a->bell, -1);
+    if (ready == UFFD_READY_BELL) return;
+    while (ready > 0 && (got = uffd_read_faults(a->b->k, &a->b->uffd, &fault, 1, NULL)) == 1)
+      answer_fault(a->b, fault.address);
+    if (ready >= 0 && got == 0) continue;
+    uffd_close(a->b->k, &a->b->uffd); /* we cannot serve: nobody may wait for us any more */
+    return;
   }
 }
 
 /* Reads FAULTS missing pages of area b, one after the other. */
 static double measure_faults(struct bench *b) {
   struct samples s = {.count = 0};
-  for (uint64_t i = 0; i < FAULTS && time_left(b); i++) {
+  for (uint64_t i = 0; i < FAULTS && go_on(b, &s); i++) {
     uint64_t began = clock_ns();
     (void)*(volatile char *)(b->b + i * b->page);
     sample(&s, clock_ns() - began, 1);
