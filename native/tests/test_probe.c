@@ -63,7 +63,10 @@ static void this_machine(void) {
   CHECK(p.movers[PROBE_MEMCPY].works && p.movers[PROBE_SIMULATED].works);
   CHECK(p.movers[p.chosen].works && p.chosen_text[0] != 0);
   for (int i = 0; i < PROBE_MOVER_COUNT; i++) CHECK(p.movers[i].text[0] != 0);
-  for (int i = 0; i < PROBE_OPENING_COUNT; i++) CHECK(p.openings[i].text[0] != 0 && (p.openings[i].error == 0) == p.openings[i].works);
+  for (int i = 0; i < PROBE_OPENING_COUNT; i++) {
+    CHECK(p.openings[i].text[0] != 0);
+    CHECK((p.openings[i].error == 0) == p.openings[i].works);
+  }
   /* On a kernel that has UFFDIO_MOVE, and a descriptor to be had, it must have been found to work. */
   if (p.uffd_features & UABI_FEATURE_MOVE) CHECK(p.move.works && p.movers[PROBE_MOVE].works);
 }

@@ -59,7 +59,8 @@ static void pair_close(struct pair *p) {
 }
 
 static int move(struct pair *p, uint64_t first, uint64_t pages, uint64_t *moved) {
-  return kernel_uffd_move(&k, p->uffd.fd, p->dst + first * p->page, p->src + first * p->page, pages * p->page, 0, moved);
+  uint64_t at = first * p->page;
+  return kernel_uffd_move(&k, p->uffd.fd, p->dst + at, p->src + at, pages * p->page, 0, moved);
 }
 
 /* Bit i: page i of the area is populated. */

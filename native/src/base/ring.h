@@ -6,8 +6,8 @@
  *
  * A reader copies a slot and takes it only if the stamp was 2*s + 2 before and after. Writers are lock-free: if
  * two writers a whole lap apart meet at a slot, nobody waits: whoever finds the slot being written, or written by
- * a later one, drops its event, and readers count it as lost once a lap has passed. Writing is async-signal-safe. Events of one thread are in order; across
- * threads the sequence is the order in which numbers were taken. */
+ * a later one, drops its event, and readers count it as lost once a lap has passed. Writing is async-signal-safe.
+ * Events of one thread are in order; across threads the sequence is the order in which numbers were taken. */
 #ifndef GCH_BASE_RING_H
 #define GCH_BASE_RING_H
 

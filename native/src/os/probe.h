@@ -49,7 +49,7 @@ struct probe {
   struct probe_item move;         /* UFFDIO_MOVE of two pages */
   struct probe_item copy;         /* UFFDIO_COPY of two pages */
   struct probe_item zeropage;     /* UFFDIO_ZEROPAGE */
-  struct probe_item quiet;        /* a write-protect-only range is a destination of UFFDIO_MOVE (of _COPY, before 6.8) */
+  struct probe_item quiet;        /* a write-protect-only range is a destination of UFFDIO_MOVE, or of _COPY */
   struct probe_item sigbus;       /* UFFD_FEATURE_SIGBUS */
   struct probe_item dontunmap;    /* mremap(MREMAP_DONTUNMAP) */
   struct probe_item populate;     /* MADV_POPULATE_WRITE */
