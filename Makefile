@@ -1,0 +1,131 @@
+# gcheap: `make run` shows it, `make test` checks it. `make help` lists the rest.
+PYTHON ?= python3
+JOBS ?= $(shell nproc)
+SECONDS ?= 60
+SEED ?=
+# sanitize, stress: address | thread | empty (sanitize: both; stress: none)
+SANITIZE ?=
+# more arguments for pytest, e.g. PYTEST_ARGS="-k graph -x"
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+MODULE := build/editable
+SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
+OUT := out
+export PATH := $(abspath $(BIN)):$(PATH)
+export CMAKE_GENERATOR := Ninja
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PRESET_address := asan-ubsan
+PRESET_thread := tsan
+SANITIZERS := $(if $(SANITIZE),$(SANITIZE),address thread)
+LIBASAN = $(shell gcc -print-file-name=libasan.so)
+ASAN_ENV = LD_PRELOAD=$(LIBASAN) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+NOT_SLOW := not machine and not packaging
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-c test-python machine packaging bench stress lint format sanitize clean setup module \
+  tools hello $(addprefix sanitize-,address thread python)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: hello module ## compare gcheap with its alternatives on this machine: table here, out/compare.json, out/compare.png
+	@mkdir -p $(OUT)
+	$(BIN)/gcheap compare --json $(OUT)/compare.json --plot $(OUT)/compare.png
+
+test: hello test-c test-python ## the C tests and the Python tests (less than 8 minutes on 2 cores)
+
+test-c: setup
+	@cd native && cmake --preset test --log-level=NOTICE
+	@cmake --build build/test
+	@mkdir -p $(OUT)
+	cd native && ctest --preset test --output-junit $(abspath $(OUT))/ctest.xml
+
+test-python: module
+	@mkdir -p $(OUT)
+	$(BIN)/python -m pytest -q -m "$(NOT_SLOW)" --benchmark-disable --junitxml=$(OUT)/pytest.xml $(PYTEST_ARGS)
+
+machine: module ## tests that change the machine: swap, compaction, cgroup, unprivileged user, fork
+	@mkdir -p $(OUT)
+	$(BIN)/python -m pytest -q -m machine --junitxml=$(OUT)/machine.xml $(PYTEST_ARGS)
+
+packaging: module ## sdist, wheel, clean environment; C programs through pkg-config and find_package
+	$(BIN)/python -m pytest -q -m packaging $(PYTEST_ARGS)
+
+bench: module ## every benchmark of benchmarks/, results in out/bench.json
+	@mkdir -p $(OUT)
+	@test -d benchmarks || { echo "gcheap: benchmarks/ does not exist yet" >&2; exit 1; }
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py test_*.py' --benchmark-only \
+	  --benchmark-json=$(OUT)/bench.json --timeout=0 $(PYTEST_ARGS)
+
+stress: hello setup ## long random runs: SECONDS=60 each, SANITIZE=address|thread, SEED=n
+	@cd native && cmake --preset $(or $(PRESET_$(SANITIZE)),verify) --log-level=NOTICE
+	@cmake --build build/$(or $(PRESET_$(SANITIZE)),verify)
+	@.ci/programs stress build/$(or $(PRESET_$(SANITIZE)),verify)/tests $(SECONDS) $(SEED)
+
+sanitize: hello $(addprefix sanitize-,$(SANITIZERS)) ## address+undefined (C and Python), then thread (C); SANITIZE= selects one
+
+sanitize-address: sanitize-python
+
+# Without address space randomisation: the thread sanitizer wants its places in memory.
+sanitize-address sanitize-thread: sanitize-%: setup
+	@cd native && cmake --preset $(PRESET_$*) --log-level=NOTICE
+	@cmake --build build/$(PRESET_$*)
+	@mkdir -p $(OUT)
+	cd native && $(if $(filter thread,$*),$$(setarch -R true 2>/dev/null && echo setarch -R)) \
+	  ctest --preset $(PRESET_$*) --parallel $(JOBS) --output-junit $(abspath $(OUT))/ctest-$*.xml
+
+# An environment that sees the packages of $(VENV) but not its editable gcheap, with a module built for the sanitizer.
+sanitize-python: setup
+	@.ci/borrow build/asan-venv $(BIN)/python
+	@build/asan-venv/bin/python -m pip install -q --no-index --no-build-isolation --no-deps --force-reinstall . \
+	  -Cbuild-dir=build/asan-module -Ccmake.build-type=Debug -Cinstall.strip=false \
+	  -Ccmake.define.GCHEAP_SANITIZE=address -Ccmake.define.GCHEAP_VERIFY=ON
+	@mkdir -p $(OUT)
+	$(ASAN_ENV) build/asan-venv/bin/python -P -m pytest -q -p no:cacheprovider -m "$(NOT_SLOW)" --benchmark-disable \
+	  --timeout=300 --junitxml=$(OUT)/pytest-address.xml $(PYTEST_ARGS)
+
+lint: module ## ruff, mypy, clang-format, function lengths, each header alone, the direction of includes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.c' 'native/*.h')
+	$(BIN)/lizard -l cpp --length 60 --arguments 5 --CCN 15 --warnings_only -i -1 native/src native/python native/workloads
+	$(BIN)/lizard -l python --length 50 --CCN 12 --warnings_only -i -1 gcheap
+	$(BIN)/python -m pytest -q tests/packaging/test_layers.py tests/packaging/test_headers.py
+
+format: setup ## let ruff and clang-format rewrite what they own
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'native/*.c' 'native/*.h')
+
+clean: ## remove what was built (not the environment)
+	rm -rf build dist $(OUT)
+
+hello:
+	@echo "gcheap: checking tools, then environment and native module"
+
+tools:
+	@.ci/tools $(PYTHON)
+
+setup: $(STAMP)
+
+# The network is used here, and only here.
+$(STAMP): pyproject.toml constraints.txt | tools
+	@echo "gcheap: setting up $(VENV) (once; a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -r constraints.txt
+	@touch $@
+
+# An editable install, rebuilt here and not at import.
+module: $(MODULE)/.installed
+	@cmake --build $(MODULE) --target _native -- $(if $(V),,--quiet) >&2
+	@cmake --install $(MODULE) --component python --strip --prefix $(SITE) >/dev/null
+
+$(MODULE)/.installed: $(STAMP)
+	@echo "gcheap: building the native module"
+	@$(BIN)/python -m pip install -q --no-index --no-build-isolation --no-deps -Cbuild-dir=$(MODULE) -e .
+	@touch $@

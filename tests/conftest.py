@@ -1,0 +1,16 @@
+"""Shared by all tests: the seed policy, and what .ci/skips reads from the JUnit report."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("gcheap", deadline=None, print_blob=True)
+settings.load_profile("gcheap")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note the ``move`` marker in the JUnit report: such a test may not be skipped everywhere."""
+    for item in items:
+        if item.get_closest_marker("move"):
+            item.user_properties.append(("marker", "move"))
