@@ -14,7 +14,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 
 
 def _compile(language: list[str], header: str) -> None:
-    source = f'#include "gcheap/{header}"\n#include "gcheap/{header}"\nint main(void) {{ return 0; }}\n'
+    source = f'#include "gcheap/{header}"\n' * 2 + "int main(void) { return 0; }\n"
     command = [language[0], *language[1:], *WARNINGS, "-fsyntax-only", f"-I{INCLUDE}", "-"]
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
