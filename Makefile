@@ -3,6 +3,8 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc)
 SECONDS ?= 60
 SEED ?=
+# ON: warnings of the C compiler are errors
+WERROR ?= OFF
 # sanitize, stress: address | thread | empty (sanitize: both; stress: none)
 SANITIZE ?=
 # more arguments for pytest, e.g. PYTEST_ARGS="-k graph -x"
@@ -22,6 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PRESET_address := asan-ubsan
 PRESET_thread := tsan
 SANITIZERS := $(if $(SANITIZE),$(SANITIZE),address thread)
+CONFIGURE = cmake --log-level=NOTICE -DGCHEAP_WERROR=$(WERROR)
 LIBASAN = $(shell gcc -print-file-name=libasan.so)
 ASAN_ENV = LD_PRELOAD=$(LIBASAN) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 C_FILES = $(shell git ls-files --cached 'native/*.c' 'native/*.h')
@@ -41,7 +44,7 @@ run: hello module ## compare gcheap with its alternatives on this machine: table
 test: hello test-c test-python ## the C tests and the Python tests (less than 8 minutes on 2 cores)
 
 test-c: setup
-	@cd native && cmake --preset test --log-level=NOTICE
+	@cd native && $(CONFIGURE) --preset test
 	@cmake --build build/test
 	@mkdir -p $(OUT)
 	cd native && ctest --preset test --output-junit $(abspath $(OUT))/ctest.xml
@@ -64,7 +67,7 @@ bench: module ## every benchmark of benchmarks/, results in out/bench.json
 	  --benchmark-json=$(OUT)/bench.json --timeout=0 $(PYTEST_ARGS)
 
 stress: hello setup ## long random runs: SECONDS=60 each, SANITIZE=address|thread, SEED=n
-	@cd native && cmake --preset $(or $(PRESET_$(SANITIZE)),verify) --log-level=NOTICE
+	@cd native && $(CONFIGURE) --preset $(or $(PRESET_$(SANITIZE)),verify)
 	@cmake --build build/$(or $(PRESET_$(SANITIZE)),verify)
 	@.ci/programs stress build/$(or $(PRESET_$(SANITIZE)),verify)/tests $(SECONDS) $(SEED)
 
@@ -72,7 +75,7 @@ sanitize: hello $(addprefix sanitize-,$(SANITIZERS)) ## address+undefined (C and
 
 # Without address space randomisation: the thread sanitizer wants its places in memory.
 sanitize-address sanitize-thread: sanitize-%: setup
-	@cd native && cmake --preset $(PRESET_$*) --log-level=NOTICE
+	@cd native && $(CONFIGURE) --preset $(PRESET_$*)
 	@cmake --build build/$(PRESET_$*)
 	@mkdir -p $(OUT)
 	cd native && $(if $(filter thread,$*),$$(setarch -R true 2>/dev/null && echo setarch -R)) \

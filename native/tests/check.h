@@ -47,22 +47,23 @@ static inline int check_str(const char *a, const char *b, const char *file, int 
 #define CHECK_STR(a, b) check_str((a), (b), __FILE__, __LINE__, #a " == " #b)
 
 /* `what` is a capability: SKIP("move", probe.move.text). */
-#define SKIP(what, reason)                                               \
-  do {                                                                   \
-    check_skips++;                                                       \
-    printf("  SKIP %s: %s: %s\n", check_test, (what), (reason));         \
-    return;                                                              \
+#define SKIP(what, reason)                                       \
+  do {                                                           \
+    check_skips++;                                               \
+    printf("  SKIP %s: %s: %s\n", check_test, (what), (reason)); \
+    return;                                                      \
   } while (0)
 
-#define RUN(test)                                                        \
-  do {                                                                   \
-    int check_before = check_failures;                                   \
-    check_test = #test;                                                  \
-    check_tests++;                                                       \
-    test();                                                              \
-    printf("  %s %s\n", check_failures == check_before ? "ok  " : "FAIL", #test); \
-    fflush(stdout);                                                      \
-  } while (0)
+static inline void check_run(const char *name, void (*test)(void)) {
+  int failures = check_failures, skips = check_skips;
+  check_test = name;
+  check_tests++;
+  test();
+  if (check_skips == skips || check_failures != failures)
+    printf("  %s %s\n", check_failures == failures ? "ok  " : "FAIL", name);
+  fflush(stdout);
+}
+#define RUN(test) check_run(#test, test)
 
 static inline int check_summary(void) {
   printf("%d tests, %d checks, %d failed, %d skipped\n", check_tests, check_count, check_failures, check_skips);
