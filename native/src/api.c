@@ -5,8 +5,10 @@
 
 #include "base/error.h"
 #include "diag/verify.h"
+#include "gc/controller.h"
 #include "gc/cycle.h"
 #include "gc/evacuate.h"
+#include "gc/faults.h"
 #include "gc/mark.h"
 #include "gc/phase.h"
 #include "gc/roots.h"
@@ -42,10 +44,14 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = plan_init(h, &h->plan, error);
   if (status == GCH_OK) status = mover_choose(h, error);
   if (status == GCH_OK) status = team_start(h, error);
+  if (status == GCH_OK) status = faults_start(h, error);
+  if (status == GCH_OK) status = controller_start(h, error);
   return status;
 }
 
 static void stop_engine(gch_heap *h) {
+  controller_stop(h);
+  faults_stop(h);
   team_stop(h);
   mover_close(h);
   plan_destroy(h, h->plan);
@@ -96,6 +102,14 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   if ((unsigned)o.policy >= GCH_POLICY_COUNT)
     return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy, GCH_POLICY_COUNT - 1);
   if (report == NULL) report = &local;
+  if (o.concurrent && !o.minor && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
+    mutator_enter_native(m);
+    controller_request(h, &o, o.wait);
+    lock_lock(&h->cycle_lock);
+    *report = h->measures.last_major;
+    cycle_leave(h, m);
+    return GCH_OK;
+  }
   cycle_enter(h, m);
   if (o.minor)
     cycle_minor(h, o.promote, report);
@@ -108,6 +122,7 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
 gch_status gch_collect_wait(gch_mutator *mutator, gch_cycle *report) {
   gch_heap *h = mutator->heap;
   cycle_enter(h, mutator_of(mutator));
+  cycle_wait_idle(h);
   if (report != NULL) *report = h->measures.last_major;
   cycle_leave(h, mutator_of(mutator));
   return GCH_OK;
@@ -188,6 +203,7 @@ gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
     free(m);
     return error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id());
   }
+  faults_unblock(h);
   *out = &m->pub;
   return GCH_OK;
 }
@@ -305,6 +321,7 @@ gch_status gch_verify(gch_mutator *mutator, gch_error *error) {
   gch_heap *h = mutator->heap;
   struct pause pause;
   cycle_enter(h, m);
+  cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
   mutator_sync_buffers(h);
   gch_status status = verify_heap(h, error);
@@ -328,6 +345,7 @@ gch_status gch_walk(gch_mutator *mutator, gch_walk_fn fn, void *data) {
   gch_heap *h = mutator->heap;
   struct pause pause;
   cycle_enter(h, m);
+  cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
   mutator_sync_buffers(h);
   walk_heap(h, walk_public, &(struct public_walk){fn, data});

@@ -3,6 +3,7 @@
 #define BASE_RANKS_H
 
 enum lock_rank {
+  RANK_CONTROLLER = 5, /* requests for concurrent cycles */
   RANK_CYCLE = 10,    /* collections, one at a time; a mutator waits for it in native state */
   RANK_MUTATORS = 20, /* list of mutators; held for the length of every pause: attach and detach wait it out */
   RANK_WORLD = 30,    /* waking who waits for a stop or a resume */

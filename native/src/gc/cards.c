@@ -1,5 +1,6 @@
 #include "gc/cards.h"
 
+#include "heap/unit.h"
 #include "heap/small.h"
 
 bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
@@ -45,10 +46,10 @@ static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit vi
   uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
   if (id == 0) return;
   const struct large *e = &h->large.entries[id];
-  if (!heap_is_live(h, e->base)) return;
-  uintptr_t end = e->base + e->bytes;
+  uintptr_t object = large_address(h, e), end = object + e->bytes;
+  if (from - object >= e->bytes || !heap_is_live(h, object)) return;
   part->type = &h->types.items[e->type];
-  part->object = e->base;
+  part->object = object;
   part->from = from;
   part->to = end < to ? end : to;
   part->tail_count = e->length;
@@ -60,9 +61,12 @@ static void visit_card(gch_heap *h, size_t card, card_visit visit, void *context
   const struct block *block = heap_block(h, from);
   struct card_part part = {.card = card};
   if (block->leaf) return;
+  uint8_t unit = at_load(&h->tables.units[block_index(&h->layout, from)]);
+  /* Whoever dirtied the card touched the page, so it had been published; its unit may be BUSY for a moment longer. */
+  GCH_CHECK(unit != UNIT_ARMED || at_load(&h->phase) < GCH_PHASE_MOVE, "a card of armed unit %zu is dirty", block_index(&h->layout, from));
   if (block->state == BLOCK_LARGE)
     visit_large(h, from, from + CARD_BYTES, visit, &part, context);
-  else if (block->state == BLOCK_USED)
+  else if (block->state == BLOCK_USED || block->state == BLOCK_DEST) /* a destination holds objects once it is mapped */
     visit_small(h, from, from + CARD_BYTES, visit, &part, context);
 }
 

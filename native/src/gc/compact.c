@@ -11,13 +11,12 @@
 
 #include <string.h>
 
+#include "gc/consume.h"
 #include "gc/forward_inline.h"
 #include "gc/roots.h"
 #include "gc/team.h"
 #include "heap/small.h"
 #include "mover/mover.h"
-
-enum { DROP_BATCH = 32 };
 
 struct compaction {
   gch_heap *heap;
@@ -25,55 +24,6 @@ struct compaction {
   struct gather gather;
   uint64_t next; /* [atomic] index over all lists, in chunks */
 };
-
-/* Consumed blocks of one worker that wait to be dropped in runs. */
-struct drops {
-  gch_heap *heap;
-  uintptr_t start, end;
-};
-
-/* --- giving sources back -------------------------------------------------------------------------------------- */
-
-static void drops_flush(struct drops *d) {
-  if (d->start != d->end) d->heap->mover->release(d->heap, d->start, d->end - d->start);
-  d->start = d->end = 0;
-}
-
-static void drops_add(struct drops *d, uintptr_t block) {
-  if (block == d->end && d->end - d->start < (uintptr_t)DROP_BATCH * BLOCK_BYTES && block % ARENA_BYTES != 0) {
-    d->end += BLOCK_BYTES;
-    return;
-  }
-  drops_flush(d);
-  d->start = block;
-  d->end = block + BLOCK_BYTES;
-}
-
-static void unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
-  uint32_t bit = (uint32_t)(block_index(&h->layout, at) % ARENA_BLOCKS);
-  at_and_relaxed(&heap_arena(h, at)->populated, ~(uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
-}
-
-/* One of the arena's sources is consumed: the last one gives the arena back. */
-static void consume_in_huge_arena(gch_heap *h, uintptr_t at) {
-  struct arena *arena = heap_arena(h, at);
-  if (at_sub(&arena->pending, 1) != 1 || arena->stays || !arena->huge) return;
-  uintptr_t start = at & ~(uintptr_t)(ARENA_BYTES - 1);
-  unpopulate(h, start, ARENA_BLOCKS);
-  if (!h->mover->recycles || !frames_give_arena(h, start)) h->mover->release(h, start, ARENA_BYTES);
-}
-
-static void consume_block(struct drops *d, size_t block) {
-  gch_heap *h = d->heap;
-  uintptr_t at = block_address(&h->layout, block);
-  if (heap_region(h, at)->space == SPACE_YOUNG) return; /* young memory is never given back */
-  if (heap_arena(h, at)->huge) {
-    consume_in_huge_arena(h, at);
-    return;
-  }
-  unpopulate(h, at, 1);
-  if (!h->mover->recycles || !frames_give(h, at)) drops_add(d, at);
-}
 
 /* --- supplying destinations ----------------------------------------------------------------------------------- */
 
@@ -117,7 +67,7 @@ static void ensure_empty(gch_heap *h, uintptr_t start, uint32_t blocks) {
   uint32_t bit = (uint32_t)(block_index(&h->layout, start) % ARENA_BLOCKS);
   uint32_t mask = (uint32_t)bits_mask(bit, bit + blocks);
   if ((at_load_relaxed(&arena->populated) & mask) == 0) return;
-  h->mover->release(h, start, blocks * (uint64_t)BLOCK_BYTES);
+  mover_release(h, start, blocks * (uint64_t)BLOCK_BYTES);
   at_and_relaxed(&arena->populated, ~mask);
 }
 
@@ -148,12 +98,12 @@ static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
       if (refs) fix_block(&g, block + i, delta);
     }
     mover_count_copied(h, bytes);
-    h->mover->release(h, src, bytes);
+    mover_release(h, src, bytes);
   }
   copy_bits(h, src + delta, src, bytes);
   uint32_t bit = (uint32_t)(block_index(&h->layout, src + delta) % ARENA_BLOCKS);
   at_or_relaxed(&heap_arena(h, src + delta)->populated, (uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
-  unpopulate(h, src, blocks);
+  block_unpopulate(h, src, blocks);
 }
 
 /* Runs end at the borders of arenas on both sides, and where the distance changes. */
@@ -188,7 +138,7 @@ static void relocate_arena(struct compaction *c, uint32_t arena) {
     for (size_t b = first; b < first + ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&g, b, (uintptr_t)delta);
     mover_count_copied(h, ARENA_BYTES);
-    h->mover->release(h, src, ARENA_BYTES);
+    mover_release(h, src, ARENA_BYTES);
   } else {
     for (size_t b = first; b < first + ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&c->gather, b, (uintptr_t)delta);
@@ -198,7 +148,7 @@ static void relocate_arena(struct compaction *c, uint32_t arena) {
   copy_bits(h, dst, src, ARENA_BYTES);
   heap_arena(h, dst)->populated = heap_arena(h, src)->populated;
   heap_arena(h, dst)->huge = heap_arena(h, src)->huge;
-  unpopulate(h, src, ARENA_BLOCKS);
+  block_unpopulate(h, src, ARENA_BLOCKS);
 }
 
 static void fill_dest(struct compaction *c, struct drops *drops, uint32_t dest) {
@@ -210,7 +160,7 @@ static void fill_dest(struct compaction *c, struct drops *drops, uint32_t dest) 
   mover_count_copied(h, (uint64_t)d->granules * GRANULE_BYTES);
   for (uint32_t s = d->first_source; s <= d->last_source; s++) {
     size_t source = c->plan->sources[s];
-    if (at_sub(&h->tables.needed[source], 1) == 1) consume_block(drops, source);
+    if (at_sub(&h->tables.needed[source], 1) == 1) consume_block(drops, source, 0);
   }
 }
 
@@ -232,9 +182,9 @@ static void move_large(struct compaction *c, uint32_t id) {
   mover_count_copied(h, e->bytes);
   g.source_delta = e->forward - e->base;
   if (!e->leaf) fix_large(&g, e->base, e->base + bytes, g.source_delta);
-  if (!h->huge) h->mover->release(h, e->base, bytes);
+  if (!h->huge) mover_release(h, e->base, bytes);
   for (uintptr_t at = e->base; at < e->base + bytes && h->huge; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-    consume_in_huge_arena(h, at);
+    consume_in_huge_arena(h, at, 0);
 }
 
 static void fix_large_id(struct compaction *c, uint32_t id) {
@@ -292,21 +242,10 @@ static void compact_worker(void *context, uint32_t worker, uint32_t workers) {
   drops_flush(&drops);
 }
 
-/* How many sources each huge arena waits for. */
-static void count_pending(gch_heap *h, const struct plan *p) {
-  for (uint32_t i = 0; i < p->source_count; i++) h->tables.arenas[p->sources[i] / ARENA_BLOCKS].pending++;
-  for (uint32_t i = 0; i < p->large_move_count; i++) {
-    const struct large *e = &h->large.entries[p->large_moves[i]];
-    uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-    for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-      heap_arena(h, at)->pending++;
-  }
-}
-
 void compact_in_pause(gch_heap *h, struct plan *plan) {
   struct compaction c = {.heap = h, .plan = plan};
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
-  if (h->huge) count_pending(h, plan);
+  if (h->huge) consume_count(h, plan);
   team_run(h, compact_worker, &c);
 }
 
@@ -322,8 +261,10 @@ static void finish_dests(gch_heap *h, struct plan *p) {
   }
   for (uint32_t i = 0; i < p->source_count; i++) {
     size_t block = p->sources[i];
+    bool moved = h->tables.forward[block] != 0; /* else it was pinned since the plan */
     h->tables.forward[block] = 0;
     h->tables.needed[block] = 0;
+    if (!moved) continue;
     block_free(h, block_address(&h->layout, block), true); /* its populated bit says what is there */
   }
 }
@@ -339,7 +280,8 @@ static void finish_moved_block(gch_heap *h, size_t block) {
 }
 
 static void finish_moves(gch_heap *h, struct plan *p) {
-  for (uint32_t i = 0; i < p->move_count; i++) finish_moved_block(h, p->moves[i]);
+  for (uint32_t i = 0; i < p->move_count; i++)
+    if (h->tables.forward[p->moves[i]] != 0) finish_moved_block(h, p->moves[i]);
   for (uint32_t i = 0; i < p->arena_count; i++)
     for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0) finish_moved_block(h, b);
@@ -349,42 +291,51 @@ static uint64_t finish_large(gch_heap *h, struct plan *p) {
   uint64_t released = 0;
   for (uint32_t i = 0; i < p->large_move_count; i++) {
     struct large *e = &h->large.entries[p->large_moves[i]];
+    bool moved = e->forward != e->base; /* else it was pinned since the plan: it leaves what was reserved for it */
     h->tables.forward[block_index(&h->layout, e->base)] = 0;
-    released += large_vacate(h, e->base, e->bytes, false);
+    released += large_vacate(h, moved ? e->base : e->planned, e->bytes, false);
     e->base = e->forward;
-  }
-  for (uint32_t id = 1; id < h->large.count; id++) {
-    struct large *e = &h->large.entries[id];
-    if (e->base != 0 && !heap_is_live(h, e->base)) released += large_free(h, id);
   }
   return released;
 }
 
-/* Every arena in use: the old map is cleared, the dead are freed, memory of free blocks is given back. */
-static uint64_t finish_arena(gch_heap *h, uint32_t region, uint32_t arena) {
+/* The old map is cleared, nothing is newly born any more, memory of free blocks is given back. */
+static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
-  enum space_id space = h->layout.regions[region].space;
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
   a->pending = a->supplied = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
-  for (size_t b = first; b < first + ARENA_BLOCKS && !space_is_large(space); b++) {
-    struct block *block = &h->tables.blocks[b];
-    bool dead = block->state == BLOCK_USED && !block->born && block->live == 0 && at_load_relaxed(&block->pins) == 0;
-    block->born = 0;
-    if (dead) block_free(h, block_address(&h->layout, b), true);
+  for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
+    h->tables.blocks[b].born = 0;
+    h->tables.dest[b] = 0;
+    if (h->tables.blocks[b].state == BLOCK_DEST) block_free(h, block_address(&h->layout, b), true); /* nothing came */
   }
   return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);
 }
 
-uint64_t compact_finish(gch_heap *h, struct plan *p) {
+/* Beside mutators: who allocates in the region, or collects it, is kept out an arena at a time. */
+static uint64_t finish_region(gch_heap *h, uint32_t region, bool beside) {
+  enum space_id space = h->layout.regions[region].space;
+  struct lock *lock = space == SPACE_YOUNG ? &h->cycle_lock : space == SPACE_OLD ? &h->old.lock : space == SPACE_LEAF ? &h->leaf.lock : &h->large.lock;
+  uint32_t first, count = region_arenas(h, region, &first);
+  uint64_t released = 0;
+  for (uint32_t a = first; a < first + count; a++) {
+    if (beside) lock_lock(lock);
+    released += finish_arena(h, space, a);
+    if (beside) lock_unlock(lock);
+  }
+  return released;
+}
+
+uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
   uint64_t released = 0;
   finish_dests(h, p);
   finish_moves(h, p);
+  if (beside) lock_lock(&h->large.lock);
   released += finish_large(h, p);
-  for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    uint32_t first, count = region_arenas(h, r, &first);
-    for (uint32_t a = first; a < first + count; a++) released += finish_arena(h, r, a);
-  }
   for (uint32_t id = 1; id < h->large.count; id++) h->large.entries[id].born = 0;
+  if (beside) lock_unlock(&h->large.lock);
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if (h->layout.regions[r].space != SPACE_FRAMES) released += finish_region(h, r, beside);
   return released + frames_settle(h);
 }

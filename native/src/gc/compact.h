@@ -8,7 +8,7 @@
  * have been swapped: `live` says what lives. */
 void compact_in_pause(gch_heap *heap, struct plan *plan);
 /* After a move, in the pause or not: sources become free blocks, destinations used ones, the dead are freed, tables
- * are clean for the next cycle. Returns bytes given back to the system. */
-uint64_t compact_finish(gch_heap *heap, struct plan *plan);
+ * are clean for the next cycle. `beside`: mutators run. Returns bytes given back to the system. */
+uint64_t compact_finish(gch_heap *heap, struct plan *plan, bool beside);
 
 #endif

@@ -4,11 +4,15 @@
 #include <string.h>
 
 #include "gc/compact.h"
+#include "gc/concurrent.h"
+#include "gc/faults.h"
+#include "gc/flip.h"
 #include "gc/mark.h"
 #include "gc/minor.h"
 #include "gc/phase.h"
 #include "gc/plan.h"
 #include "gc/safepoint.h"
+#include "gc/sweep.h"
 #include "gc/team.h"
 #include "heap/small.h"
 #include "mover/mover.h"
@@ -23,7 +27,11 @@ static void report_begin(gch_heap *h, gch_cycle *r) {
   *r = (gch_cycle){.number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
   r->collector_cpu_ns = cpu_now(h);
   r->cycle_ns = clock_ns();
-  memset(&h->moved, 0, sizeof h->moved);
+  r->pages_moved = at_load_relaxed(&h->moved.pages); /* counters of the heap: report_end takes the difference */
+  r->arenas_moved = at_load_relaxed(&h->moved.arenas);
+  r->bytes_copied = at_load_relaxed(&h->moved.bytes);
+  r->bytes_released = at_load_relaxed(&h->moved.released);
+  r->faults_served = at_load_relaxed(&h->measures.faults);
   memcpy(r->refusals, h->measures.refusals, sizeof h->measures.refusals);
 }
 
@@ -39,10 +47,11 @@ static void report_end(gch_heap *h, gch_cycle *r) {
   r->cycle_ns = clock_ns() - r->cycle_ns;
   r->collector_cpu_ns = cpu_now(h) - r->collector_cpu_ns;
   r->heap_bytes_after = at_load_relaxed(&h->used_bytes);
-  r->pages_moved += h->moved.pages;
-  r->arenas_moved += h->moved.arenas;
-  r->bytes_copied += h->moved.bytes;
-  r->bytes_released += h->moved.released;
+  r->pages_moved = at_load_relaxed(&h->moved.pages) - r->pages_moved;
+  r->arenas_moved = at_load_relaxed(&h->moved.arenas) - r->arenas_moved;
+  r->bytes_copied = at_load_relaxed(&h->moved.bytes) - r->bytes_copied;
+  r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
+  r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
 }
 
@@ -56,7 +65,6 @@ static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
 void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
   struct minor_result minor;
   struct pause pause;
-  struct moved outer = h->moved; /* a major may be moving: its counts go on */
   report_begin(h, r);
   r->minor = 1;
   world_stop(h, GCH_PAUSE_MINOR, &pause);
@@ -71,7 +79,6 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
   report_end(h, r);
   note_minor(h, &minor, length);
   h->measures.last_minor = *r;
-  (void)outer;
 }
 
 /* --- major ---------------------------------------------------------------------------------------------------- */
@@ -89,6 +96,19 @@ static void swap_maps(gch_heap *h) {
   uint64_t *live = h->tables.live;
   h->tables.live = h->tables.mark;
   h->tables.mark = live;
+}
+
+/* The next major is due when the heap has doubled, within its limit. */
+static void set_trigger(gch_heap *h, uint64_t live) {
+  uint64_t trigger = live * 2 + TRIGGER_SLACK;
+  at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
+}
+
+static void finish_report(gch_heap *h, const gch_cycle *r) {
+  set_trigger(h, at_load_relaxed(&h->used_bytes));
+  at_add_relaxed(&h->measures.major_count, 1);
+  h->measures.last_major = *r;
+  heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
 }
 
 /* Minor and mark: what every major begins with, in its first pause. */
@@ -111,44 +131,134 @@ static void mark_phase(gch_heap *h, gch_cycle *r) {
 static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gch_cycle *r) {
   struct plan_options options = {.policy = o->policy, .flips = flips, .map = h->tables.mark};
   uint64_t start = clock_ns();
-  phase_enter(h, GCH_PHASE_PLAN);
+  at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, flips));
   plan_major(h, h->plan, &options);
   r->plan_ns = clock_ns() - start;
   r->units = h->plan->dest_count + h->plan->move_count + h->plan->fix_count;
   r->blocks_evacuated = h->plan->source_count;
 }
 
-static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
-  struct pause pause;
-  world_stop(h, GCH_PAUSE_WHOLE, &pause);
-  mark_phase(h, r);
-  plan_phase(h, o, false, r);
+static void move_in_pause(gch_heap *h, gch_cycle *r) {
   uint64_t start = clock_ns();
   phase_enter(h, GCH_PHASE_MOVE);
   swap_maps(h);
   compact_in_pause(h, h->plan);
   r->move_ns = clock_ns() - start;
   phase_enter(h, GCH_PHASE_END);
-  r->bytes_released = compact_finish(h, h->plan);
+  at_add_relaxed(&h->moved.released, compact_finish(h, h->plan, false));
   phase_enter(h, GCH_PHASE_IDLE);
+}
+
+static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  struct pause pause;
+  world_stop(h, GCH_PAUSE_WHOLE, &pause);
+  mark_phase(h, r);
+  phase_enter(h, GCH_PHASE_PLAN);
+  plan_phase(h, o, false, r);
+  move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
 }
 
-/* The next major is due when the heap has doubled, within its limit. */
-static void set_trigger(gch_heap *h, uint64_t live) {
-  uint64_t trigger = live * 2 + TRIGGER_SLACK;
-  at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
+static void degrade(gch_heap *h, gch_cycle *r, const char *reason) {
+  r->degraded = 1;
+  snprintf(r->reason, sizeof r->reason, "%s", reason);
+  heap_event(h, GCH_EVENT_DEGRADED, r->number, 0, 0, 0);
+}
+
+/* First pause: minor, mark, a region of each space held out. False: it cannot be concurrent. */
+static bool first_pause(gch_heap *h, gch_cycle *r) {
+  struct pause pause;
+  world_stop(h, GCH_PAUSE_MARK, &pause);
+  mark_phase(h, r);
+  bool held = flip_hold_out(h);
+  phase_enter(h, GCH_PHASE_PLAN);
+  report_pause(r, world_resume(h, &pause), &pause);
+  return held;
+}
+
+/* Second pause: a minor that promotes everything, then old addresses end. */
+static void flip_pause(gch_heap *h, gch_cycle *r) {
+  struct pause pause;
+  struct minor_result minor;
+  world_stop(h, GCH_PAUSE_FLIP, &pause);
+  phase_enter(h, GCH_PHASE_FLIP);
+  flip_switch(h);
+  minor_collect(h, true, &minor);
+  r->flip_minor_ns = clock_ns() - pause.stopped_ns;
+  swap_maps(h);
+  flip_now(h);
+  phase_enter(h, GCH_PHASE_MOVE);
+  r->flip_ns = world_resume(h, &pause);
+  report_pause(r, r->flip_ns, &pause);
+  note_minor(h, &minor, r->flip_minor_ns);
+}
+
+static void end_phase(gch_heap *h) {
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_END);
+  lock_unlock(&h->cycle_lock);
+  faults_drain(h);
+  flip_end(h);
+  at_add_relaxed(&h->moved.released, compact_finish(h, h->plan, true));
+}
+
+/* The rest of a cycle that found no region to hold out: the world stops again, and nothing is armed. */
+static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  struct pause pause;
+  struct minor_result minor;
+  world_stop(h, GCH_PAUSE_WHOLE, &pause);
+  minor_collect(h, true, &minor);
+  flip_cancel(h);
+  plan_phase(h, o, false, r);
+  move_in_pause(h, r);
+  report_pause(r, world_resume(h, &pause), &pause);
+}
+
+void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  lock_lock(&h->cycle_lock);
+  cycle_wait_idle(h);
+  report_begin(h, r);
+  r->policy = o->policy;
+  r->concurrent = 1;
+  bool held = first_pause(h, r);
+  if (!held || !faults_ready(h)) {
+    degrade(h, r, held ? "our SIGBUS handler has been replaced" : "no empty region to hold out");
+    r->concurrent = 0;
+    finish_in_pause(h, o, r);
+  } else {
+    lock_unlock(&h->cycle_lock);
+    plan_phase(h, o, true, r);
+    uint64_t start = clock_ns();
+    flip_prepare(h);
+    r->prepare_ns = clock_ns() - start;
+    lock_lock(&h->cycle_lock);
+    flip_pause(h, r);
+    lock_unlock(&h->cycle_lock);
+    start = clock_ns();
+    concurrent_move(h);
+    end_phase(h);
+    r->move_ns = clock_ns() - start;
+    lock_lock(&h->cycle_lock);
+    phase_enter(h, GCH_PHASE_IDLE);
+  }
+  report_end(h, r);
+  finish_report(h, r);
+  cond_broadcast(&h->cycle_done);
+  lock_unlock(&h->cycle_lock);
+}
+
+void cycle_wait_idle(gch_heap *h) {
+  while (phase_now(h) != GCH_PHASE_IDLE) cond_wait(&h->cycle_done, &h->cycle_lock);
 }
 
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  cycle_wait_idle(h);
   report_begin(h, r);
   r->policy = o->policy;
+  if (o->concurrent) degrade(h, r, "this mover works in the pause only");
   major_in_pause(h, o, r);
   report_end(h, r);
-  set_trigger(h, at_load_relaxed(&h->used_bytes));
-  at_add_relaxed(&h->measures.major_count, 1);
-  h->measures.last_major = *r;
-  heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
+  finish_report(h, r);
 }
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */

@@ -8,6 +8,11 @@
 void cycle_minor(gch_heap *heap, bool promote_all, gch_cycle *report);
 void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cycle *report);
 
+/* A concurrent major, start to end; the controller's. Takes and leaves the cycle lock itself. */
+void cycle_concurrent(gch_heap *heap, const gch_collect_options *options, gch_cycle *report);
+/* Cycle lock held: waits (releasing it meanwhile) until no major is running. */
+void cycle_wait_idle(gch_heap *heap);
+
 /* What an allocation that found no room does: a minor if the nursery is full, a major if the heap is; `urgent`: a
  * major in any case. The mutator is managed before and after. */
 void cycle_for_allocation(struct mutator *m, bool urgent);

@@ -175,7 +175,8 @@ struct fix_context {
 SCAN_INLINE void fix_slot(uint64_t *slot, void *context) {
   const struct fix_context *c = context;
   gch_heap *h = c->gather->heap;
-  uint64_t word = *slot, new = forward_word(h, c->type, word);
+  uint64_t word = *slot, new = word;
+  if (gch_likely(!c->gather->young_only) || heap_in_young(h, (uintptr_t)word)) new = forward_word(h, c->type, word);
   if (new != word) *slot = new;
   if (gch_unlikely(c->gather->cards) && word_is_ref(c->type, new) && heap_is_young(h, (uintptr_t)(new & ~(uint64_t)7)))
     card_mark(h, (uintptr_t)slot + c->home);
@@ -215,6 +216,10 @@ void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
     size_t block = g->plan->sources[s];
     uint32_t line = s == d->first_source ? d->first_line : 0;
     uint32_t end = s == d->last_source ? d->end_line : BLOCK_LINES;
+    if (gch_unlikely(h->tables.forward[block] != FORWARD_EVACUATED)) { /* pinned since the plan: its slots stay empty */
+      to += lines_granules(&h->tables.lines[block * BLOCK_LINES], line, end) * (uintptr_t)GRANULE_BYTES;
+      continue;
+    }
     for (; line < end; line++) to = gather_line(g, &c, block, line, to);
   }
   GCH_CHECK(to - into == (uintptr_t)d->granules * GRANULE_BYTES, "destination %u: filled %zu bytes, planned %zu", d->block,

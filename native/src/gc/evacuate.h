@@ -58,6 +58,7 @@ struct gather {
   uint64_t *born_too;     /* a second one, or NULL */
   uintptr_t source_delta; /* sources are read at address + delta */
   bool cards;             /* mark cards of slots that refer to young objects */
+  bool young_only;        /* leave references to old objects alone: a major has planned, but not flipped */
 };
 /* Fills the memory at `into` (the destination itself, or a frame that will be published there). */
 void evacuate_gather(const struct gather *gather, uint32_t dest, uintptr_t into);

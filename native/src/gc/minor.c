@@ -10,7 +10,9 @@
  * All objects of a block have one age, that of the block, so ageing writes no headers. Every destination exists before
  * anything is forwarded, so a collection that runs out of memory keeps more where it is and fails nothing.
  *
- * While a major is between mark and flip, what is promoted is born marked (both maps). */
+ * While a major is between mark and flip, what is promoted is born marked (both maps), and references to old objects stay
+ * as they are, whatever the plan says; the flip's own minor forwards them too, as it copies into regions that are not
+ * flipped. */
 #include "gc/minor.h"
 
 #include "gc/cards.h"
@@ -21,7 +23,6 @@
 #include "gc/team.h"
 #include "heap/small.h"
 #include "mover/mover.h"
-#include "os/pages.h"
 
 enum {
   DENSE_PERCENT = 85, /* of an arena live: cheaper to move with its holes than to copy (measured: gc/plan.h) */
@@ -58,8 +59,7 @@ static bool arena_moves(const struct minor *m, uint32_t arena) {
 }
 
 /* A whole unpopulated arena of the allocation region, all blocks assigned; 0: none. */
-static uintptr_t take_arena(gch_heap *h, bool leaf) {
-  struct small_space *s = heap_small_space(h, leaf);
+static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf) {
   uint32_t first = region_first_arena(h, s->alloc_region);
   uint32_t count = (uint32_t)(h->layout.regions[s->alloc_region].bytes >> ARENA_SHIFT);
   uint32_t *top = &s->top[s->alloc_region - layout_first_region(&h->layout, s->id)];
@@ -67,13 +67,21 @@ static uintptr_t take_arena(gch_heap *h, bool leaf) {
     struct arena *arena = &h->tables.arenas[first + i];
     if (arena->used != 0) continue;
     uintptr_t start = arena_address(&h->layout, first + i);
-    if (arena->populated != 0 && pages_drop(&h->kernel, (void *)start, ARENA_BYTES) < 0) continue;
+    if (arena->populated != 0 && h->drop(h, start, ARENA_BYTES) < 0) continue;
     arena->populated = 0;
     for (uint32_t b = 0; b < ARENA_BLOCKS; b++) block_assign(h, start + b * (uintptr_t)BLOCK_BYTES, BLOCK_USED, leaf);
     if (*top <= i) *top = i + 1;
     return start;
   }
   return 0;
+}
+
+static uintptr_t take_arena(gch_heap *h, bool leaf) {
+  struct small_space *s = heap_small_space(h, leaf);
+  lock_lock(&s->lock);
+  uintptr_t start = take_arena_locked(h, s, leaf);
+  lock_unlock(&s->lock);
+  return start;
 }
 
 static bool plan_arena_move(struct minor *m, uint32_t arena) {
@@ -202,8 +210,10 @@ static void fix_card(const struct card_part *part, void *context) {
   scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, fix_card_slot, &c);
 }
 
+/* Between mark and flip, what is promoted is born marked. */
 static uint64_t *born_map(gch_heap *h) {
-  return at_load_relaxed(&h->phase) == GCH_PHASE_PLAN ? h->tables.mark : NULL;
+  uint32_t phase = at_load_relaxed(&h->phase);
+  return phase == GCH_PHASE_PLAN || phase == GCH_PHASE_FLIP ? h->tables.mark : NULL;
 }
 
 static void move_arena(struct minor *m, const struct gather *g, uint32_t arena) {
@@ -247,7 +257,8 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   while (cards_next_arena(h, &m->card_cursor, &arena)) cards_clean_arena(h, arena, fix_card, h);
   /* Cleaning and marking the cards of one arena must not meet. */
   wait_for_all(m, workers);
-  struct gather g = {.heap = h, .plan = m->plan, .map = h->tables.mark, .cards = true};
+  struct gather g = {.heap = h, .plan = m->plan, .map = h->tables.mark, .cards = true,
+                     .young_only = at_load_relaxed(&h->phase) != GCH_PHASE_FLIP};
   uint64_t dests = m->plan->dest_count, moves = m->plan->arena_count, fixes = m->plan->fix_count;
   for (uint64_t i; (i = at_add_relaxed(&m->next, 1)) < dests + moves + fixes;) {
     if (i < dests)

@@ -56,7 +56,8 @@ static void each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t
   for (uint32_t r = 0; r < p->heap->layout.region_count; r++) {
     enum space_id space = p->heap->layout.regions[r].space;
     uint32_t first, count = region_arenas(p->heap, r, &first);
-    if (space != p->space && (space != SPACE_YOUNG || space_is_large(p->space))) continue;
+    bool kept = space == SPACE_YOUNG && !space_is_large(p->space) && !p->options.flips; /* a flip fixes them in its pause */
+    if (space != p->space && !kept) continue;
     for (uint32_t a = first; a < first + count; a++)
       if (p->heap->tables.arenas[a].kind == (p->leaf ? ARENA_LEAF : ARENA_REFS)) fn(p, r, a);
   }
@@ -90,7 +91,7 @@ static uint32_t empty_arenas(const gch_heap *h, uint32_t region) {
 static void choose_target(struct planner *p) {
   const gch_heap *h = p->heap;
   uint32_t first = layout_first_region(&h->layout, p->space);
-  uint32_t held_out = p->leaf ? h->leaf.alloc_region : h->old.alloc_region;
+  uint32_t held_out = p->leaf ? h->leaf.alloc_region : h->held_out[0];
   uint64_t best_live = 0;
   p->target = REGION_NONE;
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
@@ -130,15 +131,22 @@ static void note_top(gch_heap *h, struct planner *p, uint32_t arena) {
   if (*top <= arena - first) *top = arena - first + 1;
 }
 
-/* Reserves the next destination block, or 0. */
+/* Reserves the next destination block, or 0. Beside mutators the target may be the region they allocate in. */
 static uintptr_t outlet_take(struct planner *p, struct outlet *o) {
   gch_heap *h = p->heap;
-  if (p->target == REGION_NONE || (o->mask == 0 && !outlet_refill(h, o))) return 0;
-  uint32_t bit = (uint32_t)__builtin_ctz(o->mask);
-  o->mask &= o->mask - 1;
-  note_top(h, p, o->arena);
-  uintptr_t block = arena_address(&h->layout, o->arena) + bit * (uintptr_t)BLOCK_BYTES;
-  block_assign(h, block, BLOCK_DEST, p->leaf);
+  struct small_space *s = heap_small_space(h, p->leaf);
+  uintptr_t block = 0;
+  if (p->target == REGION_NONE) return 0;
+  lock_lock(&s->lock);
+  o->mask &= o->mask == 0 ? 0 : ~h->tables.arenas[o->arena].used;
+  if (o->mask != 0 || outlet_refill(h, o)) {
+    uint32_t bit = (uint32_t)__builtin_ctz(o->mask);
+    o->mask &= o->mask - 1;
+    note_top(h, p, o->arena);
+    block = arena_address(&h->layout, o->arena) + bit * (uintptr_t)BLOCK_BYTES;
+    block_assign(h, block, BLOCK_DEST, p->leaf);
+  }
+  lock_unlock(&s->lock);
   return block;
 }
 
@@ -214,6 +222,7 @@ static void place_arenas(struct planner *p, uint32_t from) {
   uint32_t kept = from;
   for (uint32_t i = from; i < p->plan->arena_count; i++) {
     uint32_t arena = p->plan->arenas[i];
+    lock_lock(&heap_small_space(h, p->leaf)->lock);
     p->moves.mask = 0;
     bool found = outlet_refill(h, &p->moves);
     uintptr_t to = found ? arena_address(&h->layout, p->moves.arena) : 0;
@@ -227,9 +236,9 @@ static void place_arenas(struct planner *p, uint32_t from) {
       h->tables.forward[b] = (int64_t)(to - arena_address(&h->layout, arena));
     }
     p->moves.mask = 0;
-    if (!found) continue;
-    note_top(h, p, p->moves.arena);
-    p->plan->arenas[kept++] = arena;
+    if (found) note_top(h, p, p->moves.arena);
+    if (found) p->plan->arenas[kept++] = arena;
+    lock_unlock(&heap_small_space(h, p->leaf)->lock);
   }
   p->plan->arena_count = kept;
 }
@@ -301,7 +310,7 @@ static bool large_moves(const struct planner *p, const struct large *e) {
 
 static void choose_large_target(struct planner *p) {
   const gch_heap *h = p->heap;
-  uint32_t first = layout_first_region(&h->layout, p->space), held_out = h->large.alloc_region[p->leaf];
+  uint32_t first = layout_first_region(&h->layout, p->space), held_out = p->leaf ? h->large.alloc_region[1] : h->held_out[1];
   bool fullest = p->options.policy == GCH_POLICY_NEEDED;
   p->target = REGION_NONE;
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
@@ -328,7 +337,7 @@ static void plan_large(struct planner *p) {
     uintptr_t to = large_moves(p, e) ? large_reserve(h, p->target, pages, &cursor) : 0;
     keep_arenas(h, to != 0 ? to : e->base, e->bytes);
     if (to != 0) {
-      e->forward = to;
+      e->forward = e->planned = to;
       large_claim(h, to, e->bytes, id, p->leaf);
       h->tables.forward[block_index(&h->layout, e->base)] = FORWARD_LARGE;
       p->plan->large_moves[p->plan->large_move_count++] = id;
@@ -347,6 +356,8 @@ void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *optio
   }
   for (int leaf = 0; leaf < 2; leaf++) {
     struct planner p = {.heap = h, .plan = plan, .options = *options, .space = large[leaf], .leaf = leaf};
+    lock_lock(&h->large.lock);
     plan_large(&p);
+    lock_unlock(&h->large.lock);
   }
 }

@@ -113,11 +113,11 @@ uint64_t frames_settle(gch_heap *h) {
       f->stack[kept++] = f->stack[i];
       continue;
     }
-    pages_drop(&h->kernel, (void *)f->stack[i], BLOCK_BYTES);
+    h->drop(h, f->stack[i], BLOCK_BYTES);
     released += BLOCK_BYTES;
   }
   f->count = kept;
-  for (; f->arena_count > 0; released += ARENA_BYTES) pages_drop(&h->kernel, (void *)f->arenas[--f->arena_count], ARENA_BYTES);
+  for (; f->arena_count > 0; released += ARENA_BYTES) h->drop(h, f->arenas[--f->arena_count], ARENA_BYTES);
   lock_unlock(&f->lock);
   return released;
 }

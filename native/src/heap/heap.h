@@ -93,6 +93,8 @@ struct world {
   uint32_t stop;             /* [atomic seq] a pause is asked for or on */
 };
 
+struct controller;
+
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
   uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
@@ -101,7 +103,7 @@ struct measures { /* [atomic] relaxed counters and histograms */
   gch_cycle last_minor, last_major; /* [cycle] */
 };
 
-struct moved { /* [atomic] of the running cycle */
+struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
 };
 
@@ -124,14 +126,21 @@ struct gch_heap {
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
   uint64_t cycle_number;        /* [cycle] majors and minors */
   const struct mover_ops *mover; /* [const] */
-  struct uffd quiet;             /* [const] makes ranges destinations of page moves; fd -1 without */
+  int (*drop)(gch_heap *heap, uintptr_t start, uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
+  struct uffd quiet;             /* [const] makes ranges destinations of page moves; mover/region.c; fd -1 without */
+  struct uffd missing;           /* [const] delivers faults of armed memory */
+  struct uffd trap;              /* [const] traps stale accesses to the shadow */
   char mover_reason[192];        /* [const] */
   bool huge;                     /* [const] huge pages are asked for */
   struct team *team;             /* [const] collector threads */
   void *mark_state;              /* [const] gc/mark.c */
   struct plan *minor_plan;       /* [const] [cycle] contents; tables reserved once */
   struct plan *plan;             /* [const] [cycle] contents: of the running major */
-  struct faults *faults;         /* [const] */
+  struct faults *faults;         /* [const] gc/faults.c */
+  struct controller *controller; /* [const] gc/controller.c */
+  uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
+  uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
+  uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
   uint64_t used_bytes;           /* [atomic] blocks and large pages in use, young ones included */
   uint64_t major_trigger;        /* [atomic] a major is due beyond so many used bytes */
   uint64_t stress_count;         /* [atomic] */
@@ -153,14 +162,26 @@ static inline struct arena *heap_arena(const gch_heap *h, uintptr_t a) {
 static inline const struct region *heap_region(const gch_heap *h, uintptr_t a) {
   return &h->layout.regions[layout_region(&h->layout, a)];
 }
-static inline bool heap_is_young(const gch_heap *h, uintptr_t a) {
+static inline bool heap_in_young(const gch_heap *h, uintptr_t a) {
   const struct region *young = &h->layout.regions[4 * h->layout.per_space];
-  return a - young->start < young->bytes && heap_block(h, a)->state == BLOCK_YOUNG;
+  return a - young->start < young->bytes;
+}
+/* Kept blocks lie in the young region but are old. */
+static inline bool heap_is_young(const gch_heap *h, uintptr_t a) {
+  return heap_in_young(h, a) && heap_block(h, a)->state == BLOCK_YOUNG;
 }
 static inline bool heap_is_live(const gch_heap *h, uintptr_t a) {
   return bits_test(h->tables.live, granule_index(&h->layout, a));
 }
+static inline bool heap_is_frame(const gch_heap *h, uintptr_t a) {
+  return a - h->frames.start < (uintptr_t)h->frames.slots * BLOCK_BYTES;
+}
 static inline struct small_space *heap_small_space(gch_heap *h, bool leaf) { return leaf ? &h->leaf : &h->old; }
+
+/* Where mutators see a large object: once flipped, where it goes. */
+static inline uintptr_t large_address(const gch_heap *h, const struct large *e) {
+  return at_load_relaxed(&h->phase) >= GCH_PHASE_MOVE ? e->forward : e->base;
+}
 
 static inline void heap_use(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->used_bytes, bytes); }
 static inline void heap_unuse(gch_heap *h, uint64_t bytes) { at_sub_relaxed(&h->used_bytes, bytes); }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "heap/heap.h"
+#include "heap/unit.h"
 #include "os/pages.h"
 
 static uint64_t page_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> l->page_shift; }
@@ -90,7 +91,7 @@ uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populat
   bits_clear_range(h->large.pages, first, end);
   bits_clear(h->tables.live, granule_index(l, start));
   memset(&h->tables.large_ids[first], 0, (end - first) * sizeof(uint32_t));
-  if (populated && !h->huge && pages_drop(&h->kernel, (void *)start, (end - first) << l->page_shift) >= 0)
+  if (populated && !h->huge && h->drop(h, start, (end - first) << l->page_shift) >= 0)
     released = (end - first) << l->page_shift;
   for (uint64_t b = first / per_block; b <= (end - 1) / per_block; b++) {
     if (bits_find_next(h->large.pages, b * per_block, (b + 1) * per_block) != BITS_NONE) continue;
@@ -102,7 +103,7 @@ uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populat
     if (!arena->huge) continue;
     arena->huge = 0;
     uintptr_t at = arena_address(l, b / ARENA_BLOCKS);
-    if (populated && pages_drop(&h->kernel, (void *)at, ARENA_BYTES) >= 0) released += ARENA_BYTES;
+    if (populated && h->drop(h, at, ARENA_BYTES) >= 0) released += ARENA_BYTES;
   }
   return released;
 }
@@ -173,6 +174,8 @@ uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64
     *(uint64_t *)start = type->header | HEADER_LARGE;
     bits_set(h->tables.live, granule_index(&h->layout, start));
     if (phase == GCH_PHASE_PLAN) bits_set(h->tables.mark, granule_index(&h->layout, start));
+    for (size_t b = block_index(&h->layout, start); phase == GCH_PHASE_PLAN && !leaf && b <= block_index(&h->layout, start + bytes - 1); b++)
+      unit_arm(h, b);
   } else if (id != 0) {
     put_entry(s, id);
   }

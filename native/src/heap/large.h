@@ -17,6 +17,7 @@
 struct large {
   uintptr_t base;    /* [stw, lock] 0: free entry */
   uintptr_t forward; /* [cycle] where the plan puts it; base if it stays */
+  uintptr_t planned; /* [cycle] where the plan wanted it: differs from `forward` if it was pinned since */
   uint64_t bytes;    /* [const] of the object, header and rounding included */
   uint64_t length;   /* [const] elements of the tail */
   uint32_t type;      /* [const] */
@@ -24,7 +25,7 @@ struct large {
   uint32_t next_free; /* [lock] */
   uint32_t born;      /* [cycle] 1: since the mark of the running major */
 };
-_Static_assert(sizeof(struct large) == 48, "");
+_Static_assert(sizeof(struct large) == 56, "");
 
 struct large_space {
   struct lock lock;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "heap/unit.h"
 #include "os/pages.h"
 
 void small_init(gch_heap *h) {
@@ -58,6 +59,9 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   /* What was stored here in an earlier life says nothing of the next one. */
   memset(&h->tables.cards[card_index(&h->layout, address)], 0, BLOCK_CARDS);
   heap_use(h, BLOCK_BYTES);
+  /* Born between mark and flip: it will be flipped with its region, and holds references to be fixed. */
+  if (state == BLOCK_USED && !leaf && at_load_relaxed(&h->phase) == GCH_PHASE_PLAN)
+    at_store(&h->tables.units[block_index(&h->layout, address)], (uint8_t)UNIT_ARMED);
 }
 
 void block_free(gch_heap *h, uintptr_t address, bool populated) {
@@ -172,7 +176,7 @@ uint64_t arena_release_free(gch_heap *h, uint32_t index) {
     uint32_t from = (uint32_t)__builtin_ctz(rest);
     uint64_t run = ~((uint64_t)rest >> from);
     uint32_t length = ctz64(run);
-    if (pages_drop(&h->kernel, (void *)(start + from * (uintptr_t)BLOCK_BYTES), length * (uint64_t)BLOCK_BYTES) >= 0) {
+    if (h->drop(h, start + from * (uintptr_t)BLOCK_BYTES, length * (uint64_t)BLOCK_BYTES) >= 0) {
       arena->populated &= ~(uint32_t)bits_mask(from, from + length);
       released += length * (uint64_t)BLOCK_BYTES;
     }

@@ -1,5 +1,4 @@
-/* The `copy` mover: UFFDIO_COPY (Linux 5.7), then the source is dropped. Also the quiet registration that both
- * userfaultfd movers use (mover/move.c says what for). */
+/* The `copy` mover: UFFDIO_COPY (Linux 5.7), then the source is dropped. */
 #include <errno.h>
 #include <string.h>
 
@@ -7,29 +6,6 @@
 #include "mover/mover.h"
 #include "mover/publish.h"
 #include "os/pages.h"
-
-gch_status quiet_open(gch_heap *h, gch_error *error) {
-  static const enum space_id spaces[] = {SPACE_OLD, SPACE_LARGE, SPACE_LEAF, SPACE_LARGE_LEAF, SPACE_FRAMES};
-  struct uffd_wish wish = {.faults = UFFD_FAULTS_NONE, .allow_user_mode_only = true};
-  int rc = uffd_open(&h->kernel, &wish, &h->quiet);
-  if (rc < 0) return error_set(error, GCH_UNSUPPORTED, "cannot open userfaultfd: %s (%.120s)", strerror(-rc), h->quiet.reasons);
-  for (size_t s = 0; s < sizeof spaces / sizeof spaces[0]; s++) {
-    uint32_t first = layout_first_region(&h->layout, spaces[s]);
-    for (uint32_t r = first; r < first + layout_space_regions(&h->layout, spaces[s]); r++) {
-      const struct region *region = &h->layout.regions[r];
-      rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes);
-      if (rc < 0)
-        return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s", region->bytes >> 20,
-                         (void *)region->start, strerror(-rc));
-    }
-  }
-  return GCH_OK;
-}
-
-void quiet_close(gch_heap *h) {
-  if (h->quiet.fd >= 0) uffd_close(&h->kernel, &h->quiet);
-  h->quiet.fd = -1;
-}
 
 void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
   for (uint64_t done = 0; done < bytes;) {
@@ -47,7 +23,7 @@ void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
               strerror(-rc));
   }
   mover_count_copied(h, bytes);
-  pages_drop(&h->kernel, (void *)src, bytes);
+  if (!heap_is_frame(h, src)) pages_drop(&h->kernel, (void *)src, bytes);
 }
 
 static void copy_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
@@ -59,8 +35,8 @@ static bool copy_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t fr
   return pages_populate(&h->kernel, (void *)dst, bytes) >= 0;
 }
 
-static void copy_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  if (pages_drop(&h->kernel, (void *)start, bytes) >= 0) at_add_relaxed(&h->moved.released, bytes);
+static void copy_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  publish_by_copy(h, h->missing.fd, dst, src, bytes, 0);
 }
 
 const struct mover_ops mover_copy = {
@@ -71,5 +47,11 @@ const struct mover_ops mover_copy = {
     .close = quiet_close,
     .publish = copy_publish,
     .supply = copy_supply,
-    .release = copy_release,
+    .drop = mover_drop_private,
+    .prepare = region_prepare,
+    .arm_dests = region_arm_dests,
+    .disarm = region_disarm,
+    .flip = region_flip,
+    .unflip = region_unflip,
+    .publish_armed = copy_publish_armed,
 };

@@ -22,15 +22,11 @@ static bool memcpy_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t 
   return pages_populate(&h->kernel, (void *)dst, bytes) >= 0;
 }
 
-static void memcpy_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  if (pages_drop(&h->kernel, (void *)start, bytes) >= 0) at_add_relaxed(&h->moved.released, bytes);
-}
-
 static void memcpy_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
   memcpy_supply(h, dst, bytes, 0);
   memcpy((void *)dst, (void *)src, bytes);
   mover_count_copied(h, bytes);
-  memcpy_release(h, src, bytes);
+  mover_release(h, src, bytes);
 }
 
 const struct mover_ops mover_memcpy = {
@@ -39,5 +35,5 @@ const struct mover_ops mover_memcpy = {
     .close = memcpy_close,
     .publish = memcpy_publish,
     .supply = memcpy_supply,
-    .release = memcpy_release,
+    .drop = mover_drop_private,
 };

@@ -78,6 +78,7 @@ static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src
 void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
   uint64_t done = 0;
   uint32_t tries = 0;
+  bool refused = false;
   while (done < bytes) {
     uint64_t moved = 0;
     int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, mode, &moved);
@@ -88,10 +89,12 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
       if (moved > 0) mover_refused(h, GCH_REFUSAL_AGAIN, src + done, moved);
       continue;
     }
+    refused = true; /* a negative answer wakes nobody */
     uint64_t settled = answer_refusal(h, fd, dst + done, src + done, rc, tries++);
     done += settled;
     if (settled > 0) tries = 0;
   }
+  if (refused) kernel_uffd_wake(&h->kernel, fd, (void *)dst, bytes);
   mover_count_moved(h, bytes >> h->layout.page_shift, bytes == ARENA_BYTES ? 1 : 0);
 }
 
@@ -105,8 +108,8 @@ static bool move_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t fr
   return true;
 }
 
-static void move_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  if (pages_drop(&h->kernel, (void *)start, bytes) >= 0) at_add_relaxed(&h->moved.released, bytes);
+static void move_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  publish_by_move(h, h->missing.fd, dst, src, bytes, 0);
 }
 
 const struct mover_ops mover_move = {
@@ -119,5 +122,11 @@ const struct mover_ops mover_move = {
     .close = quiet_close,
     .publish = move_publish,
     .supply = move_supply,
-    .release = move_release,
+    .drop = mover_drop_private,
+    .prepare = region_prepare,
+    .arm_dests = region_arm_dests,
+    .disarm = region_disarm,
+    .flip = region_flip,
+    .unflip = region_unflip,
+    .publish_armed = move_publish_armed,
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "os/pages.h"
 
 void mover_count_moved(gch_heap *h, uint64_t pages, uint64_t arenas) {
   at_add_relaxed(&h->moved.pages, pages);
@@ -11,6 +12,12 @@ void mover_count_moved(gch_heap *h, uint64_t pages, uint64_t arenas) {
 }
 
 void mover_count_copied(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->moved.bytes, bytes); }
+
+void mover_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (h->drop(h, start, bytes) >= 0) at_add_relaxed(&h->moved.released, bytes);
+}
+
+int mover_drop_private(gch_heap *h, uintptr_t start, uint64_t bytes) { return pages_drop(&h->kernel, (void *)start, bytes); }
 
 void mover_refused(gch_heap *h, gch_refusal refusal, uintptr_t at, uint64_t bytes) {
   at_add_relaxed(&h->measures.refusals[refusal], 1);
@@ -65,6 +72,7 @@ gch_status mover_choose(gch_heap *h, gch_error *error) {
   snprintf(h->mover_reason, sizeof h->mover_reason, "%s: %s", automatic ? "chosen by auto" : "asked for",
            automatic ? h->probe.chosen_text : item->text);
   h->mover = ops_of(mover);
+  h->drop = h->mover->drop;
   return h->mover->open(h, error);
 }
 

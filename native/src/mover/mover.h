@@ -18,12 +18,23 @@ struct mover_ops {
   bool promotes_pages; /* handing pages over is cheaper than copying objects */
   bool recycles;       /* supply can use a consumed source's pages */
   bool fixes_at_source; /* relocated blocks are fixed where they are, then published; else copied, then fixed */
-  bool concurrent;     /* can arm */
+  bool concurrent;      /* can arm: has all that follows `drop` */
+  bool fill_in_place;   /* a missing destination can be filled where it is, through its shadow */
   gch_status (*open)(gch_heap *heap, gch_error *error);
   void (*close)(gch_heap *heap);
   void (*publish)(gch_heap *heap, uintptr_t dst, uintptr_t src, uint64_t bytes);
   bool (*supply)(gch_heap *heap, uintptr_t dst, uint64_t bytes, uintptr_t frame);
-  void (*release)(gch_heap *heap, uintptr_t start, uint64_t bytes); /* drops memory of a consumed range */
+  int (*drop)(gch_heap *heap, uintptr_t start, uint64_t bytes); /* gives the memory of heap pages back */
+  /* Beside mutators: makes a region ready to flip, or leaf destinations in it missing; and back. */
+  void (*prepare)(gch_heap *heap, uint32_t region);
+  void (*arm_dests)(gch_heap *heap, uint32_t region);
+  void (*disarm)(gch_heap *heap, uint32_t region);
+  /* In the pause: the region's pages go to its shadow, and are missing from now on. */
+  void (*flip)(gch_heap *heap, uint32_t region);
+  /* Everything is published: nothing is missing any more, the first `used` bytes of the shadow are emptied. */
+  void (*unflip)(gch_heap *heap, uint32_t region, uint64_t used);
+  /* publish into a missing destination; wakes who waits for it. */
+  void (*publish_armed)(gch_heap *heap, uintptr_t dst, uintptr_t src, uint64_t bytes);
 };
 
 extern const struct mover_ops mover_move, mover_copy, mover_simulated, mover_memcpy, mover_slide;
@@ -35,6 +46,11 @@ void mover_close(gch_heap *heap);
 static inline void mover_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
   h->mover->publish(h, dst, src, bytes);
 }
+
+/* Drops the memory of a consumed range, and counts it. */
+void mover_release(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* Drops private memory (`drop` of most movers). */
+int mover_drop_private(gch_heap *heap, uintptr_t start, uint64_t bytes);
 
 /* Counts of the running cycle. */
 void mover_count_moved(gch_heap *heap, uint64_t pages, uint64_t arenas);

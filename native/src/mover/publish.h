@@ -8,6 +8,15 @@
 gch_status quiet_open(gch_heap *heap, gch_error *error);
 void quiet_close(gch_heap *heap);
 
+/* Reserves the shadow. */
+gch_status shadow_open(gch_heap *heap, gch_error *error);
+
+void region_prepare(gch_heap *heap, uint32_t region);
+void region_arm_dests(gch_heap *heap, uint32_t region);
+void region_disarm(gch_heap *heap, uint32_t region);
+void region_flip(gch_heap *heap, uint32_t region);
+void region_unflip(gch_heap *heap, uint32_t region, uint64_t used);
+
 /* Publishes through descriptor `fd`, with which the destination is registered; see mover/mover.h. */
 void publish_by_move(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);
 void publish_by_copy(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);

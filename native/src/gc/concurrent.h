@@ -1,0 +1,10 @@
+/* The concurrent move: all units made while mutators run. */
+#ifndef GC_CONCURRENT_H
+#define GC_CONCURRENT_H
+
+#include "heap/heap.h"
+
+/* After the flip: every unit becomes MAPPED. Workers serve faults between batches. */
+void concurrent_move(gch_heap *heap);
+
+#endif

@@ -1,0 +1,17 @@
+/* The controller: the thread that drives concurrent majors.
+ *
+ *   WAITING --request--> RUNNING (one cycle) --end--> WAITING         any --quit--> gone
+ *
+ * Requests are counted: a caller waits until the cycle it asked for (or a later one) has flipped, or ended. */
+#ifndef GC_CONTROLLER_H
+#define GC_CONTROLLER_H
+
+#include "heap/mutator.h"
+
+gch_status controller_start(gch_heap *heap, gch_error *error);
+/* Lets a running cycle end, then ends the thread. */
+void controller_stop(gch_heap *heap);
+/* Asks for a concurrent major. The caller is in native state or no mutator. Returns when it has ended (`wait`) or at once. */
+void controller_request(gch_heap *heap, const gch_collect_options *options, bool wait);
+
+#endif

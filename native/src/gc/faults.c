@@ -1,0 +1,228 @@
+#include "gc/faults.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "gc/phase.h"
+#include "heap/mutator.h"
+#include "mover/mover.h"
+#include "os/thread.h"
+
+enum { READ_FAULTS = 16, HEAPS_MAX = 256 };
+
+struct faults {
+  struct thread thread;
+  int bell;
+  bool started;
+  uint32_t inside; /* [atomic seq] threads answering faults */
+};
+
+/* Enters; false: no move is going on, and whatever was touched is present. Leave in either case. The order of counter and
+ * phase matters (Dekker): either we see the phase end, or the drain sees us. */
+static bool enter(gch_heap *h) {
+  at_add_seq(&h->faults->inside, 1);
+  return at_load_seq(&h->phase) == GCH_PHASE_MOVE;
+}
+static void leave(gch_heap *h) { at_sub(&h->faults->inside, 1); }
+
+void faults_drain(gch_heap *h) {
+  at_fence_seq();
+  while (at_load_seq(&h->faults->inside) != 0) thread_yield();
+}
+
+/* --- answering ------------------------------------------------------------------------------------------------ */
+
+static void note_fault(gch_heap *h, uintptr_t address, uint64_t start, bool in_thread) {
+  uint64_t ns = clock_ns() - start;
+  at_add_relaxed(&h->measures.faults, 1);
+  histogram_record(&h->measures.fault, ns);
+  mutator_stalled(h, GCH_STALL_FAULT, ns);
+  heap_event(h, GCH_EVENT_FAULT, address, ns, in_thread, block_index(&h->layout, address));
+}
+
+static void wake(gch_heap *h, uintptr_t address) {
+  uintptr_t page = address & ~(uintptr_t)(h->layout.page_bytes - 1);
+  kernel_uffd_wake(&h->kernel, h->missing.fd, (void *)page, h->layout.page_bytes);
+}
+
+/* During a move. */
+static void answer(gch_heap *h, struct drops *drops, uintptr_t address) {
+  uint64_t start = clock_ns();
+  size_t block = block_index(&h->layout, address);
+  GCH_POINT(fault_read);
+  switch (unit_state(h, block)) {
+    case UNIT_ARMED:
+      if (produce_unit(h, drops, block, true)) note_fault(h, address, start, false);
+      break;
+    case UNIT_BUSY:
+      break; /* publishing wakes */
+    case UNIT_MAPPED:
+      wake(h, address);
+      break;
+    case UNIT_NONE:
+      GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address, (unsigned long long)h->cycle_number);
+  }
+}
+
+uint32_t faults_serve(gch_heap *h, struct drops *drops) {
+  struct uffd_fault faults[READ_FAULTS];
+  if (h->config.fault_mode != GCH_FAULT_THREAD) return 0;
+  bool moving = enter(h);
+  int count = uffd_read_faults(&h->kernel, &h->missing, faults, READ_FAULTS, NULL);
+  for (int i = 0; i < count; i++) {
+    if (moving)
+      answer(h, drops, faults[i].address);
+    else
+      wake(h, faults[i].address); /* a late message */
+  }
+  if (moving) drops_flush(drops);
+  leave(h);
+  return count > 0 ? (uint32_t)count : 0;
+}
+
+static void handler_main(void *arg) {
+  gch_heap *h = arg;
+  struct drops drops = {.heap = h};
+  for (;;) {
+    int ready = uffd_wait(&h->missing, h->faults->bell, -1);
+    if (ready > 0 && ready & UFFD_READY_BELL) return;
+    if (ready > 0) faults_serve(h, &drops);
+    if (ready < 0) thread_sleep_ns(1000000);
+  }
+}
+
+/* --- signal mode ---------------------------------------------------------------------------------------------- */
+
+/* The one piece of global state: which heaps a SIGBUS may belong to. Slots are published and cleared atomically. */
+static gch_heap *registry[HEAPS_MAX];
+static struct sigaction previous;
+static struct lock install_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_PINS + 1, .name = "signal handler"};
+
+static gch_heap *heap_of(uintptr_t address) {
+  for (int i = 0; i < HEAPS_MAX; i++) {
+    gch_heap *h = at_load(&registry[i]);
+    if (h != NULL && heap_contains(h, address)) return h;
+  }
+  return NULL;
+}
+
+static void chain(int signal, siginfo_t *info, void *context) {
+  if (previous.sa_flags & SA_SIGINFO) {
+    previous.sa_sigaction(signal, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(signal);
+  } else { /* as if we were not here: the fault is taken again, by the default action */
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(SIGBUS, &action, NULL);
+  }
+}
+
+static void answer_signal(gch_heap *h, uintptr_t address) {
+  uint64_t start = clock_ns();
+  struct drops drops = {.heap = h};
+  if (enter(h)) {
+    bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
+    GCH_CHECK(produce_ensure(h, &drops, address, true), "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
+              (unsigned long long)h->cycle_number);
+    drops_flush(&drops);
+    if (own)
+      note_fault(h, address, start, true);
+    else
+      mutator_stalled(h, GCH_STALL_UNIT, clock_ns() - start);
+  }
+  leave(h); /* not moving: the cycle has ended since, and the touch succeeds when it is tried again */
+}
+
+static void on_sigbus(int signal, siginfo_t *info, void *context) {
+  int saved = errno;
+  uintptr_t address = (uintptr_t)info->si_addr;
+  gch_heap *h = info->si_code == BUS_ADRERR ? heap_of(address) : NULL;
+  if (h == NULL) {
+    chain(signal, info, context);
+    errno = saved;
+    return;
+  }
+  answer_signal(h, address);
+  errno = saved;
+}
+
+static bool is_ours(const struct sigaction *action) { return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_sigbus; }
+
+static gch_status install(gch_heap *h, gch_error *error) {
+  gch_status status = GCH_OK;
+  struct sigaction current, action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  sigfillset(&action.sa_mask);
+  pthread_mutex_lock(&install_lock.mutex);
+  int slot = 0;
+  while (slot < HEAPS_MAX && registry[slot] != NULL) slot++;
+  if (slot == HEAPS_MAX) status = error_set(error, GCH_NO_MEMORY, "%d heaps use signals already, the most there can be", HEAPS_MAX);
+  if (status == GCH_OK) {
+    sigaction(SIGBUS, NULL, &current);
+    if (!is_ours(&current)) {
+      previous = current;
+      sigaction(SIGBUS, &action, NULL);
+    }
+    at_store(&registry[slot], h);
+  }
+  pthread_mutex_unlock(&install_lock.mutex);
+  return status;
+}
+
+static void uninstall(gch_heap *h) {
+  bool others = false;
+  struct sigaction current;
+  pthread_mutex_lock(&install_lock.mutex);
+  for (int i = 0; i < HEAPS_MAX; i++) {
+    if (registry[i] == h) at_store(&registry[i], NULL);
+    others |= registry[i] != NULL;
+  }
+  sigaction(SIGBUS, NULL, &current);
+  if (!others && is_ours(&current)) sigaction(SIGBUS, &previous, NULL);
+  pthread_mutex_unlock(&install_lock.mutex);
+}
+
+bool faults_ready(gch_heap *h) {
+  struct sigaction current;
+  if (h->config.fault_mode != GCH_FAULT_SIGNAL) return true;
+  sigaction(SIGBUS, NULL, &current);
+  return is_ours(&current);
+}
+
+void faults_unblock(gch_heap *h) {
+  sigset_t set;
+  if (h->config.fault_mode != GCH_FAULT_SIGNAL) return;
+  sigemptyset(&set);
+  sigaddset(&set, SIGBUS);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* --- start and stop ------------------------------------------------------------------------------------------- */
+
+gch_status faults_start(gch_heap *h, gch_error *error) {
+  if (!h->mover->concurrent) return GCH_OK;
+  h->faults = calloc(1, sizeof *h->faults);
+  if (h->faults == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the fault handler");
+  h->faults->bell = -1;
+  if (h->config.fault_mode == GCH_FAULT_SIGNAL) return install(h, error);
+  int rc = bell_open(&h->faults->bell);
+  if (rc >= 0) rc = thread_start(&h->faults->thread, "gcheap-faults", handler_main, h);
+  if (rc < 0) return error_set(error, GCH_NO_MEMORY, "cannot start the fault handler thread: %s", strerror(-rc));
+  h->faults->started = true;
+  return GCH_OK;
+}
+
+void faults_stop(gch_heap *h) {
+  struct faults *f = h->faults;
+  if (f == NULL) return;
+  if (h->config.fault_mode == GCH_FAULT_SIGNAL) uninstall(h);
+  if (f->started) {
+    bell_ring(f->bell);
+    thread_join(&f->thread);
+  }
+  if (f->bell >= 0) bell_close(f->bell);
+  free(f);
+  h->faults = NULL;
+}

@@ -1,0 +1,29 @@
+/* Faults on missing memory: the handler thread, the signal handler, and workers that serve between batches.
+ *
+ *   thread mode   a touch of a missing page sleeps in the kernel; its message is read by a worker between batches, or by the
+ *                 handler thread waiting in poll(), whoever is first; making the unit wakes the sleeper
+ *   signal mode   the touch raises SIGBUS in the thread itself, whose handler makes the unit (or waits for who is at it) and
+ *                 returns; nothing is read. The handler runs with all signals blocked, takes BUS_ADRERR in ranges of our heaps
+ *                 only, and chains everything else to what was installed before
+ *
+ * Answers to a fault during a move, by the state of its block: ARMED: make it; BUSY: its owner's publishing wakes who sleeps;
+ * MAPPED: wake (a late message); NONE: a broken invariant. Between moves every message is late: wake. */
+#ifndef GC_FAULTS_H
+#define GC_FAULTS_H
+
+#include "gc/produce.h"
+
+/* Answering counts as being inside; a cycle reuses its tables, and the memory it has given back, only when everybody has
+ * left (faults_drain, after the phase has become END). */
+void faults_drain(gch_heap *heap);
+
+gch_status faults_start(gch_heap *heap, gch_error *error);
+void faults_stop(gch_heap *heap);
+/* Reads and answers what is there; never blocks. Returns the number of faults answered. */
+uint32_t faults_serve(gch_heap *heap, struct drops *drops);
+/* Signal mode: false if somebody has replaced our handler; a cycle then falls back to the pause. Thread mode: true. */
+bool faults_ready(gch_heap *heap);
+/* The calling thread may take SIGBUS (attach does this). */
+void faults_unblock(gch_heap *heap);
+
+#endif

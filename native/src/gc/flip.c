@@ -1,0 +1,246 @@
+#include "gc/flip.h"
+
+#include <string.h>
+
+#include "gc/evacuate.h"
+#include "gc/forward_inline.h"
+#include "gc/produce.h"
+#include "gc/roots.h"
+#include "heap/small.h"
+#include "mover/mover.h"
+#include "os/pages.h"
+
+enum { LOCK_TRIES = 50 };
+static const uint64_t LOCK_QUICK_NS = 200000;
+
+/* --- regions -------------------------------------------------------------------------------------------------- */
+
+static bool region_empty(const gch_heap *h, uint32_t region) {
+  uint32_t first, count = region_arenas(h, region, &first);
+  for (uint32_t a = first; a < first + count; a++)
+    if (h->tables.arenas[a].used != 0) return false;
+  return true;
+}
+
+static uint32_t *alloc_region(gch_heap *h, enum space_id space) {
+  if (space == SPACE_OLD) return &h->old.alloc_region;
+  if (space == SPACE_LEAF) return &h->leaf.alloc_region;
+  return &h->large.alloc_region[space == SPACE_LARGE_LEAF];
+}
+
+static uint32_t find_empty(gch_heap *h, enum space_id space) {
+  uint32_t first = layout_first_region(&h->layout, space), current = *alloc_region(h, space);
+  for (uint32_t r = first; r < first + layout_space_regions(&h->layout, space); r++)
+    if (r != current && region_empty(h, r)) return r;
+  return REGION_NONE;
+}
+
+bool flip_hold_out(gch_heap *h) {
+  uint32_t held[SPACE_YOUNG];
+  if (h->layout.tight) return false;
+  for (int s = SPACE_OLD; s <= SPACE_LARGE_LEAF; s++) {
+    held[s] = find_empty(h, (enum space_id)s);
+    if (held[s] == REGION_NONE) return false;
+  }
+  h->held_out[0] = held[SPACE_OLD];
+  h->held_out[1] = held[SPACE_LARGE];
+  h->leaf.alloc_region = held[SPACE_LEAF];
+  h->leaf.cursor = 0;
+  h->large.alloc_region[1] = held[SPACE_LARGE_LEAF];
+  return true;
+}
+
+void flip_switch(gch_heap *h) {
+  h->old.alloc_region = h->held_out[0];
+  h->old.cursor = 0;
+  h->large.alloc_region[0] = h->held_out[1];
+}
+
+/* --- arming --------------------------------------------------------------------------------------------------- */
+
+static bool to_be_flipped(gch_heap *h, uint32_t region) {
+  enum space_id space = h->layout.regions[region].space;
+  uint32_t first;
+  return space_has_refs(space) && region != h->held_out[space == SPACE_LARGE] && region_arenas(h, region, &first) > 0;
+}
+
+/* Small blocks that hold something after the cycle; in leaf regions only what is moved there. */
+static void arm_small(gch_heap *h, uint32_t region) {
+  uint32_t first, count = region_arenas(h, region, &first);
+  bool leaf = h->layout.regions[region].space == SPACE_LEAF;
+  for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
+    const struct block *block = &h->tables.blocks[b];
+    bool destination = h->tables.dest[b] != 0;
+    if (destination && leaf) h->armed |= (uint64_t)1 << region;
+    if (destination || (!leaf && block->state == BLOCK_USED && h->tables.forward[b] == 0)) unit_arm(h, b);
+  }
+}
+
+static void note_relocations(gch_heap *h) {
+  const struct plan *p = h->plan;
+  for (uint32_t i = 0; i < p->move_count; i++) {
+    size_t to = p->moves[i] + (size_t)(h->tables.forward[p->moves[i]] >> BLOCK_SHIFT);
+    h->tables.dest[to] = DEST_RELOCATED | p->moves[i];
+  }
+  for (uint32_t i = 0; i < p->arena_count; i++)
+    for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
+      if (h->tables.forward[b] != 0) h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
+}
+
+static void arm_large(gch_heap *h) {
+  lock_lock(&h->large.lock);
+  for (uint32_t id = 1; id < h->large.count; id++) { /* what is born since the mark was armed then */
+    const struct large *e = &h->large.entries[id];
+    if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
+    if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
+    for (size_t b = block_index(&h->layout, e->forward); b <= block_index(&h->layout, e->forward + e->bytes - 1); b++) unit_arm(h, b);
+  }
+  lock_unlock(&h->large.lock);
+}
+
+/* The memory of armed leaf destinations goes: a touch before they are published must fault. */
+static void empty_leaf_dests(gch_heap *h) {
+  const struct plan *p = h->plan;
+  for (uint32_t i = 0; i < p->dest_count; i++) {
+    uintptr_t at = block_address(&h->layout, p->dests[i].block);
+    if (heap_block(h, at)->leaf && heap_arena(h, at)->populated != 0) {
+      h->drop(h, at, BLOCK_BYTES);
+      block_unpopulate(h, at, 1);
+    }
+  }
+}
+
+/* Free blocks of the held-out regions that promotion will need, populated beforehand: no pause touches fresh memory. */
+static void populate_ahead(gch_heap *h) {
+  uint64_t blocks = at_load_relaxed(&h->young.blocks) + h->young.survivors + 2 * ARENA_BLOCKS;
+  for (int leaf = 0; leaf < 2; leaf++) {
+    struct small_space *s = heap_small_space(h, leaf);
+    uint32_t region = leaf ? s->alloc_region : h->held_out[0], from = leaf ? s->cursor : 0;
+    uint32_t arenas = (uint32_t)div_ceil(blocks, ARENA_BLOCKS), first = region_first_arena(h, region);
+    for (uint32_t i = from; i < from + arenas && i < h->layout.regions[region].bytes >> ARENA_SHIFT; i++) {
+      lock_lock(&s->lock);
+      if (h->tables.arenas[first + i].populated == 0 && h->tables.arenas[first + i].used == 0 &&
+          pages_populate(&h->kernel, (void *)arena_address(&h->layout, first + i), ARENA_BYTES) >= 0) {
+        h->tables.arenas[first + i].populated = UINT32_MAX;
+        h->tables.arenas[first + i].huge = h->huge;
+        uint32_t *top = &s->top[region - layout_first_region(&h->layout, s->id)];
+        if (*top <= i) *top = i + 1;
+      }
+      lock_unlock(&s->lock);
+    }
+  }
+}
+
+static uint64_t find_lock_free(gch_heap *h) {
+  uint64_t total = 0;
+  for (int i = 0; i < LOCK_TRIES; i++) {
+    uint64_t ns = 0;
+    if (pages_lock_wait(&h->kernel, (void *)h->layout.regions[layout_first_region(&h->layout, SPACE_FRAMES)].start, &ns) < 0) break;
+    total += ns;
+    if (ns < LOCK_QUICK_NS) break;
+  }
+  return total;
+}
+
+uint64_t flip_prepare(gch_heap *h) {
+  h->armed = 0;
+  note_relocations(h);
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
+    bool dests = space == SPACE_LEAF && r != h->leaf.alloc_region;
+    if ((space == SPACE_OLD && to_be_flipped(h, r)) || dests) arm_small(h, r);
+  }
+  arm_large(h);
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    if (to_be_flipped(h, r)) h->mover->prepare(h, r);
+    if (h->armed >> r & 1) h->mover->arm_dests(h, r);
+  }
+  empty_leaf_dests(h);
+  populate_ahead(h);
+  return find_lock_free(h);
+}
+
+/* --- the pause ------------------------------------------------------------------------------------------------ */
+
+/* An object was pinned since the plan: its block is no source any more. Its destination slots stay empty. */
+static void unplan(gch_heap *h, uintptr_t object) {
+  size_t block = block_index(&h->layout, object);
+  int64_t forward = h->tables.forward[block];
+  if (forward == 0) return;
+  if (forward == FORWARD_LARGE) {
+    struct large *e = &h->large.entries[h->tables.large_ids[(object - h->layout.base) >> h->layout.page_shift]];
+    e->forward = object;
+    for (size_t b = block; b <= block_index(&h->layout, object + e->bytes - 1) && !e->leaf; b++) unit_arm(h, b);
+    return;
+  }
+  h->tables.forward[block] = 0;
+  if (forward != FORWARD_EVACUATED) {
+    size_t to = block + (size_t)(forward >> BLOCK_SHIFT);
+    at_store(&h->tables.units[to], (uint8_t)UNIT_NONE);
+  }
+  if (!h->tables.blocks[block].leaf && to_be_flipped(h, layout_region(&h->layout, object))) unit_arm(h, block);
+}
+
+static void unplan_pinned(gch_heap *h) {
+  lock_lock(&h->pins.lock);
+  for (size_t i = 0; i < h->pins.capacity; i++)
+    if (h->pins.entries[i].count != 0) unplan(h, h->pins.entries[i].address);
+  lock_unlock(&h->pins.lock);
+}
+
+static void forward_slot(uint64_t *slot, void *context) {
+  uint64_t old = at_load_relaxed(slot); /* the world is stopped */
+  root_replace(slot, old, forward_root(context, old));
+}
+
+/* Blocks that stay where they are and are not flipped: young ones kept for their pins. */
+static void fix_kept(gch_heap *h) {
+  struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
+  uint32_t first, count = region_arenas(h, layout_first_region(&h->layout, SPACE_YOUNG), &first);
+  for (uint32_t a = first; a < first + count; a++)
+    for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; b++)
+      if (h->tables.blocks[b].state == BLOCK_USED && !h->tables.blocks[b].leaf) fix_block(&g, b, 0);
+}
+
+void flip_now(gch_heap *h) {
+  unplan_pinned(h);
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    if (!to_be_flipped(h, r)) continue;
+    h->mover->flip(h, r);
+    h->flipped |= (uint64_t)1 << r;
+  }
+  roots_visit(h, forward_slot, h);
+  fix_kept(h);
+}
+
+/* --- end ------------------------------------------------------------------------------------------------------ */
+
+void flip_cancel(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    if (space_has_refs(h->layout.regions[r].space)) memset(&h->tables.units[(size_t)first * ARENA_BLOCKS], UNIT_NONE, (size_t)count * ARENA_BLOCKS);
+  }
+}
+
+/* What was populated and free went to the shadow, and ends there. */
+static void settle_region(gch_heap *h, uint32_t region) {
+  uint32_t first, count = region_arenas(h, region, &first);
+  for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
+    if (h->tables.units[b] == UNIT_NONE) h->tables.arenas[b / ARENA_BLOCKS].populated &= ~((uint32_t)1 << b % ARENA_BLOCKS);
+    h->tables.units[b] = UNIT_NONE;
+  }
+}
+
+void flip_end(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    if (h->flipped >> r & 1) {
+      h->mover->unflip(h, r, count * (uint64_t)ARENA_BYTES);
+      settle_region(h, r);
+    } else if (h->armed >> r & 1) {
+      h->mover->disarm(h, r);
+      for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) h->tables.units[b] = UNIT_NONE;
+    }
+  }
+  h->flipped = h->armed = 0;
+}

@@ -1,0 +1,23 @@
+/* The flip: the pause in which old addresses end, and what is prepared before it and undone after it. */
+#ifndef GC_FLIP_H
+#define GC_FLIP_H
+
+#include "heap/heap.h"
+
+/* In the first pause: an empty region of each space is chosen. Leaf allocation moves there at once; what is flipped goes on
+ * allocating where it was until the flip, because what is born before it holds references to be fixed. False: some space
+ * has none. */
+bool flip_hold_out(gch_heap *heap);
+/* In the flip's pause, before its minor: allocation and promotion of objects with references move to the held-out regions. */
+void flip_switch(gch_heap *heap);
+/* Beside mutators, after the plan: units armed, regions and leaf destinations registered, memory for promotion populated,
+ * mmap_lock found free. Returns what that lock cost, ns. */
+uint64_t flip_prepare(gch_heap *heap);
+/* In the pause, after its minor and the swap of maps: regions go to their shadow, roots are forwarded. */
+void flip_now(gch_heap *heap);
+/* There will be no flip: what was armed at birth is not. World stopped. */
+void flip_cancel(gch_heap *heap);
+/* After the last unit: nothing is registered for missing pages any more, shadows are empty, units are reset. */
+void flip_end(gch_heap *heap);
+
+#endif

@@ -1,0 +1,54 @@
+#include "gc/sweep.h"
+
+#include "heap/small.h"
+
+enum { LARGE_BATCH = 64 };
+
+static void sweep_block(gch_heap *h, size_t b) {
+  struct block *block = &h->tables.blocks[b];
+  if (block->state == BLOCK_USED && !block->born && block->live == 0 && at_load(&block->pins) == 0)
+    block_free(h, block_address(&h->layout, b), true);
+}
+
+static struct lock *space_lock(gch_heap *h, enum space_id space) {
+  return space == SPACE_YOUNG ? &h->young.lock : space == SPACE_LEAF ? &h->leaf.lock : &h->old.lock;
+}
+
+static uint64_t sweep_region(gch_heap *h, uint32_t region, bool beside) {
+  enum space_id space = h->layout.regions[region].space;
+  uint32_t first, count = region_arenas(h, region, &first);
+  uint64_t released = 0;
+  for (uint32_t a = first; a < first + count; a++) {
+    if (beside) lock_lock(&h->cycle_lock);
+    lock_lock(space_lock(h, space));
+    for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS; b++) sweep_block(h, b);
+    if (space != SPACE_YOUNG) released += arena_release_free(h, a);
+    lock_unlock(space_lock(h, space));
+    if (beside) lock_unlock(&h->cycle_lock);
+  }
+  return released;
+}
+
+static uint64_t sweep_large(gch_heap *h, const uint64_t *map, bool beside) {
+  uint64_t released = 0;
+  for (uint32_t from = 1; from < h->large.count; from += LARGE_BATCH) {
+    if (beside) lock_lock(&h->cycle_lock);
+    lock_lock(&h->large.lock);
+    for (uint32_t id = from; id < from + LARGE_BATCH && id < h->large.count; id++) {
+      const struct large *e = &h->large.entries[id];
+      if (e->base != 0 && !e->born && !bits_test(map, granule_index(&h->layout, e->base))) released += large_free(h, id);
+    }
+    lock_unlock(&h->large.lock);
+    if (beside) lock_unlock(&h->cycle_lock);
+  }
+  return released;
+}
+
+uint64_t sweep_dead(gch_heap *h, const uint64_t *map, bool beside) {
+  uint64_t released = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
+    if (space == SPACE_OLD || space == SPACE_LEAF || space == SPACE_YOUNG) released += sweep_region(h, r, beside);
+  }
+  return released + sweep_large(h, map, beside);
+}

@@ -1,0 +1,40 @@
+/* Units: what is produced and published in one piece, and who owns it.
+ *
+ *            arm (the plan, nothing flipped yet)
+ *   NONE ------------------------------------------> ARMED
+ *     ^                                                |  claim: compare-and-swap, by whoever wants the unit made: a worker,
+ *     | reset (end of cycle, everything                |  the handler thread, a faulting thread, a pin
+ *     |  MAPPED, nothing registered)                   v
+ *   MAPPED <---- done (pages published, then) ------- BUSY     one owner; it takes no lock, waits for nothing and nobody,
+ *                                                              and never gives the unit back
+ *
+ * A thread that finds BUSY waits for MAPPED: in the kernel (its fault is answered by the publishing call) or spinning.
+ * Claim last (I3): what producing needs (a frame) is in hand before. The unit is the 64 KiB block; where arenas are huge a
+ * worker claims all units of an arena and publishes them as one, unless a fault has opened it (policy `latency`). */
+#ifndef HEAP_UNIT_H
+#define HEAP_UNIT_H
+
+#include "heap/heap.h"
+
+enum unit_state { UNIT_NONE, UNIT_ARMED, UNIT_BUSY, UNIT_MAPPED };
+
+static inline enum unit_state unit_state(const gch_heap *h, size_t block) {
+  return (enum unit_state)at_load(&h->tables.units[block]);
+}
+
+static inline void unit_arm(gch_heap *h, size_t block) { at_store(&h->tables.units[block], (uint8_t)UNIT_ARMED); }
+
+static inline bool unit_claim(gch_heap *h, size_t block) {
+  uint8_t armed = UNIT_ARMED;
+  bool won = at_cas(&h->tables.units[block], &armed, (uint8_t)UNIT_BUSY);
+  if (won) GCH_POINT(unit_claimed);
+  return won;
+}
+
+static inline void unit_done(gch_heap *h, size_t block) {
+  GCH_POINT(unit_published);
+  uint8_t was = at_xchg(&h->tables.units[block], (uint8_t)UNIT_MAPPED);
+  GCH_CHECK(was == UNIT_BUSY, "unit %zu was in state %u when it was done, expected busy", block, was);
+}
+
+#endif
