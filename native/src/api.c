@@ -19,7 +19,10 @@
 #include "heap/small.h"
 #include "mover/mover.h"
 
-const char *gch_version(void) { return "0.1.0"; }
+#ifndef GCHEAP_VERSION
+#define GCHEAP_VERSION "0.1.0" /* compiled by hand */
+#endif
+const char *gch_version(void) { return GCHEAP_VERSION; }
 
 const char *gch_status_name(gch_status status) {
   static const char *const names[] = {"ok", "no memory", "bad value", "bad state", "unsupported", "corrupt"};

@@ -1,0 +1,131 @@
+/* Statistics, events and the heap map, as the public interface shows them. */
+#include <string.h>
+
+#include "gc/cycle.h"
+#include "gc/safepoint.h"
+#include "heap/mutator.h"
+#include "heap/small.h"
+#include "mover/mover.h"
+
+_Static_assert(sizeof(gch_event) == sizeof(struct ring_event), "events are copied as they are");
+
+static void describe(gch_distribution *out, const struct histogram *h) {
+  *out = (gch_distribution){.count = histogram_count(h), .sum = histogram_sum(h), .max = histogram_max(h),
+                            .p50 = histogram_percentile(h, 50), .p90 = histogram_percentile(h, 90),
+                            .p99 = histogram_percentile(h, 99), .p999 = histogram_percentile(h, 99.9)};
+}
+
+/* Memory behind the arenas in use: blocks, and large objects by page. */
+static uint64_t populated_bytes(const gch_heap *h) {
+  uint64_t bytes = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    enum space_id space = h->layout.regions[r].space;
+    for (uint32_t a = first; a < first + count && !space_is_large(space); a++)
+      bytes += (uint64_t)__builtin_popcount(at_load_relaxed(&h->tables.arenas[a].populated)) * BLOCK_BYTES; /* a sample */
+  }
+  for (uint32_t id = 1; id < h->large.count; id++)
+    if (h->large.entries[id].base != 0) bytes += align_up(h->large.entries[id].bytes, h->layout.page_bytes);
+  for (uint32_t s = 0; s < h->frames.slots; s++) bytes += bits_test(h->frames.empty, s) ? 0 : BLOCK_BYTES;
+  return bytes;
+}
+
+static void fill_facts(gch_heap *h, gch_stats *s) {
+  s->version = GCH_STATS_VERSION;
+  s->struct_bytes = sizeof *s;
+  s->mover = (uint32_t)h->mover->id;
+  s->fault_mode = (uint32_t)h->config.fault_mode;
+  s->gc_threads = h->config.gc_threads;
+  s->page_bytes = (uint32_t)h->layout.page_bytes;
+  s->huge = h->huge;
+  memcpy(s->mover_reason, h->mover_reason, sizeof s->mover_reason);
+  s->max_bytes = h->config.max_bytes;
+}
+
+static void fill_counters(gch_heap *h, gch_stats *s) {
+  struct measures *m = &h->measures;
+  s->heap_bytes = at_load_relaxed(&h->used_bytes); /* counters: each right, together a sample */
+  s->live_bytes = m->last_major.live_bytes;
+  s->allocated_bytes = at_load_relaxed(&m->allocated_bytes);
+  s->promoted_bytes = at_load_relaxed(&m->promoted_bytes);
+  s->minor_count = at_load_relaxed(&m->minor_count);
+  s->major_count = at_load_relaxed(&m->major_count);
+  s->handles = at_load_relaxed(&h->roots.handle_count);
+  s->pins = at_load_relaxed(&h->pins.count);
+  s->faults = at_load_relaxed(&m->faults);
+  for (int i = 0; i < GCH_STALL_COUNT; i++) {
+    s->stall_count[i] = at_load_relaxed(&m->stall_count[i]);
+    s->stall_ns[i] = at_load_relaxed(&m->stall_ns[i]);
+  }
+  for (int i = 0; i < GCH_REFUSAL_COUNT; i++) s->refusals[i] = at_load_relaxed(&m->refusals[i]);
+  describe(&s->pause, &m->pause);
+  describe(&s->minor_pause, &m->minor_pause);
+  describe(&s->flip_pause, &m->flip_pause);
+  describe(&s->safepoint, &m->safepoint);
+  describe(&s->fault, &m->fault);
+  describe(&s->stall_move, &m->stall_move);
+}
+
+void gch_stats_get(gch_heap *h, gch_stats *out, size_t bytes) {
+  gch_stats s = {0};
+  fill_facts(h, &s);
+  fill_counters(h, &s);
+  lock_lock(&h->cycle_lock); /* reports are written under it */
+  s.last_minor = h->measures.last_minor;
+  s.last_major = h->measures.last_major;
+  s.live_bytes = s.last_major.live_bytes;
+  s.populated_bytes = populated_bytes(h);
+  lock_unlock(&h->cycle_lock);
+  lock_lock(&h->world.mutators_lock);
+  s.mutators = h->world.mutator_count;
+  lock_unlock(&h->world.mutators_lock);
+  memcpy(out, &s, bytes < sizeof s ? bytes : sizeof s);
+}
+
+size_t gch_events_read(gch_heap *h, uint64_t *sequence, gch_event *out, size_t capacity, uint64_t *lost) {
+  return ring_read(&h->ring, sequence, (struct ring_event *)out, capacity, lost);
+}
+
+static uint64_t page_bytes_used(const gch_heap *h, size_t block) {
+  uint64_t per_block = BLOCK_BYTES >> h->layout.page_shift;
+  if (per_block == 0) return BLOCK_BYTES;
+  return bits_count_range(h->large.pages, block * per_block, (block + 1) * per_block) << h->layout.page_shift;
+}
+
+static gch_block_info describe_block(const gch_heap *h, size_t b, enum space_id space) {
+  const struct block *block = &h->tables.blocks[b];
+  gch_block_info info = {.address = block_address(&h->layout, b), .space = (uint8_t)space, .free = block->state == BLOCK_FREE,
+                         .pinned = block->pins != 0};
+  info.populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
+  if (space_is_large(space)) {
+    info.used_bytes = info.live_bytes = (uint32_t)page_bytes_used(h, b);
+    info.populated = info.used_bytes != 0;
+  } else {
+    info.used_bytes = block->top * (uint32_t)GRANULE_BYTES;
+    info.live_bytes = space == SPACE_YOUNG && block->state == BLOCK_YOUNG ? 0 : block->live * (uint32_t)GRANULE_BYTES;
+  }
+  return info;
+}
+
+size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  struct pause pause;
+  size_t count = 0;
+  cycle_enter(h, m);
+  cycle_wait_idle(h);
+  world_stop(h, GCH_PAUSE_OTHER, &pause);
+  mutator_sync_buffers(h);
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
+    uint32_t first, arenas = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + arenas && space != SPACE_FRAMES; a++) {
+      if (h->tables.arenas[a].used == 0 && h->tables.arenas[a].populated == 0) continue;
+      for (size_t b = (size_t)a * ARENA_BLOCKS; b < ((size_t)a + 1) * ARENA_BLOCKS; b++, count++)
+        if (count < capacity) out[count] = describe_block(h, b, space);
+    }
+  }
+  world_resume(h, &pause);
+  cycle_leave(h, m);
+  return count;
+}
