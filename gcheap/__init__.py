@@ -10,11 +10,64 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gcheap._errors import Corruption as Corruption
+    from gcheap._errors import GcheapError as GcheapError
+    from gcheap._errors import HeapClosedError as HeapClosedError
+    from gcheap._errors import HeapExhausted as HeapExhausted
+    from gcheap._errors import InvalidOperation as InvalidOperation
+    from gcheap._errors import NullReferenceError as NullReferenceError
+    from gcheap._errors import Unsupported as Unsupported
+    from gcheap.array import HeapArray as HeapArray
     from gcheap.graph import ObjectGraph as ObjectGraph
+    from gcheap.heap import Heap as Heap
+    from gcheap.refs import Ref as Ref
+    from gcheap.refs import RefArray as RefArray
+    from gcheap.stats import EVENT_DTYPE as EVENT_DTYPE
+    from gcheap.stats import EVENT_KINDS as EVENT_KINDS
+    from gcheap.stats import GCEvent as GCEvent
+    from gcheap.stats import HeapStats as HeapStats
+    from gcheap.struct import StructType as StructType
 
-__all__ = ["ObjectGraph", "__version__"]
+__all__ = [
+    "EVENT_DTYPE",
+    "EVENT_KINDS",
+    "Corruption",
+    "GCEvent",
+    "GcheapError",
+    "Heap",
+    "HeapArray",
+    "HeapClosedError",
+    "HeapExhausted",
+    "HeapStats",
+    "InvalidOperation",
+    "NullReferenceError",
+    "ObjectGraph",
+    "Ref",
+    "RefArray",
+    "StructType",
+    "Unsupported",
+    "__version__",
+]
 
-_WHERE = {"ObjectGraph": "gcheap.graph"}
+_WHERE = {
+    "Corruption": "gcheap._errors",
+    "GcheapError": "gcheap._errors",
+    "HeapClosedError": "gcheap._errors",
+    "HeapExhausted": "gcheap._errors",
+    "InvalidOperation": "gcheap._errors",
+    "NullReferenceError": "gcheap._errors",
+    "Unsupported": "gcheap._errors",
+    "HeapArray": "gcheap.array",
+    "ObjectGraph": "gcheap.graph",
+    "Heap": "gcheap.heap",
+    "Ref": "gcheap.refs",
+    "RefArray": "gcheap.refs",
+    "EVENT_DTYPE": "gcheap.stats",
+    "EVENT_KINDS": "gcheap.stats",
+    "GCEvent": "gcheap.stats",
+    "HeapStats": "gcheap.stats",
+    "StructType": "gcheap.struct",
+}
 """Public name -> the module that defines it."""
 
 

@@ -29,17 +29,9 @@ bool mature_refill(gch_heap *h, struct mature *m, bool leaf) {
   return true;
 }
 
-uint64_t mature_fill(gch_heap *h, struct mature *m, const gch_type *type, uint64_t header, uint64_t bytes,
-                     uint64_t count, gch_ref *out) {
-  bool leaf = type->leaf != 0;
-  uint64_t room = (m->limit[leaf] - m->cursor[leaf]) / bytes;
+uint64_t mature_fill(gch_heap *h, struct mature *m, const struct mature_kind *kind, uint64_t count, gch_ref *out) {
+  uint64_t room = (m->limit[kind->leaf] - m->cursor[kind->leaf]) / kind->bytes;
   uint64_t n = count < room ? count : room;
-  uintptr_t object = m->cursor[leaf];
-  for (uint64_t i = 0; i < n; i++, object += bytes) {
-    *(uint64_t *)object = header;
-    mature_note(h, object);
-    out[i] = (gch_ref)object;
-  }
-  m->cursor[leaf] = object;
+  for (uint64_t i = 0; i < n; i++) out[i] = mature_bump(h, m, kind->leaf, kind->header, kind->bytes);
   return n;
 }

@@ -20,15 +20,19 @@ struct mature {
   uintptr_t limit[2];  /* end of the block */
 };
 
+/* Objects that are all alike. */
+struct mature_kind {
+  uint64_t header, bytes;
+  bool leaf;
+};
+
 /* Opens a block for objects with (leaf: without) references, zeroed; the one before is retired. False: no memory, or
  * the heap's limit. */
 bool mature_refill(gch_heap *heap, struct mature *buffer, bool leaf);
 /* Completes the open blocks. */
 void mature_retire(gch_heap *heap, struct mature *buffer);
-/* Up to `count` small objects of `bytes` each with this header into the open block; their addresses go to `out`.
- * Returns how many fitted. */
-uint64_t mature_fill(gch_heap *heap, struct mature *buffer, const gch_type *type, uint64_t header, uint64_t bytes,
-                     uint64_t count, gch_ref *out);
+/* Up to `count` small objects of one kind into the open block; their addresses go to `out`. Returns how many fitted. */
+uint64_t mature_fill(gch_heap *heap, struct mature *buffer, const struct mature_kind *kind, uint64_t count, gch_ref *out);
 
 static inline void mature_note(gch_heap *h, uintptr_t object) {
   uint64_t bit = granule_index(&h->layout, object);

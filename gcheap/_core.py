@@ -1,0 +1,240 @@
+"""What all objects of one heap share: the native heap, threads as mutators, handles to give back.
+
+Threads. A thread that uses a heap is attached on first use, as a mutator in native state: it counts
+as stopped while it runs Python. Every native call that touches objects enters managed state and
+leaves it again by itself, with the GIL dropped. The mutator goes when its thread ends (a
+threading.local is cleared) or when the heap is closed.
+
+Closing. ``closed`` is set first, then the threads inside a call are waited for: a call raises its
+``depth`` before it looks at ``closed``, so one of both sees the other. Arrays over pinned memory
+may outlive a closed heap: the native heap then goes with the last of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gcheap._errors import HeapClosedError, exception_for
+from gcheap._ffi import ffi, lib, text
+
+if TYPE_CHECKING:
+    from gcheap.struct import StructType
+
+__all__ = ["HeapCore"]
+
+DEAD_HANDLES = 256
+"""Handles that wait before a call gives them back."""
+KIND_SHIFT = 56
+
+
+class _Mutator:
+    """A thread's attachment; ``depth`` counts the calls that it is inside of."""
+
+    __slots__ = ("depth", "pointer")
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+        self.depth = 0
+
+
+class _AtThreadExit:
+    """Lives in a threading.local and detaches its thread when that is cleared."""
+
+    __slots__ = ("core", "mutator")
+
+    def __init__(self, core: HeapCore, mutator: _Mutator) -> None:
+        self.core = weakref.ref(core)
+        self.mutator = mutator
+
+    def __del__(self) -> None:
+        core = self.core()
+        if core is not None and not sys.is_finalizing():
+            core._detach(self.mutator)
+
+
+class HeapCore:
+    """One native heap. Wrappers of objects hold it; it holds none of them."""
+
+    def __init__(self, config: Any) -> None:
+        out, error = ffi.new("gch_heap **"), ffi.new("gch_error *")
+        status = lib.gch_heap_create(config, out, error)
+        if status != lib.GCH_OK:
+            raise exception_for(status, text(error.message))
+        self.pointer: Any = out[0]
+        self.closed = False
+        self.pid = os.getpid()
+        self.token = object()  # says of which heap a struct type is
+        self.dead: deque[int] = deque()
+        self.views: set[int] = set()  # exported views that were not released
+        self.pins: set[int] = set()  # arrays over pinned memory
+        self.types: list[StructType] = []
+        self.leaf_types: list[tuple[Any, int]] = []  # dtype and dimensions, by number
+        self.graph_names: list[str] = []
+        self.type_lock = threading.RLock()
+        self.interned: dict[Any, Any] = {}
+        self._local = threading.local()
+        self._mutators: dict[int, _Mutator] = {}
+        self._alive = [True]  # popped by whoever destroys the native heap
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., int], *args: Any) -> None:
+        """Call a native function with this thread's mutator before ``args``.
+
+        Raises:
+            HeapClosedError: the heap is closed.
+            Exception: what the returned status says.
+        """
+        mutator = self._enter()
+        try:
+            status = function(mutator.pointer, *args)
+            if status:
+                raise exception_for(status, text(lib.gch_last_error(mutator.pointer).message))
+        finally:
+            mutator.depth -= 1
+
+    def call_heap(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a native function with the heap before ``args`` and return what it returns."""
+        mutator = self._enter()
+        try:
+            return function(self.pointer, *args)
+        finally:
+            mutator.depth -= 1
+
+    def _enter(self) -> _Mutator:
+        mutator: _Mutator | None = getattr(self._local, "mutator", None)
+        if mutator is None:
+            mutator = self._attach()
+        mutator.depth += 1
+        if self.closed:
+            mutator.depth -= 1
+            raise HeapClosedError("the heap is closed")
+        if len(self.dead) > DEAD_HANDLES:
+            self._free_dead()
+        return mutator
+
+    def _attach(self) -> _Mutator:
+        if self.closed:
+            raise HeapClosedError("the heap is closed")
+        mutator = _Mutator(ffi.NULL)
+        mutator.depth = 1  # keeps close() waiting meanwhile
+        self._mutators[id(mutator)] = mutator
+        out, error = ffi.new("gch_mutator **"), ffi.new("gch_error *")
+        status = lib.bulk_attach(self.pointer, out, error) if not self.closed else -1
+        if status != lib.GCH_OK:
+            self._mutators.pop(id(mutator), None)
+            if self.closed:
+                raise HeapClosedError("the heap is closed")
+            raise exception_for(status, text(error.message))
+        mutator.pointer = out[0]
+        self._local.mutator = mutator
+        self._local.at_exit = _AtThreadExit(self, mutator)
+        mutator.depth = 0
+        return mutator
+
+    def _detach(self, mutator: _Mutator) -> None:
+        if self._mutators.pop(id(mutator), None) is not None:
+            lib.gch_detach(mutator.pointer)
+
+    def drop(self, handle: int) -> None:
+        """Give a handle back, some time soon. Legal anywhere, __del__ included."""
+        if handle:
+            self.dead.append(handle)
+
+    def _free_dead(self) -> None:
+        batch = []
+        try:
+            while True:
+                batch.append(self.dead.popleft())
+        except IndexError:
+            pass
+        if batch:
+            lib.bulk_free(self.pointer, batch, len(batch))
+
+    def settle(self) -> None:
+        """Give all dropped handles back, so that a collection finds what they held dead."""
+        mutator = self._enter()
+        try:
+            self._free_dead()
+        finally:
+            mutator.depth -= 1
+
+    # --- pins ------------------------------------------------------------------------------------
+
+    def unpin(self, address: Any, key: int) -> None:
+        """Undo the pin of a view whose last array is gone. Legal anywhere."""
+        if not self._alive or key not in self.pins:
+            return
+        lib.gch_unpin(self.pointer, address)
+        self.pins.discard(key)
+        if self.closed and not self.pins:
+            self._destroy()
+
+    # --- end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the heap; nothing happens if it is closed.
+
+        Raises:
+            BufferError: a view is exported; the heap stays open.
+            InvalidOperation: a native thread is attached (a workload runs); the heap stays open.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self._wait_for_calls()
+        if self.views:
+            self.closed = False
+            raise BufferError(f"{len(self.views)} views of heap arrays are exported; release first")
+        mutators = self._pop_mutators()
+        for mutator in mutators:
+            lib.gch_detach(mutator.pointer)
+        self._local = threading.local()
+        if self.pins:
+            return  # arrays over pinned memory are still around: unpin() destroys
+        try:
+            self._destroy()
+        except Exception:
+            self.closed = False
+            raise
+
+    def _wait_for_calls(self) -> None:
+        mine = getattr(self._local, "mutator", None)
+        while any(m.depth for m in list(self._mutators.values()) if m is not mine):
+            time.sleep(0.0002)
+
+    def _pop_mutators(self) -> list[_Mutator]:
+        popped = []
+        for key in list(self._mutators):
+            mutator = self._mutators.pop(key, None)
+            if mutator is not None and mutator.pointer != ffi.NULL:
+                popped.append(mutator)
+        return popped
+
+    def _destroy(self) -> None:
+        try:
+            self._alive.pop()
+        except IndexError:
+            return
+        error = ffi.new("gch_error *")
+        status = lib.gch_heap_destroy(self.pointer, error)
+        if status != lib.GCH_OK:
+            self._alive.append(True)
+            raise exception_for(status, text(error.message))
+        self.pointer = ffi.NULL
+
+    def __del__(self) -> None:
+        if not getattr(self, "_alive", None) or sys.is_finalizing() or os.getpid() != self.pid:
+            return
+        self.views.clear()
+        try:
+            self.close()
+        except Exception:  # a native thread is attached: the heap must stay
+            return

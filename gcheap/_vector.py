@@ -1,0 +1,69 @@
+"""Indices, values and addresses on their way to native code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gcheap._ffi import ffi
+from gcheap.struct import Field
+
+__all__ = ["address", "cast", "empty", "native_index"]
+
+
+def native_index(key: Any, length: int) -> tuple[Any, Any]:
+    """Return a native index, and the array that it points into."""
+    if key is Ellipsis:
+        key = slice(None)
+    if isinstance(key, slice):
+        start, stop, step = key.indices(length)
+        count = len(range(start, stop, step))
+        return ffi.new("bulk_index *", [ffi.NULL, start, step, count]), None
+    items = np.asarray(key)
+    if items.size == 0 and not isinstance(key, np.ndarray):
+        items = items.astype(np.int64)
+    if items.ndim != 1:
+        raise IndexError(f"the index has {items.ndim} dimensions, expected 1")
+    if items.dtype == np.bool_:
+        if len(items) != length:
+            raise IndexError(f"the mask has {len(items)} entries for {length} elements")
+        items = np.flatnonzero(items)
+    elif items.dtype.kind not in "iu":
+        raise IndexError(f"the index is {items.dtype}, expected integers, a mask or a slice")
+    items = np.ascontiguousarray(items, dtype=np.int64)
+    pointer = address(items, "const int64_t *")
+    return ffi.new("bulk_index *", [pointer, 0, 0, len(items)]), items
+
+
+def address(array: npt.NDArray[Any], ctype: str = "void *") -> Any:
+    """Return a native pointer to the first element; the caller keeps the array."""
+    return ffi.cast(ctype, array.ctypes.data)
+
+
+def empty(field: Field, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return an array for values of a field; a sub-array's dimensions follow ``shape``."""
+    assert field.dtype is not None
+    return np.empty(shape, dtype=field.dtype)
+
+
+def cast(field: Field, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Convert and broadcast as numpy does when it assigns; no copy where none is needed."""
+    assert field.dtype is not None
+    base, full = field.dtype.base, shape + field.dtype.shape
+    if (
+        isinstance(value, np.ndarray)
+        and value.dtype == base
+        and value.shape == full
+        and value.flags.c_contiguous
+    ):
+        return value
+    if hasattr(value, "_handle"):
+        raise TypeError(f"field {field.name!r} holds {field.dtype}, not references")
+    data: npt.NDArray[Any] = np.empty(full, dtype=base)
+    try:
+        data[...] = value
+    except ValueError as error:
+        raise ValueError(f"field {field.name!r} ({field.dtype}, shape {full}): {error}") from None
+    return data

@@ -1,0 +1,220 @@
+"""Arrays of numbers in the heap: payload without references, lent to numpy while pinned."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gcheap._core import KIND_SHIFT, HeapCore
+from gcheap._errors import InvalidOperation
+from gcheap._ffi import ffi, lib
+from gcheap.refs import INDEX_MASK, _handle_of, _identity_hash, _same
+from gcheap.struct import check_dtype, new_type
+
+__all__ = ["HeapArray", "View", "new_leaf", "wrap_leaf"]
+
+MAX_DIMENSIONS = 32
+
+
+class HeapArray:
+    """An array of values in the heap: see ``Heap.array``.
+
+    Its contents are reached through a view, which pins it; ``read`` and ``write`` make one for the
+    moment. As a value of a reference field it is one object like others.
+
+    Attributes:
+        dtype: of the elements.
+        shape: of the array.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_handle", "dtype", "shape")
+
+    def __init__(self, core: HeapCore, handle: int, dtype: np.dtype[Any], shape: tuple[int, ...]):
+        self._core = core
+        self._handle = handle
+        self.dtype = dtype
+        self.shape = shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def is_null(self) -> bool:
+        """Always false: this is an object."""
+        return False
+
+    def view(self) -> View:
+        """Return a view: ``with blob.view() as a:`` makes ``a`` a numpy array over the memory.
+
+        The object does not move while the view is open, nor while ``a`` or an array made from it is
+        alive. A heap with an open view does not close.
+        """
+        return View(self)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return a copy of the contents."""
+        with self.view() as array:
+            return array.copy()
+
+    def write(self, values: npt.ArrayLike) -> None:
+        """Assign to the contents, as numpy does: ``array[...] = values``."""
+        with self.view() as array:
+            array[...] = values
+
+    def __eq__(self, other: object) -> Any:
+        if other is None:
+            return False
+        if not isinstance(other, HeapArray):
+            return NotImplemented
+        handle = _handle_of(self._core, other)
+        return handle is not None and _same(self._core, self._handle, handle)
+
+    def __hash__(self) -> int:
+        return _identity_hash(self._core, self._handle)
+
+    def __repr__(self) -> str:
+        return f"<HeapArray {self.dtype} {self.shape}>"
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)
+        if core is not None:
+            core.drop(self._handle)
+
+
+class _Pin:
+    """Pinned memory as numpy's array interface has it; the last array over it undoes the pin."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "_address", "_core")
+
+    def __init__(self, array: HeapArray) -> None:
+        payload, address = ffi.new("void **"), ffi.new("void **")
+        core = array._core
+        core.call(lib.bulk_pin, array._handle, payload, address)
+        self._core = core
+        self._address = address[0]
+        core.pins.add(id(self))
+        start = int(ffi.cast("uintptr_t", payload[0])) + _shape_bytes(len(array.shape))
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (start, False),
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+        }
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)
+        if core is not None:
+            core.unpin(ffi.cast("gch_ref", self._address), id(self))
+
+
+class View:
+    """A pinned view of a HeapArray; ``with`` opens it and closes it."""
+
+    __slots__ = ("_of", "_pin")
+
+    def __init__(self, of: HeapArray) -> None:
+        self._of = of
+        self._pin: _Pin | None = None
+
+    def __enter__(self) -> npt.NDArray[Any]:
+        if self._pin is not None:
+            raise InvalidOperation("the view is open already; make another one")
+        pin = _Pin(self._of)
+        self._of._core.views.add(id(self))
+        self._pin = pin
+        return np.asarray(pin)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._of._core.views.discard(id(self))
+        self._pin = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_pin", None) is not None:
+            self._of._core.views.discard(id(self))
+
+
+def _shape_bytes(ndim: int) -> int:
+    """Bytes between header and payload: the shape, such that the payload is 16-byte aligned."""
+    return 8 * (ndim | 1)
+
+
+def _leaf_type(core: HeapCore, dtype: np.dtype[Any], ndim: int) -> Any:
+    key = (dtype.str, ndim)
+    with core.type_lock:
+        native = core.interned.get(key)
+        if native is None:
+            core.leaf_types.append((dtype, ndim))
+            user = lib.BULK_KIND_LEAF << KIND_SHIFT | len(core.leaf_types)
+            name = f"{dtype.str} array of {ndim}"
+            native = new_type(
+                core,
+                name,
+                user,
+                fixed=_shape_bytes(ndim),
+                tail=lib.GCH_TAIL_BYTES,
+                tail_bytes=dtype.itemsize,
+            )
+            core.interned[key] = native
+    return native
+
+
+def new_leaf(
+    core: HeapCore, spec: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]
+) -> HeapArray:
+    """Make an array of zeros: see ``Heap.array``."""
+    dtype = check_dtype(spec, "the array")
+    if dtype.subdtype is not None:
+        raise TypeError(f"the array has dtype {dtype}; put the sub-array's shape into `shape`")
+    dims = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    for dim in dims:
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
+            raise TypeError(f"shape is {shape!r}, expected integers")
+        if dim < 0:
+            raise ValueError(f"shape is {shape!r}, expected no negative dimension")
+    if len(dims) > MAX_DIMENSIONS:
+        raise ValueError(f"shape has {len(dims)} dimensions, expected at most {MAX_DIMENSIONS}")
+    dims = tuple(int(dim) for dim in dims)
+    count = math.prod(dims)
+    if count * dtype.itemsize >= 1 << 62:
+        raise ValueError(f"shape is {dims}: {count} elements are more than any heap holds")
+    handle = ffi.new("gch_handle *")
+    core.call(lib.bulk_new_one, _leaf_type(core, dtype, len(dims)), count, handle)
+    array = HeapArray(core, handle[0], dtype, dims)
+    if len(dims) > 1:
+        _store_shape(array)
+    return array
+
+
+def _store_shape(array: HeapArray) -> None:
+    raw = ffi.new("int64_t[]", list(array.shape))
+    native = _leaf_type(array._core, array.dtype, len(array.shape))
+    field = ffi.new("bulk_field *", [native, 8, 8 * len(array.shape)])
+    array._core.call(lib.bulk_store, array._handle, field, raw)
+
+
+def wrap_leaf(core: HeapCore, found: Any) -> HeapArray:
+    """Make the wrapper for a native ``bulk_object``."""
+    dtype, ndim = core.leaf_types[(found.user & INDEX_MASK) - 1]
+    array = HeapArray(core, found.handle, dtype, (int(found.length),) if ndim else ())
+    if ndim > 1:
+        raw = ffi.new("int64_t[]", ndim)
+        field = ffi.new("bulk_field *", [_leaf_type(core, dtype, ndim), 8, 8 * ndim])
+        core.call(lib.bulk_load, found.handle, field, raw)
+        array.shape = tuple(raw)
+    return array

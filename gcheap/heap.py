@@ -1,0 +1,359 @@
+"""``Heap``: the object that owns everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gcheap._core import HeapCore
+from gcheap._errors import InvalidOperation, exception_for
+from gcheap._ffi import ffi, lib, text
+from gcheap._units import parse_size
+from gcheap.array import HeapArray, new_leaf
+from gcheap.refs import Ref, RefArray, _make_array, new_refs
+from gcheap.stats import EventArray, GCEvent, HeapStats, read_events
+from gcheap.struct import StructType, define_struct
+
+if TYPE_CHECKING:
+    from gcheap.graph import ObjectGraph
+
+__all__ = ["Heap"]
+
+Policy = Literal["needed", "all", "release"]
+
+_FAULTS = {"thread": lib.GCH_FAULT_THREAD, "signal": lib.GCH_FAULT_SIGNAL}
+_HUGE = {
+    "auto": lib.GCH_HUGE_AUTO,
+    "on": lib.GCH_HUGE_ON,
+    "off": lib.GCH_HUGE_OFF,
+    True: lib.GCH_HUGE_ON,
+    False: lib.GCH_HUGE_OFF,
+}
+_HUGE_FAULTS = {"latency": lib.GCH_HUGE_LATENCY, "throughput": lib.GCH_HUGE_THROUGHPUT}
+_POLICIES = {
+    "needed": lib.GCH_POLICY_NEEDED,
+    "all": lib.GCH_POLICY_ALL,
+    "release": lib.GCH_POLICY_RELEASE,
+}
+BLOCK_DTYPE = np.dtype(
+    [
+        ("address", "u8"),
+        ("live_bytes", "u4"),
+        ("used_bytes", "u4"),
+        ("space", "u1"),
+        ("free", "u1"),
+        ("pinned", "u1"),
+        ("populated", "u1"),
+    ],
+    align=True,
+)
+"""A block as ``Heap.map`` lists it; space: 0 old, 1 large, 2 leaf, 3 large leaf, 4 young."""
+
+
+def _choice(table: dict[Any, int], value: object, name: str) -> int:
+    try:
+        return table[value]
+    except (KeyError, TypeError):
+        allowed = ", ".join(repr(key) for key in table)
+        raise ValueError(f"{name} is {value!r}, expected one of {allowed}") from None
+
+
+def _size(value: int | str, name: str) -> int:
+    return 0 if value == "auto" else parse_size(value, name)
+
+
+def _count(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    if not 0 <= value < 1 << 32:
+        raise ValueError(f"{name} is {value}, expected 0 to {(1 << 32) - 1}")
+    return int(value)
+
+
+class Heap:
+    """A garbage-collected heap of its own: objects, collector threads, address space.
+
+    Any number may exist; objects of one never refer to objects of another. Every Python thread may
+    use it. Close it, or use it in ``with``.
+
+    Args:
+        max_size: limit of the heap, young space included: bytes or text such as "2GiB".
+        mover: "auto", "move" (also "remap"), "copy", "simulated", "memcpy", "slide": what puts live
+            pages at their new address.
+        fault: "thread" or "signal": who answers a touch of a missing page.
+        nursery: bytes allocated between minor collections, or "auto".
+        huge: True, False or "auto": huge pages.
+        huge_faults: "latency" or "throughput".
+        gc_threads: threads that mark and move, the caller included; 0: the CPUs, at most 8.
+        staging: bytes of frames that hold what is being moved, or "auto".
+        promote_age: minor collections an object survives young, 1 to 7; 0: choose.
+        event_capacity: events kept, a power of two; 0: 16384.
+        stress: collect at every n-th slow-path allocation; 0: off.
+        full_moves: with stress: every major collection arms everything.
+        page_size: for tests: pretend pages of so many bytes; 0: the machine's.
+        inject: fault injection, grammar in native/src/os/kernel.h.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range.
+        HeapExhausted: addresses or memory cannot be had.
+        Unsupported: the mover or fault mode does not work here; the message says why.
+
+    Example:
+        >>> import gcheap
+        >>> with gcheap.Heap(max_size="16MiB") as heap:
+        ...     Node = heap.struct("Node", next=gcheap.Ref, weight="f8", tag="u4")
+        ...     nodes = heap.new(Node, 1000)
+        ...     nodes.tag = range(1000)
+        ...     nodes.next = nodes[::-1]
+        ...     event = heap.collect()
+        ...     int(nodes.next.tag[0]), event.live_objects
+        (999, 1001)
+    """
+
+    __slots__ = ("__weakref__", "_core")
+
+    def __init__(
+        self,
+        max_size: int | str = "1GiB",
+        *,
+        mover: str = "auto",
+        fault: str = "thread",
+        nursery: int | str = "auto",
+        huge: bool | str = "auto",
+        huge_faults: str = "latency",
+        gc_threads: int = 0,
+        staging: int | str = "auto",
+        promote_age: int = 0,
+        event_capacity: int = 0,
+        stress: int = 0,
+        full_moves: bool = False,
+        page_size: int = 0,
+        inject: str | None = None,
+    ) -> None:
+        config = ffi.new("gch_config *")
+        lib.gch_config_init(config)
+        config.max_bytes = parse_size(max_size, "max_size")
+        if config.max_bytes == 0:
+            raise ValueError("max_size is 0, expected at least 1 MiB")
+        chosen = ffi.new("gch_mover *")
+        if not isinstance(mover, str) or not lib.gch_mover_parse(mover.encode(), chosen):
+            known = ", ".join(
+                text(lib.gch_mover_name(number)) for number in range(lib.GCH_MOVER_COUNT)
+            )
+            raise ValueError(f"mover is {mover!r}, expected one of {known}, remap")
+        config.mover = chosen[0]
+        config.fault_mode = _choice(_FAULTS, fault, "fault")
+        config.nursery_bytes = _size(nursery, "nursery")
+        config.huge = _choice(_HUGE, huge, "huge")
+        config.huge_faults = _choice(_HUGE_FAULTS, huge_faults, "huge_faults")
+        config.gc_threads = _count(gc_threads, "gc_threads")
+        config.staging_bytes = _size(staging, "staging")
+        config.promote_age = _count(promote_age, "promote_age")
+        config.event_capacity = _count(event_capacity, "event_capacity")
+        config.stress_interval = _count(stress, "stress")
+        config.full_moves = int(full_moves)
+        config.geometry_page = _count(page_size, "page_size")
+        spec = ffi.new("char[]", inject.encode()) if inject is not None else ffi.NULL
+        config.inject = spec
+        self._core = HeapCore(config)
+
+    # --- objects ---------------------------------------------------------------------------------
+
+    def struct(self, name: str, /, **fields: Any) -> StructType:
+        """Define a type of objects with named fields.
+
+        Args:
+            name: of the type.
+            fields: a numpy dtype (sub-arrays such as ``("f4", 3)`` too), ``gcheap.Ref`` for a
+                reference to anything, ``gcheap.Ref(Type)`` for one that takes such objects only.
+
+        Raises:
+            TypeError: a dtype that objects cannot hold.
+            ValueError: a name that cannot be an attribute, or more than 8 KiB.
+        """
+        return define_struct(self._core, name, fields, Ref)
+
+    def new(self, struct: StructType, count: int) -> RefArray:
+        """Allocate ``count`` objects, zero (references null), and return the array of them.
+
+        Raises:
+            HeapExhausted: there is no room, even after a collection.
+        """
+        if not isinstance(struct, StructType):
+            raise TypeError(f"the type is {struct!r}, expected one that Heap.struct returned")
+        if struct._token is not self._core.token:
+            raise ValueError(f"{struct.name} is a struct of another heap")
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(f"the number of objects is {count!r}, expected an integer")
+        if not 0 <= count < 1 << 48:
+            raise ValueError(f"the number of objects is {count}, expected 0 to {(1 << 48) - 1}")
+        handle = ffi.new("gch_handle *")
+        self._core.call(lib.bulk_new, struct._pointer, int(count), 0, struct._refs, handle)
+        return _make_array(self._core, handle[0], int(count), struct)
+
+    def refs(self, items: int | Sequence[Any], struct: StructType | None = None) -> RefArray:
+        """Return a new array of references: so many null ones, or the ones given.
+
+        Args:
+            items: a count, or references (Ref, RefArray, HeapArray, None).
+            struct: the only type that elements may have, or None for any.
+        """
+        if struct is not None and struct._token is not self._core.token:
+            raise ValueError(f"{struct.name} is a struct of another heap")
+        return new_refs(self._core, items, struct)
+
+    def array(self, dtype: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]) -> HeapArray:
+        """Allocate an array of numbers, zeros: payload without references.
+
+        Raises:
+            TypeError: a dtype that objects cannot hold.
+            HeapExhausted: there is no room, even after a collection.
+        """
+        return new_leaf(self._core, dtype, shape)
+
+    # --- graphs ----------------------------------------------------------------------------------
+
+    def load(self, graph: ObjectGraph) -> RefArray:
+        """Build the objects of a graph; return the table of its roots: ``gcheap.bridge.load``."""
+        from gcheap import bridge
+
+        return bridge.load(self, graph)
+
+    def extract(self, table: RefArray) -> ObjectGraph:
+        """Return what the elements of ``table`` reach: ``gcheap.bridge.extract``."""
+        from gcheap import bridge
+
+        return bridge.extract(table)
+
+    # --- collecting ------------------------------------------------------------------------------
+
+    def collect(
+        self,
+        *,
+        minor: bool = False,
+        concurrent: bool = False,
+        policy: Policy = "needed",
+        promote: bool = False,
+        wait: bool = True,
+    ) -> GCEvent:
+        """Collect garbage, and return what that was like.
+
+        Args:
+            minor: the young space only.
+            concurrent: move while other threads run.
+            policy: which live pages move: "needed", "all", "release".
+            promote: minor: promote every survivor, whatever its age.
+            wait: return when the cycle has ended, not when its flip is done.
+        """
+        options, report = ffi.new("gch_collect_options *"), ffi.new("gch_cycle *")
+        lib.gch_collect_options_init(options)
+        options.policy = _choice(_POLICIES, policy, "policy")
+        options.minor = bool(minor)
+        options.concurrent = bool(concurrent)
+        options.promote = bool(promote)
+        options.wait = bool(wait)
+        self._core.settle()
+        self._core.call(lib.bulk_collect, options, report)
+        return GCEvent.from_native(report)
+
+    def wait(self) -> GCEvent | None:
+        """Wait until no collection is running; return the last major one."""
+        report = ffi.new("gch_cycle *")
+        self._core.call(lib.bulk_collect_wait, report)
+        return GCEvent.from_native(report) if report.number else None
+
+    def verify(self) -> None:
+        """Check every invariant of the heap, with the world stopped.
+
+        Raises:
+            Corruption: names the first breach.
+        """
+        error = ffi.new("gch_error *")
+        mutator_status: list[int] = []
+
+        def checked(mutator: Any) -> int:
+            mutator_status.append(lib.bulk_verify(mutator, error))
+            return 0
+
+        self._core.call(checked)
+        if mutator_status[0] != lib.GCH_OK:
+            raise exception_for(mutator_status[0], text(error.message))
+
+    def inject(self, spec: str) -> None:
+        """Add fault-injection rules (grammar in native/src/os/kernel.h); "" clears them."""
+        error = ffi.new("gch_error *")
+        status = self._core.call_heap(lib.gch_inject, ffi.new("char[]", spec.encode()), error)
+        if status != lib.GCH_OK:
+            raise exception_for(status, text(error.message))
+
+    # --- looking at it ---------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> HeapStats:
+        """Figures since the heap was created."""
+        self._core.settle()
+        native = ffi.new("gch_stats *")
+        self._core.call_heap(lib.gch_stats_get, native, ffi.sizeof("gch_stats"))
+        return HeapStats.from_native(native)
+
+    def events(self, since: int = 0) -> EventArray:
+        """Return the events kept, from sequence number ``since`` on: array of ``EVENT_DTYPE``."""
+        events: EventArray = self._core.call_heap(read_events, since)
+        return events
+
+    def map(self) -> npt.NDArray[np.void]:
+        """Return the blocks of the arenas in use: array of ``BLOCK_DTYPE``, by address."""
+        found: list[npt.NDArray[np.void]] = []
+
+        def read(mutator: Any) -> int:
+            capacity = lib.bulk_map(mutator, ffi.NULL, 0)
+            while True:
+                blocks = np.zeros(capacity, dtype=BLOCK_DTYPE)
+                into = ffi.cast("gch_block_info *", blocks.ctypes.data)
+                count = lib.bulk_map(mutator, into, capacity)
+                if count <= capacity:
+                    found.append(blocks[:count])
+                    return 0
+                capacity = count
+
+        self._core.call(read)
+        return found[0]
+
+    # --- end -------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the heap is closed."""
+        return self._core.closed
+
+    def close(self) -> None:
+        """Give everything back. Everything made from the heap is unusable afterwards, but numpy
+        arrays over pinned memory stay valid. Closing twice does nothing.
+
+        Raises:
+            BufferError: a view is open; the heap stays open.
+            InvalidOperation: a native thread uses the heap; the heap stays open.
+        """
+        self._core.close()
+
+    def __enter__(self) -> Heap:
+        if self._core.closed:
+            raise InvalidOperation("the heap is closed")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._core.closed:
+            return "<Heap closed>"
+        return f"<Heap {self.stats.mover}, {self.stats.heap_bytes} of {self.stats.max_bytes} bytes>"

@@ -1,0 +1,389 @@
+"""References: ``Ref`` (one) and ``RefArray`` (an array of references in the heap, under one root).
+
+Both are names of objects, not the objects: they keep them alive, and follow them when the collector
+moves them. Attributes are the fields of the struct. A whole array is read (gathered) and written
+(scattered) in one native call, with the GIL dropped.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gcheap._core import KIND_SHIFT, HeapCore
+from gcheap._ffi import ffi, lib
+from gcheap._vector import address, cast, empty, native_index
+from gcheap.struct import Field, RefTo, StructType, refs_type
+
+if TYPE_CHECKING:
+    from gcheap.array import HeapArray
+
+__all__ = ["Ref", "RefArray", "wrap"]
+
+BoolArray = npt.NDArray[np.bool_]
+INDEX_MASK = (1 << 32) - 1
+
+
+class Ref:
+    """A reference to one object, or null.
+
+    In the definition of a struct ``Ref`` stands for a reference to anything, ``Ref(Node)`` (or
+    ``Ref("Node")``, also inside Node itself) for one that takes such objects only.
+
+    ``==`` is identity, ``hash()`` the identity hash, ``bool()`` false for null. Assigning None to a
+    reference field stores null.
+
+    Example:
+        >>> import gcheap
+        >>> with gcheap.Heap(max_size="16MiB") as heap:
+        ...     Node = heap.struct("Node", next=gcheap.Ref, weight="f8")
+        ...     a, b = heap.new(Node, 2)
+        ...     a.next, b.weight = b, 2.5
+        ...     a.next == b, float(a.next.weight), b.next.is_null
+        (True, 2.5, True)
+    """
+
+    __slots__ = ("_core", "_handle", "_type")
+    _core: HeapCore
+    _handle: int
+    _type: StructType | None
+
+    def __new__(cls, target: StructType | str) -> RefTo:  # type: ignore[misc]
+        if not isinstance(target, (StructType, str)):
+            raise TypeError(f"Ref({target!r}): expected a struct type or the name of one")
+        return RefTo(target)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether this is the null reference."""
+        return self._handle == 0
+
+    def __bool__(self) -> bool:
+        return self._handle != 0
+
+    def __eq__(self, other: object) -> Any:
+        if other is None:
+            return self._handle == 0
+        if isinstance(other, RefArray):
+            return NotImplemented
+        handle = _handle_of(self._core, other)
+        if handle is None:
+            return NotImplemented
+        return _same(self._core, self._handle, handle)
+
+    def __hash__(self) -> int:
+        return _identity_hash(self._core, self._handle)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        field = self._field(name)
+        if field.is_ref:
+            out = ffi.new("bulk_object *")
+            self._core.call(lib.bulk_load_ref, self._handle, field._native, out)
+            return wrap(self._core, out)
+        value: npt.NDArray[Any] = empty(field, ())
+        self._core.call(lib.bulk_load, self._handle, field._native, address(value))
+        return value[()] if value.ndim == 0 else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+            return
+        field = self._field(name)
+        if field.is_ref:
+            handle = _one_handle(self._core, value, f"field {name!r}")
+            must_be = field.target._pointer if field.target is not None else ffi.NULL
+            self._core.call(lib.bulk_store_ref, self._handle, field._native, handle, must_be)
+            return
+        data = cast(field, value, ())
+        self._core.call(lib.bulk_store, self._handle, field._native, address(data))
+
+    def _field(self, name: str) -> Field:
+        if self._handle == 0:
+            self._core.call(lib.bulk_hash, 0, ffi.new("uint32_t *"))  # raises
+        if self._type is None:
+            raise AttributeError(f"the object is of no struct type, it has no field {name!r}")
+        return self._type.field(name)
+
+    def __dir__(self) -> list[str]:
+        return ["is_null", *(self._type.fields if self._type is not None else ())]
+
+    def __repr__(self) -> str:
+        if self._handle == 0:
+            return "<Ref null>"
+        return f"<Ref to {self._type.name if self._type is not None else 'object'}>"
+
+    def __del__(self) -> None:
+        self._core.drop(self._handle)
+
+
+class RefArray:
+    """An array of references in the heap: a table, a root for all its elements.
+
+    ``a[i]`` is a ``Ref`` (or what the element is: a RefArray, a HeapArray); ``a[1:9]``, ``a[mask]``
+    and ``a[indices]`` are new arrays with those references; all of these can be assigned to, from
+    an array of as many references, one reference or None. An attribute is a field of all elements:
+    numpy values are gathered into a new numpy array (assign it back to store), references into a
+    new RefArray. ``a == b`` compares element by element; ``a.is_null`` is a mask.
+    """
+
+    __slots__ = ("_core", "_handle", "_length", "_type")
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]
+    _core: HeapCore
+    _handle: int
+    _length: int
+    _type: StructType | None
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def is_null(self) -> BoolArray:
+        """Mask of the elements that are null, bool (n,)."""
+        out = np.empty(self._length, dtype=np.bool_)
+        self._core.call(lib.bulk_is_null, self._handle, address(out, "bool *"))
+        return out
+
+    # --- elements --------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            out = ffi.new("bulk_object *")
+            self._core.call(lib.bulk_get, self._handle, operator.index(key), out)
+            return wrap(self._core, out, self._type)
+        index, _keep = native_index(key, self._length)
+        handle = ffi.new("gch_handle *")
+        self._core.call(
+            lib.bulk_take, self._handle, index, refs_type(self._core, self._type), handle
+        )
+        return _make_array(self._core, handle[0], int(index.count), self._type)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            at = operator.index(key)
+            if not -self._length <= at < self._length:
+                raise IndexError(f"index {at} is out of range for {self._length} elements")
+            key = slice(at, at + 1) if at != -1 else slice(at, None)
+            value = _one(self._core, value, "the element")
+        index, _keep = native_index(key, self._length)
+        handle, one, known, keep = _values(self._core, value, int(index.count), "the elements")
+        if isinstance(keep, RefArray) and keep._handle == self._handle:
+            keep = keep[:]
+            handle = keep._handle
+        self._core.call(lib.bulk_put, self._handle, index, handle, one, _must_be(self._type, known))
+
+    def __iter__(self) -> Iterator[Any]:
+        for at in range(self._length):
+            yield self[at]
+
+    def __contains__(self, value: object) -> bool:
+        return bool(np.any(self == value))
+
+    def __eq__(self, other: object) -> Any:
+        try:
+            handle, one, _known, _keep = _values(self._core, other, self._length, "comparison")
+        except TypeError:
+            return NotImplemented
+        out = np.empty(self._length, dtype=np.bool_)
+        self._core.call(lib.bulk_equal, self._handle, handle, one, address(out, "bool *"))
+        return out
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else ~equal
+
+    # --- fields of the elements ------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        field = self._field(name)
+        if field.is_ref:
+            handle = ffi.new("gch_handle *")
+            refs = refs_type(self._core, field.target)
+            self._core.call(lib.bulk_gather_refs, self._handle, field._native, refs, handle)
+            return _make_array(self._core, handle[0], self._length, field.target)
+        out = empty(field, (self._length,))
+        self._core.call(lib.bulk_gather, self._handle, field._native, address(out))
+        return out
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+            return
+        field = self._field(name)
+        if field.is_ref:
+            what = f"field {name!r}"
+            handle, one, known, _keep = _values(self._core, value, self._length, what)
+            must_be = _must_be(field.target, known)
+            self._core.call(
+                lib.bulk_scatter_refs, self._handle, field._native, handle, one, must_be
+            )
+            return
+        scalar = np.ndim(value) <= field.ndim
+        data = cast(field, value, () if scalar else (self._length,))
+        stride = 0 if scalar else field.nbytes
+        self._core.call(lib.bulk_scatter, self._handle, field._native, address(data), stride)
+
+    def _field(self, name: str) -> Field:
+        if self._type is not None:
+            return self._type.field(name)
+        user = ffi.new("uint64_t *")
+        self._core.call(lib.bulk_common, self._handle, user)
+        if user[0] == 0:
+            raise AttributeError(f"no element is an object, so none has a field {name!r}")
+        if user[0] >> KIND_SHIFT != lib.BULK_KIND_STRUCT:
+            raise AttributeError(f"the elements are of no struct type, they have no field {name!r}")
+        return _struct(self._core, user[0]).field(name)
+
+    def __dir__(self) -> list[str]:
+        return ["is_null", *(self._type.fields if self._type is not None else ())]
+
+    def __repr__(self) -> str:
+        name = self._type.name if self._type is not None else "any type"
+        return f"<RefArray of {self._length} references to {name}>"
+
+    def __del__(self) -> None:
+        self._core.drop(self._handle)
+
+
+# --- making wrappers -----------------------------------------------------------------------------
+
+
+def _struct(core: HeapCore, user: int) -> StructType:
+    return core.types[(user & INDEX_MASK) - 1]
+
+
+def _make_ref(core: HeapCore, handle: int, type_: StructType | None) -> Ref:
+    ref: Ref = object.__new__(Ref)
+    ref._core, ref._handle, ref._type = core, handle, type_
+    return ref
+
+
+def _make_array(core: HeapCore, handle: int, length: int, type_: StructType | None) -> RefArray:
+    array = object.__new__(RefArray)
+    array._core, array._handle, array._length, array._type = core, handle, length, type_
+    return array
+
+
+def wrap(
+    core: HeapCore, found: Any, null_type: StructType | None = None
+) -> Ref | RefArray | HeapArray:
+    """Make the wrapper for a native ``bulk_object``; it owns the handle."""
+    if found.handle == 0:
+        return _make_ref(core, 0, null_type)
+    kind = found.user >> KIND_SHIFT
+    if kind == lib.BULK_KIND_STRUCT:
+        return _make_ref(core, found.handle, _struct(core, found.user))
+    if kind == lib.BULK_KIND_REFS:
+        number = found.user & INDEX_MASK
+        type_ = core.types[number - 1] if number else None
+        return _make_array(core, found.handle, int(found.length), type_)
+    if kind == lib.BULK_KIND_LEAF:
+        from gcheap.array import wrap_leaf
+
+        return wrap_leaf(core, found)
+    return _make_ref(core, found.handle, None)
+
+
+def new_refs(core: HeapCore, items: int | Sequence[Any], type_: StructType | None) -> RefArray:
+    """Make an array of null references, or of given ones."""
+    if isinstance(items, (int, np.integer)):
+        if items < 0:
+            raise ValueError(f"the number of references is {items}, expected 0 or more")
+        handles, count = ffi.NULL, int(items)
+    else:
+        objects = list(items)
+        values = [_one_handle(core, item, f"item {at}") for at, item in enumerate(objects)]
+        handles, count = ffi.new("gch_handle[]", values), len(values)
+    out = ffi.new("gch_handle *")
+    core.call(lib.bulk_list, handles, count, refs_type(core, None), out)
+    array = _make_array(core, out[0], count, None)
+    if type_ is None:
+        return array
+    core.call(lib.bulk_list, ffi.NULL, count, refs_type(core, type_), out)
+    typed = _make_array(core, out[0], count, type_)
+    if handles != ffi.NULL:
+        typed[:] = array
+    return typed
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _handle_of(core: HeapCore, value: object) -> int | None:
+    """Return the handle of a wrapper (0 for None), None if it is none."""
+    from gcheap.array import HeapArray
+
+    if value is None:
+        return 0
+    if not isinstance(value, (Ref, RefArray, HeapArray)):
+        return None
+    if value._core is not core and value._handle != 0:
+        raise ValueError(f"{value!r} belongs to another heap")
+    return value._handle
+
+
+def _one_handle(core: HeapCore, value: object, what: str) -> int:
+    handle = _handle_of(core, value)
+    if handle is None:
+        raise TypeError(f"{what} takes a reference or None, not {type(value).__name__}")
+    return handle
+
+
+class _One:
+    """One reference for all elements, whatever it refers to."""
+
+    __slots__ = ("handle", "value")
+
+    def __init__(self, value: Any, handle: int) -> None:
+        self.value = value
+        self.handle = handle
+
+
+def _one(core: HeapCore, value: Any, what: str) -> _One:
+    return _One(value, _one_handle(core, value, what))
+
+
+def _values(
+    core: HeapCore, value: Any, count: int, what: str
+) -> tuple[int, bool, StructType | None, Any]:
+    """Return handle, whether it is one reference for all, the type that all are known to have, and
+    what must be kept meanwhile."""
+    if isinstance(value, _One):
+        return value.handle, True, None, value
+    if isinstance(value, (list, tuple)):
+        value = new_refs(core, value, None)
+    if not isinstance(value, RefArray):
+        return _one_handle(core, value, what), True, None, value
+    handle = _one_handle(core, value, what)
+    if len(value) == count or len(value) != 1:
+        if len(value) != count:
+            raise ValueError(f"{what}: {len(value)} references for {count} elements")
+        return handle, False, value._type, value
+    first = value[0]
+    return _one_handle(core, first, what), True, None, first
+
+
+def _must_be(target: StructType | None, known: StructType | None) -> Any:
+    return ffi.NULL if target is None or target is known else target._pointer
+
+
+def _same(core: HeapCore, left: int, right: int) -> bool:
+    out = ffi.new("bool *")
+    core.call(lib.bulk_same, left, right, out)
+    return bool(out[0])
+
+
+def _identity_hash(core: HeapCore, handle: int) -> int:
+    if handle == 0:
+        return 0
+    out = ffi.new("uint32_t *")
+    core.call(lib.bulk_hash, handle, out)
+    return int(out[0])

@@ -1,0 +1,231 @@
+"""What a heap tells of itself: one collection, figures so far, events. Seconds and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gcheap._ffi import ffi, lib, text
+
+__all__ = ["EVENT_DTYPE", "EVENT_KINDS", "Distribution", "GCEvent", "HeapStats", "read_events"]
+
+EventArray = npt.NDArray[np.void]
+
+EVENT_DTYPE = np.dtype(
+    [
+        ("sequence", "u8"),
+        ("time", "u8"),
+        ("kind", "u4"),
+        ("thread", "u4"),
+        ("a", "u8"),
+        ("b", "u8"),
+        ("c", "u8"),
+        ("d", "u8"),
+    ]
+)
+"""An event: ``time`` is CLOCK_MONOTONIC in ns, ``kind`` a key of ``EVENT_KINDS``; what a to d mean
+is said in gcheap/events.h."""
+
+EVENT_KINDS: dict[int, str] = {
+    kind: text(lib.gch_event_kind_name(kind)) for kind in range(1, lib.GCH_EVENT_KIND_COUNT)
+}
+"""Kind -> its name: phase, pause, fault, moved, refusal, degraded, minor, watchdog."""
+
+REFUSALS = ("exist_moved", "exist", "busy", "copied", "again", "no_memory", "other")
+STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork")
+POLICIES = ("needed", "all", "release")
+NS = 1e-9
+_READ_EVENTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class GCEvent:
+    """One collection. Times in seconds, sizes in bytes; what does not apply is 0.
+
+    Attributes:
+        number: of the cycle, minor and major ones counted together.
+        minor: the young space only.
+        concurrent: it moved while mutators ran.
+        mover: which mover did it.
+        policy: which live pages moved: needed, all, release.
+        degraded: it did less than was asked for; ``reason`` says why.
+        pauses: how often the world was stopped.
+        live_bytes: reachable at the end of marking, headers and rounding included.
+        heap_bytes_before: blocks and large pages in use; ``heap_bytes_after`` likewise.
+        mark_s: marking.
+        plan_s: planning.
+        flip_s: the pause that ends old addresses, its minor collection (``flip_minor_s``) included.
+        move_s: from the end of the plan to the last unit published and the last source given back.
+        cycle_s: all of it.
+        pause_s: sum of its pauses; ``pause_longest_s`` the longest.
+        safepoint_longest_s: from a request to stop until every mutator had stopped.
+        collector_cpu_s: CPU time of the collector's threads and of mutators that helped.
+        units: destination units produced.
+        physical_at_flip: resident bytes of the process, 0 if not sampled.
+        refusals: answers of the kernel to page moves that were not plain success, by name.
+    """
+
+    number: int
+    minor: bool
+    concurrent: bool
+    mover: str
+    policy: str
+    degraded: bool
+    reason: str
+    pauses: int
+    live_bytes: int
+    live_objects: int
+    heap_bytes_before: int
+    heap_bytes_after: int
+    mark_s: float
+    plan_s: float
+    flip_s: float
+    flip_minor_s: float
+    move_s: float
+    cycle_s: float
+    pause_s: float
+    pause_longest_s: float
+    safepoint_longest_s: float
+    collector_cpu_s: float
+    units: int
+    pages_moved: int
+    arenas_moved: int
+    blocks_evacuated: int
+    bytes_copied: int
+    bytes_released: int
+    faults_served: int
+    physical_at_flip: int
+    physical_after: int
+    refusals: dict[str, int]
+
+    @classmethod
+    def from_native(cls, cycle: Any) -> GCEvent:
+        """Convert a ``gch_cycle``."""
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = item.name
+            if name.endswith("_s"):
+                values[name] = getattr(cycle, name[:-2] + "_ns") * NS
+            elif name in ("minor", "concurrent", "degraded"):
+                values[name] = bool(getattr(cycle, name))
+            elif name not in ("mover", "policy", "reason", "refusals"):
+                values[name] = int(getattr(cycle, name))
+        return cls(
+            mover=text(lib.gch_mover_name(cycle.mover)),
+            policy=POLICIES[cycle.policy],
+            reason=text(cycle.reason),
+            refusals=dict(zip(REFUSALS, map(int, cycle.refusals), strict=False)),
+            **values,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Durations in seconds; percentiles within 6 %."""
+
+    count: int
+    total: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+
+    @classmethod
+    def from_native(cls, d: Any) -> Distribution:
+        """Convert a ``gch_distribution``."""
+        return cls(
+            int(d.count), d.sum * NS, d.p50 * NS, d.p90 * NS, d.p99 * NS, d.p999 * NS, d.max * NS
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeapStats:
+    """Figures of a heap since its creation. Times in seconds, sizes in bytes.
+
+    Attributes:
+        mover: which one is used; ``mover_reason`` says why.
+        fault_mode: thread or signal.
+        page_bytes: the kernel's base page; ``huge``: huge pages are asked for.
+        mutators: threads attached.
+        heap_bytes: blocks and large pages in use, young space included.
+        populated_bytes: memory the heap holds, staging and free populated blocks included.
+        table_bytes: side tables, an upper bound.
+        live_bytes: by the last major collection.
+        allocated_bytes: since creation, in whole allocation buffers and large objects.
+        stall_count: stalls of mutators by cause; ``stall_s`` their sum.
+        pause: every pause; ``minor_pause``, ``flip_pause`` those kinds; ``safepoint`` the time to
+            stop; ``fault`` from a fault until it is answered; ``stall_move`` stalls while moving,
+            pauses excluded.
+        last_minor: the last minor collection, None before the first; ``last_major`` likewise.
+    """
+
+    mover: str
+    mover_reason: str
+    fault_mode: str
+    gc_threads: int
+    page_bytes: int
+    huge: bool
+    mutators: int
+    max_bytes: int
+    heap_bytes: int
+    populated_bytes: int
+    table_bytes: int
+    live_bytes: int
+    allocated_bytes: int
+    promoted_bytes: int
+    minor_count: int
+    major_count: int
+    handles: int
+    pins: int
+    faults: int
+    stall_count: dict[str, int]
+    stall_s: dict[str, float]
+    refusals: dict[str, int]
+    events_lost: int
+    pause: Distribution
+    minor_pause: Distribution
+    flip_pause: Distribution
+    safepoint: Distribution
+    fault: Distribution
+    stall_move: Distribution
+    last_minor: GCEvent | None
+    last_major: GCEvent | None
+
+    @classmethod
+    def from_native(cls, s: Any) -> HeapStats:
+        """Convert a ``gch_stats``."""
+        values: dict[str, Any] = {
+            item.name: int(getattr(s, item.name)) for item in fields(cls) if item.type == "int"
+        }
+        for item in fields(cls):
+            if item.type == "Distribution":
+                values[item.name] = Distribution.from_native(getattr(s, item.name))
+        return cls(
+            mover=text(lib.gch_mover_name(s.mover)),
+            mover_reason=text(s.mover_reason),
+            fault_mode="signal" if s.fault_mode == lib.GCH_FAULT_SIGNAL else "thread",
+            huge=bool(s.huge),
+            stall_count=dict(zip(STALLS, map(int, s.stall_count), strict=False)),
+            stall_s={name: ns * NS for name, ns in zip(STALLS, s.stall_ns, strict=False)},
+            refusals=dict(zip(REFUSALS, map(int, s.refusals), strict=False)),
+            last_minor=GCEvent.from_native(s.last_minor) if s.minor_count else None,
+            last_major=GCEvent.from_native(s.last_major) if s.major_count else None,
+            **values,
+        )
+
+
+def read_events(heap: Any, since: int) -> EventArray:
+    """Read the events kept in a native heap's ring, from sequence number ``since`` on."""
+    sequence, lost = ffi.new("uint64_t *", since), ffi.new("uint64_t *")
+    parts: list[EventArray] = []
+    while True:
+        part = np.empty(_READ_EVENTS, dtype=EVENT_DTYPE)
+        into = ffi.cast("gch_event *", part.ctypes.data)
+        count = lib.gch_events_read(heap, sequence, into, len(part), lost)
+        parts.append(part[:count])
+        if count < _READ_EVENTS:
+            return np.concatenate(parts)

@@ -1,0 +1,193 @@
+/* Entering and leaving, threads and the heap, single objects. */
+#include "python/bulk_internal.h"
+
+#include <string.h>
+
+/* --- shared --------------------------------------------------------------------------------------------------- */
+
+static const char *type_name(const gch_heap *h, gch_ref object) {
+  return typetab_get(&h->types, header_load((uintptr_t)object))->name;
+}
+
+int bulk_root(struct bulk *b, int slot, gch_handle handle, bool null) {
+  if (handle == 0) {
+    b->refs[slot] = NULL;
+    return null ? GCH_OK : bulk_fail(b, BULK_NULL, "%s", "the reference is null, expected an object");
+  }
+  return (int)gch_handle_get(b->m, handle, &b->refs[slot]);
+}
+
+int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count) {
+  int status = bulk_root(b, slot, handle, false);
+  *count = 0;
+  if (status != GCH_OK) return status;
+  const gch_type *type = gch_type_of(b->h, b->refs[slot]);
+  if (gch_type_user(b->h, type) >> 56 != BULK_KIND_REFS)
+    return bulk_fail(b, BULK_WRONG_TYPE, "an object of type %s is no array of references", type_name(b->h, b->refs[slot]));
+  *count = gch_length(b->h, b->refs[slot]);
+  return GCH_OK;
+}
+
+int bulk_give(struct bulk *b, int slot, gch_handle *out) {
+  *out = gch_handle_new(b->m, b->refs[slot]);
+  return *out != 0 ? GCH_OK : GCH_NO_MEMORY;
+}
+
+int bulk_new_array(struct bulk *b, int slot, const gch_type *refs, uint64_t count) {
+  b->refs[slot] = gch_alloc_array(b->m, refs, count);
+  return b->refs[slot] != NULL ? GCH_OK : (int)gch_last_error(b->m)->status;
+}
+
+int bulk_fail_element(struct bulk *b, const char *what, uint64_t index, gch_ref element, const gch_type *type) {
+  const char *name = gch_type_name(b->h, type);
+  if (element == NULL)
+    return bulk_fail(b, BULK_NULL, "%s %llu is null, expected an object of type %s", what, (unsigned long long)index, name);
+  return bulk_fail(b, BULK_WRONG_TYPE, "%s %llu is an object of type %s, expected %s", what, (unsigned long long)index,
+                   type_name(b->h, element), name);
+}
+
+/* --- threads and the heap ------------------------------------------------------------------------------------- */
+
+int bulk_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
+  gch_status status = gch_attach(h, out, error);
+  if (status == GCH_OK) gch_native_enter(*out);
+  return (int)status;
+}
+
+int bulk_collect(gch_mutator *m, const gch_collect_options *options, gch_cycle *report) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  return bulk_leave(&b, (int)gch_collect(m, options, report));
+}
+
+int bulk_collect_wait(gch_mutator *m, gch_cycle *report) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  return bulk_leave(&b, (int)gch_collect_wait(m, report));
+}
+
+int bulk_verify(gch_mutator *m, gch_error *error) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  return bulk_leave(&b, (int)gch_verify(m, error));
+}
+
+uint64_t bulk_map(gch_mutator *m, gch_block_info *out, uint64_t capacity) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  uint64_t count = gch_heap_map(m, out, capacity);
+  bulk_leave(&b, GCH_OK);
+  return count;
+}
+
+void bulk_free(gch_heap *h, const gch_handle *handles, uint64_t count) {
+  for (uint64_t i = 0; i < count; i++) (void)gch_handle_free(h, handles[i]);
+}
+
+/* --- one object ----------------------------------------------------------------------------------------------- */
+
+static int root_of_type(struct bulk *b, gch_handle object, const gch_type *type) {
+  int status = bulk_root(b, 0, object, false);
+  if (status != GCH_OK || bulk_is(b->refs[0], type)) return status;
+  return bulk_fail(b, BULK_WRONG_TYPE, "the object is of type %s, expected %s", type_name(b->h, b->refs[0]),
+                   gch_type_name(b->h, type));
+}
+
+int bulk_load(gch_mutator *m, gch_handle object, const bulk_field *field, void *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = root_of_type(&b, object, field->type);
+  if (status == GCH_OK) memcpy(out, gch_slot(b.refs[0], field->offset), field->bytes);
+  return bulk_leave(&b, status);
+}
+
+int bulk_store(gch_mutator *m, gch_handle object, const bulk_field *field, const void *in) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = root_of_type(&b, object, field->type);
+  if (status == GCH_OK) memcpy(gch_slot(b.refs[0], field->offset), in, field->bytes);
+  return bulk_leave(&b, status);
+}
+
+/* The wrapper's data for frame slot `slot`, with a handle of its own. */
+static int describe(struct bulk *b, int slot, bulk_object *out) {
+  gch_ref object = b->refs[slot];
+  *out = (bulk_object){0};
+  if (object == NULL) return GCH_OK;
+  out->user = gch_type_user(b->h, gch_type_of(b->h, object));
+  out->length = gch_length(b->h, object);
+  out->address = (uint64_t)(uintptr_t)object;
+  return bulk_give(b, slot, &out->handle);
+}
+
+int bulk_load_ref(gch_mutator *m, gch_handle object, const bulk_field *field, bulk_object *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = root_of_type(&b, object, field->type);
+  if (status == GCH_OK) b.refs[1] = gch_load(b.refs[0], field->offset);
+  if (status == GCH_OK) status = describe(&b, 1, out);
+  return bulk_leave(&b, status);
+}
+
+int bulk_store_ref(gch_mutator *m, gch_handle object, const bulk_field *field, gch_handle value, const gch_type *must_be) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = root_of_type(&b, object, field->type);
+  if (status == GCH_OK) status = bulk_root(&b, 1, value, true);
+  if (status == GCH_OK && b.refs[1] != NULL && must_be != NULL && !bulk_is(b.refs[1], must_be))
+    status = bulk_fail(&b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null", type_name(b.h, b.refs[1]),
+                       gch_type_name(b.h, must_be));
+  if (status == GCH_OK) gch_set(m, b.refs[0], field->offset, b.refs[1]);
+  return bulk_leave(&b, status);
+}
+
+int bulk_same(gch_mutator *m, gch_handle left, gch_handle right, bool *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, left, true);
+  if (status == GCH_OK) status = bulk_root(&b, 1, right, true);
+  *out = b.refs[0] == b.refs[1];
+  return bulk_leave(&b, status);
+}
+
+int bulk_hash(gch_mutator *m, gch_handle object, uint32_t *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, false);
+  *out = status == GCH_OK ? gch_identity_hash(m, b.refs[0]) : 0;
+  return bulk_leave(&b, status);
+}
+
+int bulk_describe(gch_mutator *m, gch_handle object, bulk_object *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, true);
+  if (status == GCH_OK) status = describe(&b, 0, out);
+  return bulk_leave(&b, status);
+}
+
+int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, false);
+  if (status == GCH_OK && !gch_type_of(b.h, b.refs[0])->leaf)
+    status = bulk_fail(&b, BULK_WRONG_TYPE, "an object of type %s holds references: only leaf objects are lent to native code",
+                       type_name(b.h, b.refs[0]));
+  if (status == GCH_OK) status = (int)gch_pin(m, b.refs[0], payload);
+  *address = status == GCH_OK ? b.refs[0] : NULL;
+  return bulk_leave(&b, status);
+}
+
+int bulk_get(gch_mutator *m, gch_handle array, int64_t index, bulk_object *out) {
+  struct bulk b;
+  uint64_t count;
+  bulk_enter(&b, m);
+  int status = bulk_root_array(&b, 0, array, &count);
+  int64_t at = index < 0 ? index + (int64_t)count : index;
+  if (status == GCH_OK && (at < 0 || (uint64_t)at >= count))
+    status = bulk_fail(&b, BULK_BAD_INDEX, "index %lld is out of range for %llu elements", (long long)index,
+                       (unsigned long long)count);
+  if (status == GCH_OK) b.refs[1] = bulk_element(bulk_slots(&b, 0) + at);
+  if (status == GCH_OK) status = describe(&b, 1, out);
+  return bulk_leave(&b, status);
+}

@@ -1,0 +1,108 @@
+/* What Python calls: whole arrays of objects at a time.
+ *
+ * Every function here is called in native state by the thread that owns the mutator, and with the GIL dropped (cffi
+ * does that). It enters managed state, works through its elements, answering safepoints every few thousand, and
+ * leaves again; nothing in it touches Python. Objects are named by handles. An array of references (a RefArray) is
+ * an object with a tail of references and one handle, so that its elements are one root.
+ *
+ * A function that fails names the element in gch_last_error; elements before it have been stored. */
+#ifndef PYTHON_BULK_H
+#define PYTHON_BULK_H
+
+#ifndef GCHEAP_CDEF
+#include <gcheap/gcheap.h>
+#endif
+
+/* Outcomes beside those of gch_status. */
+typedef enum bulk_status {
+  BULK_WRONG_TYPE = 32, /* an object of another type than was asked for */
+  BULK_NULL,            /* a null reference where an object was needed */
+  BULK_BAD_INDEX,       /* an index outside the array */
+  BULK_BAD_LENGTH,      /* two arrays of different lengths */
+} bulk_status;
+
+/* Types say in the top byte of their `user` word what they are to Python; the rest is an index of Python's. */
+typedef enum bulk_kind {
+  BULK_KIND_STRUCT = 1, /* heap.struct */
+  BULK_KIND_REFS,       /* array of references */
+  BULK_KIND_LEAF,       /* heap.array */
+  BULK_KIND_GRAPH,      /* of a loaded graph: references, then bytes */
+  BULK_KIND_GRAPH_REFS, /* the same, with more references than a fixed layout lists: a tail of references ... */
+  BULK_KIND_GRAPH_WIDE, /* ... and, as they do not fill the object, their number in the first word */
+} bulk_kind;
+
+/* Elements of an array: `items` (negative ones count from the end), or start, start + step, ... */
+typedef struct bulk_index {
+  const int64_t *items;
+  int64_t start, step;
+  uint64_t count;
+} bulk_index;
+
+/* A field: its type, where it lies in the object, its bytes (8 for a reference). */
+typedef struct bulk_field {
+  const gch_type *type;
+  uint64_t offset;
+  uint64_t bytes;
+} bulk_field;
+
+/* An object as Python sees it when it makes a wrapper for it. A null reference has handle 0. */
+typedef struct bulk_object {
+  gch_handle handle;
+  uint64_t user;    /* of its type */
+  uint64_t length;  /* elements in its tail */
+  uint64_t address; /* now; stays only while pinned */
+} bulk_object;
+
+/* --- threads and the heap ------------------------------------------------------------------------------------- */
+/* Attaches the calling thread and leaves it in native state. */
+int bulk_attach(gch_heap *heap, gch_mutator **out, gch_error *error);
+int bulk_collect(gch_mutator *mutator, const gch_collect_options *options, gch_cycle *report);
+int bulk_collect_wait(gch_mutator *mutator, gch_cycle *report);
+int bulk_verify(gch_mutator *mutator, gch_error *error);
+uint64_t bulk_map(gch_mutator *mutator, gch_block_info *out, uint64_t capacity);
+/* Any thread, any state. */
+void bulk_free(gch_heap *heap, const gch_handle *handles, uint64_t count);
+
+/* --- new objects ---------------------------------------------------------------------------------------------- */
+/* `count` objects with tails of `tail_count` elements each, and the array of type `refs` that lists them. */
+int bulk_new(gch_mutator *mutator, const gch_type *type, uint64_t count, uint64_t tail_count, const gch_type *refs,
+             gch_handle *out);
+/* One object. */
+int bulk_new_one(gch_mutator *mutator, const gch_type *type, uint64_t tail_count, gch_handle *out);
+/* An array that lists the objects of `count` handles (0: null). */
+int bulk_list(gch_mutator *mutator, const gch_handle *handles, uint64_t count, const gch_type *refs, gch_handle *out);
+
+/* --- one object ----------------------------------------------------------------------------------------------- */
+int bulk_load(gch_mutator *mutator, gch_handle object, const bulk_field *field, void *out);
+int bulk_store(gch_mutator *mutator, gch_handle object, const bulk_field *field, const void *in);
+int bulk_load_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, bulk_object *out);
+/* `value` may be 0 (null) and must be of type `must_be`, if that is not NULL. */
+int bulk_store_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle value,
+                   const gch_type *must_be);
+int bulk_same(gch_mutator *mutator, gch_handle a, gch_handle b, bool *out);
+int bulk_hash(gch_mutator *mutator, gch_handle object, uint32_t *out);
+int bulk_describe(gch_mutator *mutator, gch_handle object, bulk_object *out);
+/* Pins a leaf object; *payload is its first byte after the header, *address what gch_unpin wants. */
+int bulk_pin(gch_mutator *mutator, gch_handle object, void **payload, void **address);
+
+/* --- arrays of references ------------------------------------------------------------------------------------- */
+int bulk_get(gch_mutator *mutator, gch_handle array, int64_t index, bulk_object *out);
+int bulk_take(gch_mutator *mutator, gch_handle array, const bulk_index *index, const gch_type *refs, gch_handle *out);
+/* Stores `values` (an array of references, or, `one`, an object for all of them) into elements of `array`. */
+int bulk_put(gch_mutator *mutator, gch_handle array, const bulk_index *index, gch_handle values, bool one,
+             const gch_type *must_be);
+int bulk_is_null(gch_mutator *mutator, gch_handle array, bool *out);
+int bulk_equal(gch_mutator *mutator, gch_handle array, gch_handle values, bool one, bool *out);
+/* The `user` of the one type that all elements have, 0 if all are null; BULK_WRONG_TYPE if there are several. */
+int bulk_common(gch_mutator *mutator, gch_handle array, uint64_t *user);
+
+/* --- fields of the elements of an array ------------------------------------------------------------------------ */
+int bulk_gather(gch_mutator *mutator, gch_handle array, const bulk_field *field, void *out);
+/* `stride`: bytes from one value to the next, 0: one for all. */
+int bulk_scatter(gch_mutator *mutator, gch_handle array, const bulk_field *field, const void *in, uint64_t stride);
+int bulk_gather_refs(gch_mutator *mutator, gch_handle array, const bulk_field *field, const gch_type *refs,
+                     gch_handle *out);
+int bulk_scatter_refs(gch_mutator *mutator, gch_handle array, const bulk_field *field, gch_handle values, bool one,
+                      const gch_type *must_be);
+
+#endif
