@@ -41,15 +41,15 @@ static void must_supply(gch_heap *h, uintptr_t dst, uint64_t bytes) {
 /* Gives an arena memory once; others that need it meanwhile wait for whoever is at it. */
 static void supply_arena(gch_heap *h, uintptr_t start) {
   struct arena *arena = heap_arena(h, start);
-  uint32_t none = 0;
-  if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->supplied) != 1) return;
-  if (at_cas(&arena->supplied, &none, 1)) {
+  uint32_t none = ARENA_UNSUPPLIED;
+  if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->supplied) != ARENA_BEING_SUPPLIED) return;
+  if (at_cas(&arena->supplied, &none, (uint32_t)ARENA_BEING_SUPPLIED)) {
     must_supply(h, start, ARENA_BYTES);
     arena->huge = 1;
     at_store(&arena->populated, UINT32_MAX);
-    at_store(&arena->supplied, 2);
+    at_store(&arena->supplied, (uint32_t)ARENA_SUPPLIED);
   }
-  while (at_load(&arena->supplied) == 1) spin_pause();
+  while (at_load(&arena->supplied) == ARENA_BEING_SUPPLIED) spin_pause();
 }
 
 static void supply_block(gch_heap *h, uintptr_t block) {
@@ -293,7 +293,8 @@ static uint64_t finish_large(gch_heap *h, struct plan *p) {
     struct large *e = &h->large.entries[p->large_moves[i]];
     bool moved = e->forward != e->base; /* else it was pinned since the plan: it leaves what was reserved for it */
     h->tables.forward[block_index(&h->layout, e->base)] = 0;
-    released += large_vacate(h, moved ? e->base : e->planned, e->bytes, false);
+    /* Whatever a mover leaves behind (a copied piece of a huge page) must not turn up in the next object. */
+    released += large_vacate(h, moved ? e->base : e->planned, e->bytes, true);
     e->base = e->forward;
   }
   return released;

@@ -5,6 +5,7 @@
 #include "gc/concurrent.h"
 
 #include "gc/faults.h"
+#include "gc/produce_arena.h"
 #include "gc/team.h"
 #include "heap/small.h"
 
@@ -35,6 +36,11 @@ static bool take_arena(struct movement *m, uint32_t *out) {
 static void move_arena(gch_heap *h, struct drops *drops, uint32_t arena) {
   size_t end = ((size_t)arena + 1) * ARENA_BLOCKS;
   uint32_t made = 0;
+  if (h->huge) {
+    produce_arena(h, drops, arena);
+    faults_serve(h, drops);
+    return;
+  }
   for (size_t b = (size_t)arena * ARENA_BLOCKS; b < end;) {
     uint32_t run = 0;
     if (unit_state(h, b) == UNIT_ARMED) {
@@ -68,7 +74,10 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   uint32_t arena, made = 0;
   (void)worker, (void)workers;
   for (uint64_t i; (i = at_add_relaxed(&m->next_dest, 1)) < h->plan->dest_count;) {
-    produce_unit(h, &drops, h->plan->dests[i].block, false);
+    if (h->huge)
+      produce_arena(h, &drops, h->plan->dests[i].block / ARENA_BLOCKS);
+    else
+      produce_unit(h, &drops, h->plan->dests[i].block, false);
     if (++made % BATCH == 0) faults_serve(h, &drops);
   }
   while (take_arena(m, &arena)) move_arena(h, &drops, arena);

@@ -90,9 +90,10 @@ static void note_relocations(gch_heap *h) {
 static void arm_large(gch_heap *h) {
   lock_lock(&h->large.lock);
   for (uint32_t id = 1; id < h->large.count; id++) { /* what is born since the mark was armed then */
-    const struct large *e = &h->large.entries[id];
+    struct large *e = &h->large.entries[id];
     if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
     if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
+    e->left = (uint32_t)(block_index(&h->layout, e->forward + e->bytes - 1) - block_index(&h->layout, e->forward) + 1);
     for (size_t b = block_index(&h->layout, e->forward); b <= block_index(&h->layout, e->forward + e->bytes - 1); b++) unit_arm(h, b);
   }
   lock_unlock(&h->large.lock);
@@ -144,6 +145,7 @@ static uint64_t find_lock_free(gch_heap *h) {
 
 uint64_t flip_prepare(gch_heap *h) {
   h->armed = 0;
+  if (h->huge) consume_count(h, h->plan);
   note_relocations(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
@@ -225,9 +227,17 @@ void flip_cancel(gch_heap *h) {
 /* What was populated and free went to the shadow, and ends there. */
 static void settle_region(gch_heap *h, uint32_t region) {
   uint32_t first, count = region_arenas(h, region, &first);
-  for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
-    if (h->tables.units[b] == UNIT_NONE) h->tables.arenas[b / ARENA_BLOCKS].populated &= ~((uint32_t)1 << b % ARENA_BLOCKS);
-    h->tables.units[b] = UNIT_NONE;
+  for (uint32_t a = first; a < first + count; a++) {
+    struct arena *arena = &h->tables.arenas[a];
+    uint32_t mapped = 0;
+    for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
+      uint8_t *unit = &h->tables.units[(size_t)a * ARENA_BLOCKS + i];
+      if (*unit != UNIT_NONE) mapped |= (uint32_t)1 << i;
+      *unit = UNIT_NONE;
+    }
+    if (arena->supplied == ARENA_PUBLISHED_WHOLE) continue;
+    arena->populated &= mapped;
+    arena->huge = 0;
   }
 }
 

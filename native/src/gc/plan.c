@@ -63,16 +63,20 @@ static void each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t
   }
 }
 
+/* Under the space's lock: what is born in the arena from now on sets `stays` itself. */
 static void tally_small(struct planner *p, uint32_t region, uint32_t arena) {
   struct block *b = &p->heap->tables.blocks[(size_t)arena * ARENA_BLOCKS];
   uint64_t live = 0;
+  lock_lock(&heap_small_space(p->heap, p->leaf)->lock);
+  p->heap->tables.arenas[arena].stays = 0;
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
+    if (b[i].state == BLOCK_USED && b[i].born) p->heap->tables.arenas[arena].stays = 1;
     if (!in_plan(p, &b[i])) continue;
     live += b[i].live;
     if (!p->heap->huge && b[i].live != 0) p->density[density_of(b[i].live, BLOCK_GRANULES)]++;
   }
   p->heap->tables.arenas[arena].live = (uint32_t)live;
-  p->heap->tables.arenas[arena].stays = 0;
+  lock_unlock(&heap_small_space(p->heap, p->leaf)->lock);
   if (p->heap->huge && live != 0) p->density[density_of(live, ARENA_BLOCKS * BLOCK_GRANULES)]++;
   p->region_live[region] += live;
   p->live += live;
@@ -107,7 +111,7 @@ static void choose_target(struct planner *p) {
   uint32_t start = region_first_arena(h, p->target);
   uint32_t end = start + (uint32_t)(h->layout.regions[p->target].bytes >> ARENA_SHIFT);
   p->moves = (struct outlet){.next = start, .end = end, .whole = true};
-  p->dests = (struct outlet){.next = start, .end = end, .whole = p->options.policy != GCH_POLICY_NEEDED};
+  p->dests = (struct outlet){.next = start, .end = end, .whole = p->options.policy != GCH_POLICY_NEEDED || (p->leaf && p->options.flips && h->huge)};
 }
 
 /* --- destinations --------------------------------------------------------------------------------------------- */

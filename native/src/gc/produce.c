@@ -13,6 +13,7 @@
 
 #include "heap/frames.h"
 #include "mover/mover.h"
+#include "mover/publish.h"
 #include "os/thread.h"
 
 struct production {
@@ -22,6 +23,7 @@ struct production {
   size_t block;
   uintptr_t at; /* address of the destination */
   uintptr_t frame; /* evacuated units: memory to fill */
+  bool piece_of_huge; /* the arena's memory is huge: pieces are copied out of it, not torn out */
 };
 
 static bool is_flipped(const gch_heap *h, uintptr_t a) { return h->flipped >> layout_region(&h->layout, a) & 1; }
@@ -31,12 +33,20 @@ static void set_populated(gch_heap *h, size_t block) {
   at_or(&h->tables.arenas[block / ARENA_BLOCKS].populated, (uint32_t)1 << block % ARENA_BLOCKS);
 }
 
+/* Where pages are huge a single block is copied, and its source goes with the rest of its arena (policy `latency`). */
+static void publish(struct production *p, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  gch_heap *h = p->heap;
+  if (p->piece_of_huge)
+    publish_by_copy(h, h->missing.fd, dst, src, bytes, 0);
+  else
+    h->mover->publish_armed(h, dst, src, bytes);
+}
+
 /* --- small blocks --------------------------------------------------------------------------------------------- */
 
 static void produce_in_place(struct production *p) {
-  gch_heap *h = p->heap;
   fix_block(&p->gather, p->block, 0);
-  h->mover->publish_armed(h, p->at, p->at + p->gather.source_delta, BLOCK_BYTES);
+  publish(p, p->at, p->at + p->gather.source_delta, BLOCK_BYTES);
 }
 
 static void produce_relocated(struct production *p, size_t source) {
@@ -44,7 +54,7 @@ static void produce_relocated(struct production *p, size_t source) {
   uintptr_t from = block_address(&h->layout, source);
   if (!h->tables.blocks[source].leaf) fix_block(&p->gather, source, p->at - from);
   bits_copy_range(h->tables.live, p->block * BLOCK_GRANULES, h->tables.live, source * BLOCK_GRANULES, BLOCK_GRANULES);
-  h->mover->publish_armed(h, p->at, from + p->gather.source_delta, BLOCK_BYTES);
+  publish(p, p->at, from + p->gather.source_delta, BLOCK_BYTES);
 }
 
 /* Memory to fill, in hand before the unit is claimed (I3): the mover's own place for the destination, or a frame. Frames
@@ -58,50 +68,60 @@ static uintptr_t take_frame(gch_heap *h, uintptr_t at, bool fault) {
   return frame;
 }
 
-static void produce_evacuated(struct production *p, uint32_t dest) {
-  gch_heap *h = p->heap;
+void produce_consumed(gch_heap *h, struct drops *drops, uint32_t dest, uintptr_t delta) {
   const struct dest *d = &h->plan->dests[dest];
-  evacuate_gather(&p->gather, dest, p->frame);
-  h->mover->publish_armed(h, p->at, p->frame, BLOCK_BYTES);
-  if (!h->mover->fill_in_place) frames_done(h, p->frame, h->mover->recycles);
   mover_count_copied(h, (uint64_t)d->granules * GRANULE_BYTES);
   for (uint32_t s = d->first_source; s <= d->last_source; s++) {
     size_t source = h->plan->sources[s];
-    if (at_sub(&h->tables.needed[source], 1) == 1) consume_block(p->drops, source, p->gather.source_delta);
+    if (at_sub(&h->tables.needed[source], 1) == 1) consume_block(drops, source, delta);
   }
+}
+
+static void produce_evacuated(struct production *p, uint32_t dest) {
+  gch_heap *h = p->heap;
+  evacuate_gather(&p->gather, dest, p->frame);
+  publish(p, p->at, p->frame, BLOCK_BYTES);
+  if (!h->mover->fill_in_place) frames_done(h, p->frame, h->mover->recycles && !p->piece_of_huge);
+  produce_consumed(h, p->drops, dest, p->gather.source_delta);
 }
 
 /* --- large objects -------------------------------------------------------------------------------------------- */
 
-/* One run of an object's pages in the block: fixed in the shadow, or (later, when all runs are) published. */
-static void produce_run_of_large(struct production *p, const struct large *e, uintptr_t at, uintptr_t stop, bool publish) {
-  gch_heap *h = p->heap;
-  uintptr_t source = e->base + (at - e->forward);
-  if (publish) {
-    h->mover->publish_armed(h, at, source + p->gather.source_delta, stop - at);
-    return;
-  }
-  if (!e->leaf) fix_large(&p->gather, source, source + (stop - at), at - source);
-  if (at == e->forward) bits_set_atomic(h->tables.live, granule_index(&h->layout, at));
+struct large *large_run_at(gch_heap *h, uintptr_t at, uintptr_t end, uintptr_t *stop) {
+  uint32_t id = h->tables.large_ids[(at - h->layout.base) >> h->layout.page_shift];
+  struct large *e = &h->large.entries[id];
+  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
+  bool here = id != 0 && at - e->forward < bytes && (is_flipped(h, at) || e->forward != e->base);
+  *stop = !here ? at + h->layout.page_bytes : e->forward + bytes < end ? e->forward + bytes : end;
+  return here ? e : NULL;
 }
 
-static void each_large_run(struct production *p, bool publish) {
-  gch_heap *h = p->heap;
-  uintptr_t end = p->at + BLOCK_BYTES;
-  for (uintptr_t at = p->at; at < end;) {
-    uint32_t id = h->tables.large_ids[(at - h->layout.base) >> h->layout.page_shift];
-    const struct large *e = &h->large.entries[id];
-    uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-    bool here = id != 0 && at - e->forward < bytes && (is_flipped(h, at) || e->forward != e->base);
-    uintptr_t stop = !here ? at + h->layout.page_bytes : e->forward + bytes < end ? e->forward + bytes : end;
-    if (here) produce_run_of_large(p, e, at, stop, publish);
-    at = stop;
-  }
+void large_run_done(gch_heap *h, struct drops *drops, struct large *e, uintptr_t delta) {
+  (void)drops;
+  if (!h->huge || e->forward == e->base || e->born || at_sub(&e->left, 1) != 1) return;
+  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
+  for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
+    consume_in_huge_arena(h, at, delta);
 }
 
+/* Each run of an object's pages in the block: fixed in the shadow; then, when all runs are, published. */
 static void produce_large(struct production *p) {
-  each_large_run(p, false);
-  each_large_run(p, true);
+  gch_heap *h = p->heap;
+  uintptr_t end = p->at + BLOCK_BYTES, stop;
+  for (int publishing = 0; publishing < 2; publishing++) {
+    for (uintptr_t at = p->at; at < end; at = stop) {
+      struct large *e = large_run_at(h, at, end, &stop);
+      uintptr_t source = e == NULL ? 0 : e->base + (at - e->forward);
+      if (e == NULL) continue;
+      if (publishing) {
+        publish(p, at, source + p->gather.source_delta, stop - at);
+        large_run_done(h, p->drops, e, p->gather.source_delta);
+        continue;
+      }
+      if (!e->leaf) fix_large(&p->gather, source, source + (stop - at), at - source);
+      if (at == e->forward) bits_set_atomic(h->tables.live, granule_index(&h->layout, at));
+    }
+  }
 }
 
 /* --- entry ---------------------------------------------------------------------------------------------------- */
@@ -109,6 +129,7 @@ static void produce_large(struct production *p) {
 static void produce_claimed(struct production *p) {
   gch_heap *h = p->heap;
   uint32_t dest = h->tables.dest[p->block];
+  p->piece_of_huge = h->huge && !h->mover->fill_in_place;
   p->gather = (struct gather){.heap = h, .plan = h->plan, .map = h->tables.live, .born = h->tables.live,
                               .source_delta = source_delta(h, p->at)};
   if (h->tables.blocks[p->block].state == BLOCK_LARGE)
@@ -122,10 +143,21 @@ static void produce_claimed(struct production *p) {
   set_populated(h, p->block);
 }
 
+static bool is_filled(const gch_heap *h, size_t block) {
+  uint32_t dest = h->tables.dest[block];
+  return h->tables.blocks[block].state != BLOCK_LARGE && dest != 0 && !(dest & DEST_RELOCATED);
+}
+
+void produce_claimed_unit(gch_heap *h, struct drops *drops, size_t block) {
+  struct production p = {.heap = h, .drops = drops, .block = block, .at = block_address(&h->layout, block)};
+  if (is_filled(h, block)) p.frame = take_frame(h, p.at, true); /* the rule (I3) bends here: the reserve is for this */
+  produce_claimed(&p);
+  unit_done(h, block);
+}
+
 bool produce_unit(gch_heap *h, struct drops *drops, size_t block, bool fault) {
   struct production p = {.heap = h, .drops = drops, .block = block, .at = block_address(&h->layout, block)};
-  uint32_t dest = h->tables.dest[block];
-  bool fills = h->tables.blocks[block].state != BLOCK_LARGE && dest != 0 && !(dest & DEST_RELOCATED);
+  bool fills = is_filled(h, block);
   if (unit_state(h, block) != UNIT_ARMED) return false;
   if (fills) p.frame = take_frame(h, p.at, fault);
   if (!unit_claim(h, block)) {

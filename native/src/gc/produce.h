@@ -12,6 +12,15 @@
  * kept in reserve. Any thread, any state; no lock is held while the unit is BUSY but those of frames and accounting, for
  * a few instructions. */
 bool produce_unit(gch_heap *heap, struct drops *drops, size_t block, bool fault);
+/* The same for a unit that the caller has claimed. */
+void produce_claimed_unit(gch_heap *heap, struct drops *drops, size_t block);
+/* The destination's sources have one reader less. */
+void produce_consumed(gch_heap *heap, struct drops *drops, uint32_t dest, uintptr_t delta);
+/* The large object whose destination covers the page at `at`, if it is in the cycle, and where its run (at most to `end`)
+ * stops; NULL: none, *stop is the next page. */
+struct large *large_run_at(gch_heap *heap, uintptr_t at, uintptr_t end, uintptr_t *stop);
+/* One block of a large object is made; the last one consumes its source. */
+void large_run_done(gch_heap *heap, struct drops *drops, struct large *e, uintptr_t delta);
 /* Makes the unit of an address MAPPED, waiting for another owner if there is one. False: no unit of this cycle. */
 bool produce_ensure(gch_heap *heap, struct drops *drops, uintptr_t address, bool fault);
 /* Claims and produces at most `limit` neighbouring units that stay where they are, from `block` on, published in one call

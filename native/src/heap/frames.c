@@ -15,6 +15,7 @@ gch_status frames_init(gch_heap *h, gch_error *error) {
   f->slots = (uint32_t)(h->config.staging_bytes / BLOCK_BYTES);
   f->reserve = f->slots > 16 ? 4 : 0;
   f->capacity = f->slots + 64;
+  f->arena_slots = h->huge ? f->slots / 2 / ARENA_BLOCKS : 0;
   f->arena_limit = (uint32_t)(h->config.staging_bytes / ARENA_BYTES);
   if (f->arena_limit > sizeof f->arenas / sizeof f->arenas[0]) f->arena_limit = sizeof f->arenas / sizeof f->arenas[0];
   f->stack = malloc(f->capacity * sizeof *f->stack);
@@ -39,7 +40,7 @@ static bool is_home(const struct frames *f, uintptr_t frame) {
 
 /* Lock held. */
 static uintptr_t populate_slot(gch_heap *h, struct frames *f) {
-  uint64_t slot = bits_find_next(f->empty, 0, f->slots);
+  uint64_t slot = bits_find_next(f->empty, (uint64_t)f->arena_slots * ARENA_BLOCKS, f->slots);
   if (slot == BITS_NONE) return 0;
   uintptr_t frame = slot_address(f, slot);
   if (pages_populate(&h->kernel, (void *)frame, BLOCK_BYTES) < 0) return 0;
@@ -92,6 +93,36 @@ uintptr_t frames_reuse(gch_heap *h, bool arena) {
   }
   lock_unlock(&f->lock);
   return frame;
+}
+
+uintptr_t frames_take_arena(gch_heap *h) {
+  struct frames *f = &h->frames;
+  uintptr_t frame = frames_reuse(h, true);
+  if (frame != 0) return frame;
+  lock_lock(&f->lock);
+  for (uint32_t i = 0; i < f->arena_slots && frame == 0; i++) {
+    if (f->arena_taken >> i & 1) continue;
+    frame = f->start + i * (uintptr_t)ARENA_BYTES;
+    f->arena_taken |= (uint32_t)1 << i;
+  }
+  lock_unlock(&f->lock);
+  /* Populating what is there costs nothing much; a published frame is empty. */
+  if (frame != 0 && pages_populate(&h->kernel, (void *)frame, ARENA_BYTES) < 0) {
+    frames_done_arena(h, frame, true);
+    return 0;
+  }
+  return frame;
+}
+
+void frames_done_arena(gch_heap *h, uintptr_t frame, bool published) {
+  struct frames *f = &h->frames;
+  if (is_home(f, frame)) {
+    lock_lock(&f->lock);
+    f->arena_taken &= ~((uint32_t)1 << (frame - f->start) / ARENA_BYTES);
+    lock_unlock(&f->lock);
+  } else if (!published && !frames_give_arena(h, frame)) {
+    h->drop(h, frame, ARENA_BYTES);
+  }
 }
 
 bool frames_give_arena(gch_heap *h, uintptr_t arena) {

@@ -26,6 +26,8 @@ struct frames {
   uintptr_t arenas[16]; /* [lock] consumed huge arenas */
   uint32_t arena_count; /* [lock] */
   uint32_t arena_limit; /* [const] */
+  uint32_t arena_slots; /* [const] arenas at the start of the FRAMES region that serve as frames of 2 MiB (huge heaps) */
+  uint32_t arena_taken; /* [lock] bit a slot: in use */
   uint64_t *empty;      /* [lock] bit a slot: unpopulated */
 };
 
@@ -39,6 +41,9 @@ void frames_done(gch_heap *heap, uintptr_t frame, bool published);
 bool frames_give(gch_heap *heap, uintptr_t block);
 /* A consumed block (or, `arena`, a consumed huge arena) given back before, or 0; nothing is populated for it. */
 uintptr_t frames_reuse(gch_heap *heap, bool arena);
+/* A frame of a whole arena, populated: a consumed one, or one of staging; 0: the budget is used up. */
+uintptr_t frames_take_arena(gch_heap *heap);
+void frames_done_arena(gch_heap *heap, uintptr_t frame, bool published);
 /* The same pool for whole huge arenas. False: full. */
 bool frames_give_arena(gch_heap *heap, uintptr_t arena);
 /* End of a cycle: frames outside the FRAMES region are dropped or moved home; returns bytes released. */

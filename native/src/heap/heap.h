@@ -183,6 +183,13 @@ static inline uintptr_t large_address(const gch_heap *h, const struct large *e) 
   return at_load_relaxed(&h->phase) >= GCH_PHASE_MOVE ? e->forward : e->base;
 }
 
+/* What is taken now is born since the mark of the running major. Under the lock of the space, so that the end of the cycle,
+ * which resets `born` under it, misses none: what is taken after that is in phase END. */
+static inline bool heap_births(const gch_heap *h) {
+  uint32_t phase = at_load(&h->phase);
+  return phase >= GCH_PHASE_PLAN && phase <= GCH_PHASE_MOVE;
+}
+
 static inline void heap_use(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->used_bytes, bytes); }
 static inline void heap_unuse(gch_heap *h, uint64_t bytes) { at_sub_relaxed(&h->used_bytes, bytes); }
 /* May a mutator take `bytes` more? The collector itself may go beyond the limit for the length of a cycle. */

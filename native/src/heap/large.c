@@ -84,15 +84,30 @@ void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool
   }
 }
 
+/* The part of [start, end) that lies in `at`'s arena. */
+static uintptr_t arena_end(uintptr_t at, uintptr_t end) {
+  uintptr_t next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+  return next < end ? next : end;
+}
+
+/* Pages of the range go, unless they are part of a huge page: that goes with the last object of its arena. */
+static uint64_t drop_pages(gch_heap *h, uintptr_t start, uintptr_t end) {
+  uint64_t released = 0;
+  for (uintptr_t at = start, next; at < end; at = next) {
+    next = arena_end(at, end);
+    if (!heap_arena(h, at)->huge && h->drop(h, at, next - at) >= 0) released += next - at;
+  }
+  return released;
+}
+
 uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populated) {
   const struct layout *l = &h->layout;
-  uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1), released = 0;
-  uint64_t per_block = BLOCK_BYTES >> l->page_shift;
+  uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1);
+  uint64_t per_block = BLOCK_BYTES >> l->page_shift, released = 0;
   bits_clear_range(h->large.pages, first, end);
   bits_clear(h->tables.live, granule_index(l, start));
   memset(&h->tables.large_ids[first], 0, (end - first) * sizeof(uint32_t));
-  if (populated && !h->huge && h->drop(h, start, (end - first) << l->page_shift) >= 0)
-    released = (end - first) << l->page_shift;
+  if (populated) released = drop_pages(h, start, l->base + (end << l->page_shift));
   for (uint64_t b = first / per_block; b <= (end - 1) / per_block; b++) {
     if (bits_find_next(h->large.pages, b * per_block, (b + 1) * per_block) != BITS_NONE) continue;
     struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
@@ -137,8 +152,7 @@ static bool populate_zeroed(gch_heap *h, uintptr_t start, uint64_t bytes) {
   if (!h->huge) return pages_populate(&h->kernel, (void *)start, bytes) >= 0;
   uintptr_t end = start + bytes;
   for (uintptr_t at = start; at < end;) {
-    uintptr_t next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
-    if (next > end) next = end;
+    uintptr_t next = arena_end(at, end);
     struct arena *arena = heap_arena(h, at);
     if (arena->huge)
       memset((void *)at, 0, next - at);
@@ -148,6 +162,18 @@ static bool populate_zeroed(gch_heap *h, uintptr_t start, uint64_t bytes) {
     at = next;
   }
   return true;
+}
+
+/* Lock held. An object born since the mark of the running major: not in its plan. Before the flip it is born marked, will
+ * be flipped with its region, and its arenas are no sources that could be given away. */
+static void note_birth(gch_heap *h, struct large *e) {
+  e->born = 1;
+  if (at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
+  bits_set(h->tables.mark, granule_index(&h->layout, e->base));
+  for (size_t b = block_index(&h->layout, e->base); b <= block_index(&h->layout, e->base + e->bytes - 1); b++) {
+    h->tables.arenas[b / ARENA_BLOCKS].stays = 1;
+    if (!e->leaf) unit_arm(h, b);
+  }
 }
 
 uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64_t bytes) {
@@ -167,15 +193,11 @@ uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64
     }
   }
   if (start != 0) {
-    uint32_t phase = at_load_relaxed(&h->phase);
-    bool born = phase >= GCH_PHASE_PLAN;
     s->entries[id] = (struct large){.base = start, .forward = start, .bytes = bytes, .length = length,
-                                    .type = header_type(type->header), .leaf = leaf, .born = born};
+                                    .type = header_type(type->header), .leaf = leaf};
     *(uint64_t *)start = type->header | HEADER_LARGE;
     bits_set(h->tables.live, granule_index(&h->layout, start));
-    if (phase == GCH_PHASE_PLAN) bits_set(h->tables.mark, granule_index(&h->layout, start));
-    for (size_t b = block_index(&h->layout, start); phase == GCH_PHASE_PLAN && !leaf && b <= block_index(&h->layout, start + bytes - 1); b++)
-      unit_arm(h, b);
+    if (heap_births(h)) note_birth(h, &s->entries[id]);
   } else if (id != 0) {
     put_entry(s, id);
   }

@@ -24,8 +24,9 @@ struct large {
   uint32_t leaf;      /* [const] */
   uint32_t next_free; /* [lock] */
   uint32_t born;      /* [cycle] 1: since the mark of the running major */
+  uint32_t left;      /* [atomic, moving] destination blocks not made yet */
 };
-_Static_assert(sizeof(struct large) == 56, "");
+_Static_assert(sizeof(struct large) == 64, "");
 
 struct large_space {
   struct lock lock;

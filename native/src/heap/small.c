@@ -53,15 +53,16 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   struct block *b = heap_block(h, address);
   struct arena *arena = heap_arena(h, address);
   GCH_ASSERT(b->state == BLOCK_FREE);
-  *b = (struct block){.state = (uint8_t)state, .leaf = leaf, .born = at_load_relaxed(&h->phase) >= GCH_PHASE_PLAN};
+  *b = (struct block){.state = (uint8_t)state, .leaf = leaf, .born = heap_births(h)};
   arena->used |= (uint32_t)1 << block_index(&h->layout, address) % ARENA_BLOCKS;
   arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
   /* What was stored here in an earlier life says nothing of the next one. */
   memset(&h->tables.cards[card_index(&h->layout, address)], 0, BLOCK_CARDS);
   heap_use(h, BLOCK_BYTES);
   /* Born between mark and flip: it will be flipped with its region, and holds references to be fixed. */
-  if (state == BLOCK_USED && !leaf && at_load_relaxed(&h->phase) == GCH_PHASE_PLAN)
-    at_store(&h->tables.units[block_index(&h->layout, address)], (uint8_t)UNIT_ARMED);
+  if (state != BLOCK_USED || at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
+  arena->stays = 1;
+  if (!leaf) unit_arm(h, block_index(&h->layout, address));
 }
 
 void block_free(gch_heap *h, uintptr_t address, bool populated) {

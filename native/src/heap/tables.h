@@ -29,6 +29,7 @@ struct block {
 };
 _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
 
+enum arena_supply { ARENA_UNSUPPLIED = 0, ARENA_BEING_SUPPLIED, ARENA_SUPPLIED, ARENA_PUBLISHED_WHOLE };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 
 /* All zero: nothing in it, nothing populated. */
@@ -40,7 +41,7 @@ struct arena {
   uint16_t stays;     /* [the plan] some block of it stays: its free blocks may be destinations */
   uint32_t live;      /* [the plan] granules live by the last mark */
   uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
-  uint32_t supplied;  /* [atomic, moving] 1: being given memory, 2: has it */
+  uint32_t supplied;  /* [atomic, moving] enum arena_supply */
 };
 _Static_assert(sizeof(struct arena) == 24, "arenas are few");
 

@@ -23,11 +23,15 @@ void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
               strerror(-rc));
   }
   mover_count_copied(h, bytes);
+}
+
+static void drop_source(gch_heap *h, uintptr_t src, uint64_t bytes) {
   if (!heap_is_frame(h, src)) pages_drop(&h->kernel, (void *)src, bytes);
 }
 
 static void copy_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
   publish_by_copy(h, h->quiet.fd, dst, src, bytes, 0);
+  drop_source(h, src, bytes);
 }
 
 static bool copy_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t frame) {
@@ -37,6 +41,7 @@ static bool copy_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t fr
 
 static void copy_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
   publish_by_copy(h, h->missing.fd, dst, src, bytes, 0);
+  drop_source(h, src, bytes);
 }
 
 const struct mover_ops mover_copy = {

@@ -17,7 +17,7 @@ void region_disarm(gch_heap *heap, uint32_t region);
 void region_flip(gch_heap *heap, uint32_t region);
 void region_unflip(gch_heap *heap, uint32_t region, uint64_t used);
 
-/* Publishes through descriptor `fd`, with which the destination is registered; see mover/mover.h. */
+/* Publishes through descriptor `fd`, with which the destination is registered; see mover/mover.h. By copy the source stays. */
 void publish_by_move(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);
 void publish_by_copy(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);
 
