@@ -33,6 +33,15 @@ void faults_drain(gch_heap *h) {
   while (at_load_seq(&h->faults->inside) != 0) thread_yield();
 }
 
+/* The one piece of global state: which heaps a signal may belong to (slots are published and cleared atomically), and what
+ * was installed before us. */
+static gch_heap *registry[HEAPS_MAX];
+static struct sigaction previous_bus, previous_segv;
+
+static bool uses_signals(const gch_heap *h) { return h->mover->signals || h->config.fault_mode == GCH_FAULT_SIGNAL; }
+static int signal_of(const gch_heap *h) { return h->mover->signals ? SIGSEGV : SIGBUS; }
+static struct sigaction *previous_of(int signal) { return signal == SIGSEGV ? &previous_segv : &previous_bus; }
+
 /* --- answering ------------------------------------------------------------------------------------------------ */
 
 static void note_fault(gch_heap *h, uintptr_t address, uint64_t start, bool in_thread) {
@@ -69,7 +78,7 @@ static void answer(gch_heap *h, struct drops *drops, uintptr_t address) {
 
 uint32_t faults_serve(gch_heap *h, struct drops *drops) {
   struct uffd_fault faults[READ_FAULTS];
-  if (h->config.fault_mode != GCH_FAULT_THREAD) return 0;
+  if (uses_signals(h)) return 0;
   bool moving = enter(h);
   int count = uffd_read_faults(&h->kernel, &h->missing, faults, READ_FAULTS, NULL);
   for (int i = 0; i < count; i++) {
@@ -96,9 +105,6 @@ static void handler_main(void *arg) {
 
 /* --- signal mode ---------------------------------------------------------------------------------------------- */
 
-/* The one piece of global state: which heaps a SIGBUS may belong to. Slots are published and cleared atomically. */
-static gch_heap *registry[HEAPS_MAX];
-static struct sigaction previous;
 static struct lock install_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_PINS + 1, .name = "signal handler"};
 
 static gch_heap *heap_of(uintptr_t address) {
@@ -110,13 +116,14 @@ static gch_heap *heap_of(uintptr_t address) {
 }
 
 static void chain(int signal, siginfo_t *info, void *context) {
-  if (previous.sa_flags & SA_SIGINFO) {
-    previous.sa_sigaction(signal, info, context);
-  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-    previous.sa_handler(signal);
+  const struct sigaction *previous = previous_of(signal);
+  if (previous->sa_flags & SA_SIGINFO) {
+    previous->sa_sigaction(signal, info, context);
+  } else if (previous->sa_handler != SIG_DFL && previous->sa_handler != SIG_IGN) {
+    previous->sa_handler(signal);
   } else { /* as if we were not here: the fault is taken again, by the default action */
     struct sigaction action = {.sa_handler = SIG_DFL};
-    sigaction(SIGBUS, &action, NULL);
+    sigaction(signal, &action, NULL);
   }
 }
 
@@ -136,11 +143,12 @@ static void answer_signal(gch_heap *h, uintptr_t address) {
   leave(h); /* not moving: the cycle has ended since, and the touch succeeds when it is tried again */
 }
 
-static void on_sigbus(int signal, siginfo_t *info, void *context) {
+static void on_signal(int signal, siginfo_t *info, void *context) {
   int saved = errno;
   uintptr_t address = (uintptr_t)info->si_addr;
-  gch_heap *h = info->si_code == BUS_ADRERR ? heap_of(address) : NULL;
-  if (h == NULL) {
+  bool candidate = signal == SIGSEGV ? info->si_code == SEGV_ACCERR : info->si_code == BUS_ADRERR;
+  gch_heap *h = candidate ? heap_of(address) : NULL;
+  if (h == NULL || signal_of(h) != signal) {
     chain(signal, info, context);
     errno = saved;
     return;
@@ -149,21 +157,21 @@ static void on_sigbus(int signal, siginfo_t *info, void *context) {
   errno = saved;
 }
 
-static bool is_ours(const struct sigaction *action) { return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_sigbus; }
+static bool is_ours(const struct sigaction *action) { return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_signal; }
 
 static gch_status install(gch_heap *h, gch_error *error) {
   gch_status status = GCH_OK;
-  struct sigaction current, action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  struct sigaction current, action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
   sigfillset(&action.sa_mask);
   pthread_mutex_lock(&install_lock.mutex);
   int slot = 0;
   while (slot < HEAPS_MAX && registry[slot] != NULL) slot++;
   if (slot == HEAPS_MAX) status = error_set(error, GCH_NO_MEMORY, "%d heaps use signals already, the most there can be", HEAPS_MAX);
   if (status == GCH_OK) {
-    sigaction(SIGBUS, NULL, &current);
+    sigaction(signal_of(h), NULL, &current);
     if (!is_ours(&current)) {
-      previous = current;
-      sigaction(SIGBUS, &action, NULL);
+      *previous_of(signal_of(h)) = current;
+      sigaction(signal_of(h), &action, NULL);
     }
     at_store(&registry[slot], h);
   }
@@ -177,25 +185,25 @@ static void uninstall(gch_heap *h) {
   pthread_mutex_lock(&install_lock.mutex);
   for (int i = 0; i < HEAPS_MAX; i++) {
     if (registry[i] == h) at_store(&registry[i], NULL);
-    others |= registry[i] != NULL;
+    others |= registry[i] != NULL && signal_of(registry[i]) == signal_of(h);
   }
-  sigaction(SIGBUS, NULL, &current);
-  if (!others && is_ours(&current)) sigaction(SIGBUS, &previous, NULL);
+  sigaction(signal_of(h), NULL, &current);
+  if (!others && is_ours(&current)) sigaction(signal_of(h), previous_of(signal_of(h)), NULL);
   pthread_mutex_unlock(&install_lock.mutex);
 }
 
 bool faults_ready(gch_heap *h) {
   struct sigaction current;
-  if (h->config.fault_mode != GCH_FAULT_SIGNAL) return true;
-  sigaction(SIGBUS, NULL, &current);
+  if (!uses_signals(h)) return true;
+  sigaction(signal_of(h), NULL, &current);
   return is_ours(&current);
 }
 
 void faults_unblock(gch_heap *h) {
   sigset_t set;
-  if (h->config.fault_mode != GCH_FAULT_SIGNAL) return;
+  if (h->faults == NULL || !uses_signals(h)) return;
   sigemptyset(&set);
-  sigaddset(&set, SIGBUS);
+  sigaddset(&set, signal_of(h));
   pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
@@ -206,7 +214,7 @@ gch_status faults_start(gch_heap *h, gch_error *error) {
   h->faults = calloc(1, sizeof *h->faults);
   if (h->faults == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the fault handler");
   h->faults->bell = -1;
-  if (h->config.fault_mode == GCH_FAULT_SIGNAL) return install(h, error);
+  if (uses_signals(h)) return install(h, error);
   int rc = bell_open(&h->faults->bell);
   if (rc >= 0) rc = thread_start(&h->faults->thread, "gcheap-faults", handler_main, h);
   if (rc < 0) return error_set(error, GCH_NO_MEMORY, "cannot start the fault handler thread: %s", strerror(-rc));
@@ -217,7 +225,7 @@ gch_status faults_start(gch_heap *h, gch_error *error) {
 void faults_stop(gch_heap *h) {
   struct faults *f = h->faults;
   if (f == NULL) return;
-  if (h->config.fault_mode == GCH_FAULT_SIGNAL) uninstall(h);
+  if (uses_signals(h)) uninstall(h);
   if (f->started) {
     bell_ring(f->bell);
     thread_join(&f->thread);

@@ -2,7 +2,7 @@
  *
  *   thread mode   a touch of a missing page sleeps in the kernel; its message is read by a worker between batches, or by the
  *                 handler thread waiting in poll(), whoever is first; making the unit wakes the sleeper
- *   signal mode   the touch raises SIGBUS in the thread itself, whose handler makes the unit (or waits for who is at it) and
+ *   signal mode   the touch raises SIGBUS (SIGSEGV with `simulated`) in the thread itself, whose handler makes the unit (or waits for who is at it) and
  *                 returns; nothing is read. The handler runs with all signals blocked, takes BUS_ADRERR in ranges of our heaps
  *                 only, and chains everything else to what was installed before
  *
@@ -21,7 +21,7 @@ gch_status faults_start(gch_heap *heap, gch_error *error);
 void faults_stop(gch_heap *heap);
 /* Reads and answers what is there; never blocks. Returns the number of faults answered. */
 uint32_t faults_serve(gch_heap *heap, struct drops *drops);
-/* Signal mode: false if somebody has replaced our handler; a cycle then falls back to the pause. Thread mode: true. */
+/* Signals: false if somebody has replaced our handler; a cycle then falls back to the pause. Thread mode: true. */
 bool faults_ready(gch_heap *heap);
 /* The calling thread may take SIGBUS (attach does this). */
 void faults_unblock(gch_heap *heap);

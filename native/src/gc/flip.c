@@ -125,7 +125,7 @@ static void populate_ahead(gch_heap *h) {
         h->tables.arenas[first + i].populated = UINT32_MAX;
         h->tables.arenas[first + i].huge = h->huge;
         uint32_t *top = &s->top[region - layout_first_region(&h->layout, s->id)];
-        if (*top <= i) *top = i + 1;
+        if (*top <= i) at_store(top, i + 1);
       }
       lock_unlock(&s->lock);
     }
@@ -233,9 +233,9 @@ static void settle_region(gch_heap *h, uint32_t region) {
     for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
       uint8_t *unit = &h->tables.units[(size_t)a * ARENA_BLOCKS + i];
       if (*unit != UNIT_NONE) mapped |= (uint32_t)1 << i;
-      *unit = UNIT_NONE;
+      at_store(unit, (uint8_t)UNIT_NONE);
     }
-    if (arena->supplied == ARENA_PUBLISHED_WHOLE) continue;
+    if (arena->supplied == ARENA_PUBLISHED_WHOLE || h->mover->fill_in_place) continue; /* nothing went anywhere */
     arena->populated &= mapped;
     arena->huge = 0;
   }
@@ -249,7 +249,8 @@ void flip_end(gch_heap *h) {
       settle_region(h, r);
     } else if (h->armed >> r & 1) {
       h->mover->disarm(h, r);
-      for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) h->tables.units[b] = UNIT_NONE;
+      for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
+        at_store(&h->tables.units[b], (uint8_t)UNIT_NONE);
     }
   }
   h->flipped = h->armed = 0;

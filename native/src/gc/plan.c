@@ -132,7 +132,7 @@ static void note_top(gch_heap *h, struct planner *p, uint32_t arena) {
   uint32_t first = region_first_arena(h, p->target);
   struct small_space *s = heap_small_space(h, p->leaf);
   uint32_t *top = &s->top[p->target - layout_first_region(&h->layout, p->space)];
-  if (*top <= arena - first) *top = arena - first + 1;
+  if (*top <= arena - first) at_store(top, arena - first + 1);
 }
 
 /* Reserves the next destination block, or 0. Beside mutators the target may be the region they allocate in. */

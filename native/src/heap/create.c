@@ -132,7 +132,7 @@ gch_status heap_new(const gch_config *config, gch_heap **out, gch_error *error) 
   h->config = *config;
   complete_config(&h->config);
   kernel_init(&h->kernel);
-  h->quiet.fd = h->missing.fd = h->trap.fd = -1;
+  h->shared_fd = h->quiet.fd = h->missing.fd = h->trap.fd = -1;
   h->pid = (uint64_t)getpid();
   h->huge = h->config.huge == GCH_HUGE_ON;
   init_measures(&h->measures);

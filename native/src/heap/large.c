@@ -66,7 +66,7 @@ uintptr_t large_reserve(gch_heap *h, uint32_t region, uint64_t pages, uint64_t *
   enum space_id space = l->regions[region].space;
   uint32_t *top = &s->top[space == SPACE_LARGE_LEAF][region - layout_first_region(l, space)];
   uint32_t arenas = (uint32_t)((at + pages - first) * l->page_bytes / ARENA_BYTES) + 1;
-  if (*top < arenas) *top = arenas;
+  if (*top < arenas) at_store(top, arenas);
   return start;
 }
 

@@ -27,9 +27,10 @@ uint32_t region_arenas(const gch_heap *h, uint32_t region, uint32_t *first) {
   *first = region_first_arena(h, region);
   enum space_id space = h->layout.regions[region].space;
   uint32_t i = region - layout_first_region(&h->layout, space);
-  if (space == SPACE_OLD) return h->old.top[i];
-  if (space == SPACE_LEAF) return h->leaf.top[i];
-  if (space_is_large(space)) return h->large.top[space == SPACE_LARGE_LEAF][i];
+  /* A hint for who holds no lock: an arena that is being taken for the first time may be missed. */
+  if (space == SPACE_OLD) return at_load(&h->old.top[i]);
+  if (space == SPACE_LEAF) return at_load(&h->leaf.top[i]);
+  if (space_is_large(space)) return at_load(&h->large.top[space == SPACE_LARGE_LEAF][i]);
   return (uint32_t)(h->layout.regions[region].bytes >> ARENA_SHIFT);
 }
 
@@ -99,7 +100,7 @@ static uintptr_t find_block(gch_heap *h, struct small_space *s) {
     uint32_t bit = pick_block(&h->tables.arenas[first + i]);
     if (bit == ARENA_BLOCKS) continue;
     s->cursor = i;
-    if (*top <= i) *top = i + 1;
+    if (*top <= i) at_store(top, i + 1);
     return arena_address(&h->layout, first + i) + bit * (uintptr_t)BLOCK_BYTES;
   }
   return 0;

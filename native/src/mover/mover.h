@@ -19,6 +19,7 @@ struct mover_ops {
   bool recycles;       /* supply can use a consumed source's pages */
   bool fixes_at_source; /* relocated blocks are fixed where they are, then published; else copied, then fixed */
   bool concurrent;      /* can arm: has all that follows `drop` */
+  bool signals;         /* a touch of armed memory is SIGSEGV, whatever the fault mode */
   bool fill_in_place;   /* a missing destination can be filled where it is, through its shadow */
   gch_status (*open)(gch_heap *heap, gch_error *error);
   void (*close)(gch_heap *heap);

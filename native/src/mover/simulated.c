@@ -1,0 +1,143 @@
+/* The `simulated` mover: any POSIX system with mmap, no privileges.
+ *
+ * Memory is held once, in a shared object mapped twice: as the heap, and as an alias that only the collector uses (it takes
+ * the place of the shadow: the alias of an address is address + shadow_delta). A flip makes the heap's mapping
+ * inaccessible; units are fixed or filled through the alias and published by mprotect. Nothing moves without being
+ * copied: a relocated block is copied from alias to alias.
+ *
+ * A touch of armed memory is SIGSEGV in the thread, whose handler makes the unit, as in signal mode; both fault modes are the
+ * same here. Every unit published out of order splits a mapping. Workers go in address order, so mappings join again; who
+ * meets the kernel's limit (vm.max_map_count) meanwhile tries again until they have.
+ *
+ * Memory is given back with fallocate(PUNCH_HOLE). Exempt from bars on flips and huge pages. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/error.h"
+#include "heap/unit.h"
+#include "mover/mover.h"
+#include "os/pages.h"
+#include "os/thread.h"
+
+enum { TRIES = 100000 };
+
+static uintptr_t home(const gch_heap *h, uintptr_t a) {
+  return layout_contains(&h->layout, a) ? a : a - h->layout.shadow_delta;
+}
+
+static int simulated_drop(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  return kernel_fallocate_punch(&h->kernel, h->shared_fd, home(h, start) - h->layout.base, bytes);
+}
+
+/* Maps the object over every region of the heap. Frames and young memory too: one kind of memory, one way to drop it. */
+static int map_regions(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    const struct region *region = &h->layout.regions[r];
+    void *out = NULL;
+    int rc = kernel_mmap(&h->kernel, (void *)region->start, region->bytes, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_FIXED | MAP_NORESERVE, h->shared_fd, region->start - h->layout.base, &out);
+    if (rc < 0) return rc;
+  }
+  return 0;
+}
+
+static int map_alias(gch_heap *h) {
+  void *alias = NULL;
+  int rc = kernel_mmap(&h->kernel, NULL, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, h->shared_fd, 0, &alias);
+  if (rc >= 0) h->layout.shadow_delta = (uintptr_t)alias - h->layout.base;
+  return rc;
+}
+
+static gch_status simulated_open(gch_heap *h, gch_error *error) {
+  h->huge = false;
+  int rc = kernel_memfd(&h->kernel, "gcheap", &h->shared_fd);
+  if (rc >= 0) rc = kernel_ftruncate(&h->kernel, h->shared_fd, h->layout.span);
+  if (rc >= 0) rc = map_regions(h);
+  if (rc >= 0) rc = map_alias(h);
+  if (rc >= 0) return GCH_OK;
+  return error_set(error, GCH_UNSUPPORTED, "cannot map a shared object of %zu GiB twice: %s", h->layout.span >> 30, strerror(-rc));
+}
+
+static void simulated_close(gch_heap *h) {
+  if (h->layout.shadow_delta != 0) kernel_munmap(&h->kernel, (void *)(h->layout.base + h->layout.shadow_delta), h->layout.span);
+  h->layout.shadow_delta = 0;
+  if (h->shared_fd >= 0) kernel_close_fd(&h->kernel, h->shared_fd);
+  h->shared_fd = -1;
+}
+
+static bool simulated_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t frame) {
+  (void)frame;
+  return pages_populate(&h->kernel, (void *)dst, bytes) >= 0;
+}
+
+static void simulated_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  memcpy((void *)dst, (void *)src, bytes);
+  mover_count_copied(h, bytes);
+  mover_release(h, src, bytes);
+}
+
+/* --- armed ---------------------------------------------------------------------------------------------------- */
+
+static void protect(gch_heap *h, uintptr_t start, uint64_t bytes, int prot) {
+  int rc = -1;
+  for (int i = 0; i < TRIES && rc < 0; i++) {
+    rc = kernel_mprotect(&h->kernel, (void *)start, bytes, prot);
+    if (rc < 0 && i > 10) thread_sleep_ns(100000);
+  }
+  GCH_CHECK(rc >= 0, "mprotect of %llu bytes at %p: %s", (unsigned long long)bytes, (void *)start, strerror(-rc));
+}
+
+static void simulated_prepare(gch_heap *h, uint32_t region) { (void)h, (void)region; }
+
+static void simulated_flip(gch_heap *h, uint32_t region) {
+  protect(h, h->layout.regions[region].start, h->layout.regions[region].bytes, PROT_NONE);
+}
+
+static void simulated_unflip(gch_heap *h, uint32_t region, uint64_t used) {
+  (void)used;
+  protect(h, h->layout.regions[region].start, h->layout.regions[region].bytes, PROT_READ | PROT_WRITE);
+}
+
+/* Only what is moved there is missing; the rest of a leaf region stays as it is. */
+static void simulated_arm_dests(gch_heap *h, uint32_t region) {
+  size_t b = block_index(&h->layout, h->layout.regions[region].start);
+  size_t stop = b + (h->layout.regions[region].bytes >> BLOCK_SHIFT);
+  while (b < stop) {
+    size_t end = b;
+    while (end < stop && h->tables.units[end] == UNIT_ARMED) end++;
+    if (end > b) protect(h, block_address(&h->layout, b), (end - b) * (uint64_t)BLOCK_BYTES, PROT_NONE);
+    b = end > b ? end : b + 1;
+  }
+}
+
+static void simulated_disarm(gch_heap *h, uint32_t region) { simulated_unflip(h, region, 0); }
+
+/* The destination's own alias may be where the unit was made; else it is copied there first. */
+static void simulated_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  if (home(h, src) != dst) {
+    memcpy((void *)(dst + h->layout.shadow_delta), (void *)(home(h, src) + h->layout.shadow_delta), bytes);
+    mover_count_copied(h, bytes);
+    mover_release(h, src, bytes);
+  }
+  protect(h, dst, bytes, PROT_READ | PROT_WRITE);
+}
+
+const struct mover_ops mover_simulated = {
+    .id = GCH_MOVER_SIMULATED,
+    .fixes_at_source = true,
+    .concurrent = true,
+    .fill_in_place = true,
+    .signals = true,
+    .open = simulated_open,
+    .close = simulated_close,
+    .publish = simulated_publish,
+    .supply = simulated_supply,
+    .drop = simulated_drop,
+    .prepare = simulated_prepare,
+    .arm_dests = simulated_arm_dests,
+    .disarm = simulated_disarm,
+    .flip = simulated_flip,
+    .unflip = simulated_unflip,
+    .publish_armed = simulated_publish_armed,
+};
