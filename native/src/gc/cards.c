@@ -1,6 +1,7 @@
 #include "gc/cards.h"
 
 #include "heap/unit.h"
+#include "os/thread.h"
 #include "heap/small.h"
 
 bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
@@ -56,14 +57,23 @@ static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit vi
   if (part->from < part->to) visit(part, context);
 }
 
+/* Whoever dirtied the card touched the page, so it had been published: its unit is MAPPED, or BUSY for a moment longer. */
+static void wait_produced(const gch_heap *h, size_t block) {
+  if (at_load(&h->phase) < GCH_PHASE_MOVE) return; /* armed, but not flipped yet */
+  for (uint32_t spins = 0;; spins++) {
+    enum unit_state state = unit_state(h, block);
+    GCH_CHECK(state != UNIT_ARMED, "a card of armed unit %zu is dirty", block);
+    if (state != UNIT_BUSY) return;
+    if (spins > 100) thread_yield();
+  }
+}
+
 static void visit_card(gch_heap *h, size_t card, card_visit visit, void *context) {
   uintptr_t from = h->layout.base + card * CARD_BYTES;
   const struct block *block = heap_block(h, from);
   struct card_part part = {.card = card};
   if (block->leaf) return;
-  uint8_t unit = at_load(&h->tables.units[block_index(&h->layout, from)]);
-  /* Whoever dirtied the card touched the page, so it had been published; its unit may be BUSY for a moment longer. */
-  GCH_CHECK(unit != UNIT_ARMED || at_load(&h->phase) < GCH_PHASE_MOVE, "a card of armed unit %zu is dirty", block_index(&h->layout, from));
+  wait_produced(h, block_index(&h->layout, from));
   if (block->state == BLOCK_LARGE)
     visit_large(h, from, from + CARD_BYTES, visit, &part, context);
   else if (block->state == BLOCK_USED || block->state == BLOCK_DEST) /* a destination holds objects once it is mapped */

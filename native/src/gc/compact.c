@@ -314,16 +314,24 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);
 }
 
-/* Beside mutators: who allocates in the region, or collects it, is kept out an arena at a time. */
+static struct lock *region_lock(gch_heap *h, enum space_id space) {
+  if (space == SPACE_YOUNG) return &h->young.lock;
+  if (space == SPACE_OLD || space == SPACE_LEAF) return &heap_small_space(h, space == SPACE_LEAF)->lock;
+  return &h->large.lock;
+}
+
+/* Beside mutators: who allocates in the region is kept out an arena at a time; a minor collection, whose marks are in the
+ * young region, too. */
 static uint64_t finish_region(gch_heap *h, uint32_t region, bool beside) {
   enum space_id space = h->layout.regions[region].space;
-  struct lock *lock = space == SPACE_YOUNG ? &h->cycle_lock : space == SPACE_OLD ? &h->old.lock : space == SPACE_LEAF ? &h->leaf.lock : &h->large.lock;
   uint32_t first, count = region_arenas(h, region, &first);
   uint64_t released = 0;
   for (uint32_t a = first; a < first + count; a++) {
-    if (beside) lock_lock(lock);
+    if (beside && space == SPACE_YOUNG) lock_lock(&h->cycle_lock);
+    if (beside) lock_lock(region_lock(h, space));
     released += finish_arena(h, space, a);
-    if (beside) lock_unlock(lock);
+    if (beside) lock_unlock(region_lock(h, space));
+    if (beside && space == SPACE_YOUNG) lock_unlock(&h->cycle_lock);
   }
   return released;
 }
