@@ -1,0 +1,99 @@
+#!/bin/sh
+# Builds both examples against an installed tree, as an embedder would, and runs them under every mover.
+#
+# usage: run_tests.sh PREFIX [SECONDS]     SECONDS: of each self-test of the cache server (default 2)
+#
+# A mover that this machine lacks is reported and skipped. Exit status 1 if anything fails.
+set -u
+prefix=${1:?usage: run_tests.sh PREFIX [SECONDS]}
+seconds=${2:-2}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+heap="--max 8M --nursery 256K"
+
+for dir in "$prefix"/lib/pkgconfig "$prefix"/lib64/pkgconfig "$prefix"/lib/*/pkgconfig; do
+  [ -e "$dir/gcheap.pc" ] && PKG_CONFIG_PATH=$dir${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+done
+export PKG_CONFIG_PATH
+flags=$(pkg-config --cflags --libs gcheap) || { echo "no gcheap.pc under $prefix"; exit 1; }
+LD_LIBRARY_PATH=$(pkg-config --variable=libdir gcheap)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+
+for example in cache lisp; do
+  # shellcheck disable=SC2086
+  ${CC:-cc} -O2 -g "$here/$example"/*.c -o "$work/$example" $flags || exit 1
+done
+
+fail() {
+  failures=$((failures + 1))
+  echo "FAIL $1"
+  [ -s "$work/err" ] && head -5 "$work/err"
+}
+
+# expect NAME WANTED-OUTPUT INPUT COMMAND...: the command ends well and writes just that.
+expect() {
+  name=$1 wanted=$2 input=$3
+  shift 3
+  if ! timeout 120 "$@" <"$input" >"$work/out" 2>"$work/err"; then
+    fail "$name: exit status"
+  elif ! cmp -s "$work/out" "$wanted"; then
+    fail "$name: output"
+    diff "$wanted" "$work/out" | head -5
+  fi
+}
+
+# Values come back as they were stored, whatever the mover: the traffic under memcpy is the reference.
+awk 'BEGIN {
+  srand(7)
+  for (i = 0; i < 20000; i++) {
+    key = int(rand() * 2000); choice = rand()
+    if (choice < 0.45) {
+      size = int(exp(rand() * log(20000))); value = ""
+      for (piece = i "-" key "-"; length(value) < size; value = value piece) piece = piece piece
+      printf "SET key-%d %d\n%s\n", key, size, substr(value, 1, size)
+    } else if (choice < 0.9) printf "GET key-%d\n", key
+    else if (choice < 0.99) printf "DEL key-%d\n", key
+    else printf "COLLECT %s\n", substr("minor  needed all    release", 1 + 7 * int(rand() * 4), 7)
+    if (i % 1000 == 999) print "VERIFY"
+  }
+  print "QUIT"
+}' >"$work/traffic"
+"$work/cache" --max 64M --nursery 256K --limit 16M --mover memcpy <"$work/traffic" >"$work/traffic.expected" || fail "traffic under memcpy"
+
+for mover in move copy simulated memcpy slide; do
+  echo QUIT | "$work/cache" $heap --mover $mover >/dev/null 2>"$work/err"
+  status=$?
+  if [ $status = 77 ]; then
+    echo "skip $mover: $(cat "$work/err")"
+    continue
+  fi
+  before=$failures
+  for mode in "" --concurrent "--concurrent --faults signal" "--huge on" "--stress 20"; do
+    for script in "$here"/lisp/tests/*.lisp; do
+      # shellcheck disable=SC2086
+      expect "lisp $mover $mode $(basename "$script")" "${script%.lisp}.expected" /dev/null \
+        "$work/lisp" $heap --stack 4M --mover $mover $mode "$script"
+    done
+    # shellcheck disable=SC2086
+    expect "cache $mover $mode protocol" "$here/cache/tests/protocol.expected" "$here/cache/tests/protocol.txt" \
+      "$work/cache" $heap --mover $mover $mode
+    # shellcheck disable=SC2086
+    expect "cache $mover $mode traffic" "$work/traffic.expected" "$work/traffic" \
+      "$work/cache" --max 64M --nursery 256K --limit 16M --mover $mover $mode
+  done
+  for mode in "" --concurrent; do
+    # shellcheck disable=SC2086
+    timeout 120 "$work/cache" --max 32M --nursery 1M --mover $mover $mode --selftest "$seconds" --threads 4 >"$work/out" 2>"$work/err" ||
+      fail "cache $mover $mode selftest: $(cat "$work/out")"
+  done
+  [ $failures = $before ] && echo "ok   $mover"
+done
+
+# What was saved by a child process, replayed, answers as the original did.
+printf 'SET a 3\nabc\nSET b 10000\n%10000s\nSET c 0\n\nSAVE %s\nQUIT\n' x "$work/dump" | "$work/cache" >"$work/out" || fail "save"
+{ cat "$work/dump"; printf 'GET a\nGET b\nGET c\nQUIT\n'; } | "$work/cache" >"$work/out" 2>"$work/err" || fail "replay"
+printf 'STORED\nSTORED\nSTORED\nVALUE 3\nabc\nVALUE 10000\n%10000s\nVALUE 0\n\nBYE\n' x | cmp -s - "$work/out" || fail "replay: output"
+
+[ $failures = 0 ] || { echo "$failures failures"; exit 1; }
