@@ -1,0 +1,225 @@
+"""``gcheap compare``: movers against each other on one object graph, on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gcheap.compare.session import Session, Settings
+
+__all__ = ["command"]
+
+DEFAULT_BUDGET_S = 140.0
+"""With ``--repeat`` left alone, no repeat begins that would end later than this."""
+PLAIN_WIDTH = 132
+"""Columns where output is not a terminal."""
+NO_MATPLOTLIB = "--plot needs matplotlib: pip install 'gcheap[plot]'"
+
+
+def _movers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    from gcheap.compare.rows import parse_movers
+
+    try:
+        return parse_movers(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    from gcheap._units import parse_size
+
+    try:
+        size = None if value is None else parse_size(value, "--live")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if size == 0:
+        raise click.BadParameter("--live is 0, expected at least a byte")
+    return size
+
+
+def _has_matplotlib() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _has_matplotlib():
+        raise click.UsageError(NO_MATPLOTLIB)
+    return value
+
+
+@click.command("compare")
+@click.argument("input", metavar="[INPUT]", default="interpreter")
+@click.option(
+    "--movers",
+    default="move,copy,simulated,memcpy,slide",
+    show_default=True,
+    callback=_movers,
+    help="Comma-separated; also remap (move), memcpy-fresh (memcpy), memcpy-sliding (slide).",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["needed", "all", "release"]),
+    default="needed",
+    show_default=True,
+    help="Which live pages move: what is worth it, all, none.",
+)
+@click.option(
+    "--mode", type=click.Choice(["pause", "concurrent", "both"]), default="both", show_default=True
+)
+@click.option(
+    "--faults",
+    type=click.Choice(["thread", "signal", "both"]),
+    default="both",
+    show_default=True,
+    help="Who answers a touch of a missing page.",
+)
+@click.option("--drop", type=click.FloatRange(0, 1), default=0.6, show_default=True)
+@click.option(
+    "--live",
+    metavar="SIZE",
+    callback=_size,
+    help="Bytes live when the collection starts.  [default: a graph of 256MiB before it ages]",
+)
+@click.option(
+    "--huge",
+    type=click.Choice(["on", "off", "both"]),
+    default="off",
+    show_default=True,
+    help="Huge pages.",
+)
+@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout.")
+@click.option("--plot", "plot_path", metavar="FILE", callback=_plot_path, help="Draw the result.")
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Compact the same fragmented heap with each mover while a program goes on using it.
+
+    INPUT is "interpreter" (default: this Python's own objects, repeated), the path of an .npz that
+    ObjectGraph.save wrote, or synthetic:mixed, :clustered, :rmat, :tree, :list. Every run is a
+    process of its own; every result is checked against a numpy shadow.
+
+    Exit status: 0 all verified, 1 something did not, 2 wrong usage.
+    """
+    start = time.monotonic()
+    click.echo(f"gcheap compare: preparing {options['input']}", err=True)
+    session = _run(_settings(ctx, options))
+    document = _report(session, to_stdout=options["json_path"] == "-")
+    seconds = time.monotonic() - start
+    click.echo(f"{len(session.runs)} runs in {seconds:.0f} s", err=True)
+    _write(document, options["json_path"], options["plot_path"])
+    raise SystemExit(0 if document["summary"]["verified"] and session.runs else 1)
+
+
+def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
+    from gcheap.compare.rows import plan_rows
+    from gcheap.compare.session import Settings
+
+    _check_input(options["input"])
+    rows = plan_rows(
+        options["movers"],
+        _both(options["mode"], "pause", "concurrent"),
+        _both(options["faults"], "thread", "signal"),
+        options["policy"],
+        [value == "on" for value in _both(options["huge"], "off", "on")],
+    )
+    chosen = ctx.get_parameter_source("repeat") is not click.core.ParameterSource.DEFAULT
+    return Settings(
+        source=options["input"],
+        live_bytes=options["live"],
+        drop=options["drop"],
+        seed=options["seed"],
+        rows=rows,
+        repeat=options["repeat"],
+        budget_s=0.0 if chosen else DEFAULT_BUDGET_S,
+    )
+
+
+def _both(value: str, first: str, second: str) -> tuple[str, ...]:
+    return (first, second) if value == "both" else (value,)
+
+
+def _check_input(source: str) -> None:
+    from gcheap.sources.generators import GENERATORS
+
+    kind = source.removeprefix("synthetic:")
+    if kind != source and kind not in GENERATORS:
+        known = ", ".join(f"synthetic:{name}" for name in GENERATORS)
+        raise click.BadParameter(f"{source!r} is none of {known}", param_hint="INPUT")
+    if kind == source and source != "interpreter" and not os.path.isfile(source):
+        raise click.BadParameter(
+            f"{source!r} is no file, nor interpreter or synthetic:KIND", param_hint="INPUT"
+        )
+
+
+def _run(settings: Settings) -> Session:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gcheap.compare.rows import Row
+    from gcheap.compare.session import Session
+
+    session = Session(settings)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<36}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("preparing", total=len(settings.rows) * settings.repeat)
+        last = -1
+
+        def began(row: Row, repeat: int) -> None:
+            nonlocal last
+            progress.update(task, description=f"{row.label}, {row.mode}, {row.faults}")
+            if repeat != last and not console.is_terminal:
+                click.echo(f"repeat {repeat + 1} of {settings.repeat}", err=True)
+            last = repeat
+
+        try:
+            session.run(began, lambda: progress.advance(task))
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from None
+    return session
+
+
+def _report(session: Session, *, to_stdout: bool) -> dict[str, Any]:
+    from rich.console import Console
+
+    from gcheap import _result
+    from gcheap.compare.summary import summarise, summary_json
+    from gcheap.report.table import print_comparison
+
+    summaries = summarise(session.runs, session.settings.rows)
+    console = Console(stderr=to_stdout)
+    if not console.is_terminal:
+        console = Console(stderr=to_stdout, width=PLAIN_WIDTH)
+    if session.repeats < session.settings.repeat:
+        console.print(f"{session.repeats} of {session.settings.repeat} repeats: time was up")
+    print_comparison(console, summaries, session.unavailable)
+    summary = summary_json(summaries, session.unavailable, session.repeats)
+    return _result.result(_result.machine(), session.input, session.runs, summary)
+
+
+def _write(document: dict[str, Any], json_path: str | None, plot_path: str | None) -> None:
+    from gcheap import _result
+
+    try:
+        if json_path is not None:
+            _result.write_json(json_path, document)
+        if plot_path is not None:
+            from gcheap.report.plot import plot_comparison
+
+            plot_comparison(document, plot_path)
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    for path in (json_path, plot_path):
+        if path not in (None, "-"):
+            click.echo(f"wrote {path}", err=True)

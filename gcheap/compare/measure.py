@@ -1,0 +1,156 @@
+"""What a mutator saw of a collection: stalls, utilisation, rate. Seconds; times in ns inside.
+
+A *stall* is a gap between two operations of the mutator of more than 20 us, as it observed it
+itself; utilisation counts every gap that it noted, which are those above 5 us. *Moving* is the
+phase in which the collector moves and mutators run; stalls there are those outside pauses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gcheap.stats import EVENT_KINDS, GCEvent
+from gcheap.workloads import BesideResult
+
+__all__ = [
+    "GAP_NS",
+    "STALL_NS",
+    "Windows",
+    "find_windows",
+    "minimum_utilisation",
+    "rate_within",
+    "stall_figures",
+]
+
+GAP_NS = 5_000
+STALL_NS = 20_000
+NS = 1e-9
+PHASE_IDLE, PHASE_MOVE = 0, 4  # gch_phase
+_KIND = {name: kind for kind, name in EVENT_KINDS.items()}
+
+Events = npt.NDArray[np.void]
+Gaps = npt.NDArray[np.void]
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """When things happened, CLOCK_MONOTONIC ns.
+
+    Attributes:
+        cycle: begin and end of the collection.
+        move: of its move phase, None if it had none beside mutators.
+        pauses: int64 (n, 2), begin and end of each pause.
+    """
+
+    cycle: Window
+    move: Window | None
+    pauses: npt.NDArray[np.int64]
+
+
+def find_windows(events: Events, cycle: GCEvent | None, called: Window) -> Windows:
+    """Find a cycle's windows among events.
+
+    Args:
+        events: of the heap, in order.
+        cycle: the collection, None if there was none.
+        called: begin and end of the call that collected, used where events were overwritten.
+    """
+    if cycle is None:
+        return Windows(called, None, _pauses(events))
+    phases = events[(events["kind"] == _KIND["phase"]) & (events["c"] == cycle.number)]
+    ended = phases["time"][phases["a"] == PHASE_IDLE]
+    whole = called
+    if len(phases) and len(ended) and int(phases["b"][0]) == PHASE_IDLE:
+        whole = (int(phases["time"][0]), int(ended[-1]))
+    return Windows(whole, _move_window(phases) if cycle.concurrent else None, _pauses(events))
+
+
+def _move_window(phases: Events) -> Window | None:
+    began = phases["time"][phases["a"] == PHASE_MOVE]
+    ended = phases["time"][phases["b"] == PHASE_MOVE]
+    return (int(began[0]), int(ended[-1])) if len(began) and len(ended) else None
+
+
+def _pauses(events: Events) -> npt.NDArray[np.int64]:
+    pauses = events[events["kind"] == _KIND["pause"]]
+    ends = pauses["time"].astype(np.int64)
+    return np.stack([ends - pauses["a"].astype(np.int64), ends], axis=1)
+
+
+def stall_figures(gaps: Gaps, windows: Windows) -> dict[str, Any]:
+    """Describe the stalls that overlap the collection; ``moving``: those of the move phase."""
+    stalls = gaps[gaps["length_ns"] > STALL_NS]
+    figures = _distribution(_overlapping(stalls, windows.cycle)["length_ns"])
+    moving: dict[str, Any] | None = None
+    if windows.move is not None:
+        within = _overlapping(stalls, windows.move)
+        moving = _distribution(within["length_ns"][~_in_pause(within, windows.pauses)])
+    return {**figures, "moving": moving}
+
+
+def _overlapping(gaps: Gaps, window: Window) -> Gaps:
+    starts = gaps["start_ns"].astype(np.int64)
+    ends = starts + gaps["length_ns"].astype(np.int64)
+    return gaps[(starts < window[1]) & (ends > window[0])]
+
+
+def _in_pause(gaps: Gaps, pauses: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    starts = gaps["start_ns"].astype(np.int64)[:, None]
+    ends = starts + gaps["length_ns"].astype(np.int64)[:, None]
+    hit = (starts < pauses[:, 1]) & (ends > pauses[:, 0])
+    return np.asarray(hit.any(axis=1), dtype=np.bool_)
+
+
+def _distribution(lengths: npt.NDArray[np.uint64]) -> dict[str, Any]:
+    if not len(lengths):
+        return {"count": 0, "total_s": 0.0, "p50_s": 0.0, "p99_s": 0.0, "longest_s": 0.0}
+    half, most = np.percentile(lengths, [50, 99])
+    return {
+        "count": len(lengths),
+        "total_s": float(lengths.sum()) * NS,
+        "p50_s": float(half) * NS,
+        "p99_s": float(most) * NS,
+        "longest_s": float(lengths.max()) * NS,
+    }
+
+
+def minimum_utilisation(gaps: Gaps, window: Window, width_s: float) -> float:
+    """Return the least share of any ``width_s`` within a window in which the mutator ran.
+
+    A window shorter than that is taken as a whole.
+    """
+    low, high = window
+    width = min(int(width_s / NS), high - low)
+    if width <= 0:
+        return 1.0
+    inside = _overlapping(gaps, window)
+    starts = np.clip(inside["start_ns"].astype(np.int64), low, high)
+    ends = inside["start_ns"].astype(np.int64) + inside["length_ns"].astype(np.int64)
+    ends = np.clip(ends, low, high)
+    corners = np.stack([starts, ends], axis=1).reshape(-1)  # gaps do not overlap: sorted
+    stalled = np.repeat(np.cumsum(ends - starts), 2)
+    stalled[::2] -= ends - starts
+    at = np.clip(np.concatenate([starts, ends - width]), low, high - width)
+    at = np.append(at, low) - low
+    corners = np.concatenate([[low], corners, [high]]) - low
+    total = int(stalled[-1]) if len(stalled) else 0
+    stalled = np.concatenate([[0], stalled, [total]])
+    lost = np.interp(at + width, corners, stalled) - np.interp(at, corners, stalled)
+    return float(max(0.0, 1.0 - lost.max() / width))
+
+
+def rate_within(result: BesideResult, window: Window) -> float:
+    """Return the mutator's operations a second within a window, from counts by millisecond."""
+    low = max(0.0, (window[0] - result.start_ns) / 1e6)
+    high = min(float(len(result.ops_by_ms)), (window[1] - result.start_ns) / 1e6)
+    if high <= low:
+        return 0.0
+    done = np.concatenate([[0.0], np.cumsum(result.ops_by_ms, dtype=np.float64)])
+    edges = np.arange(len(done), dtype=np.float64)
+    before, after = np.interp([low, high], edges, done)
+    return float((after - before) / ((high - low) * 1e-3))

@@ -1,0 +1,204 @@
+"""One run, in a process of its own: ``python -m gcheap.compare.worker FOLDER`` with a job on
+standard input, its result on standard output; both JSON.
+
+A result is either {"run": {...}} (see gcheap/schema/compare-1.json) or {"unavailable": why}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from gcheap import bridge
+from gcheap._errors import Unsupported
+from gcheap._result import meminfo
+from gcheap.compare.check import problem_of
+from gcheap.compare.inputs import Prepared, read_prepared
+from gcheap.compare.measure import (
+    GAP_NS,
+    Windows,
+    find_windows,
+    minimum_utilisation,
+    rate_within,
+    stall_figures,
+)
+from gcheap.compare.memory import PeakMeter, physical_bytes
+from gcheap.compare.rows import CONTROL, Row
+from gcheap.heap import Heap
+from gcheap.refs import RefArray
+from gcheap.stats import GCEvent
+from gcheap.workloads import Beside, BesideResult
+
+__all__ = ["main", "run_row"]
+
+EVENTS_KEPT = 1 << 16
+MINORS_BETWEEN = 2
+"""Minor collections after each step of ageing."""
+
+
+class NotHereError(Exception):
+    """The row cannot be had: the mover, or the mode with it, does something else here."""
+
+
+def main() -> None:
+    """Do the job on standard input."""
+    job = json.load(sys.stdin)
+    row = Row(**job["row"])
+    prepared = read_prepared(Path(sys.argv[1]))
+    result: dict[str, Any]
+    try:
+        result = {"run": run_row(prepared, row, int(job["repeat"]), float(job["quiet_s"]))}
+    except (Unsupported, NotHereError) as error:
+        result = {"unavailable": str(error)}
+    json.dump(result, sys.stdout, allow_nan=False)
+
+
+def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[str, Any]:
+    """Load, age, compact beside the mutator, verify; return the run's figures.
+
+    Args:
+        prepared: the input.
+        row: what to do.
+        repeat: number of this run of the row, from 0.
+        quiet_s: how long the mutator runs before and after.
+
+    Raises:
+        Unsupported, NotHereError: not here.
+    """
+    baseline = physical_bytes()
+    limit = 2 * prepared.ageing.graph.nbytes + (128 << 20)
+    with Heap(
+        limit, mover=row.mover, fault=row.faults, huge=row.huge, event_capacity=EVENTS_KEPT
+    ) as heap:
+        _check_mover(heap, row)
+        table = _aged(heap, prepared)
+        beside = Beside(heap, table, prepared.schedule, gap_ns=GAP_NS)
+        before = physical_bytes() - baseline
+        with PeakMeter() as meter, beside:
+            time.sleep(quiet_s)
+            cycle, called = _collect(heap, row, quiet_s)
+            time.sleep(quiet_s)
+        seen = beside.result
+        assert seen is not None  # the with above ended
+        memory = {
+            "physical_before": before,
+            "physical_after": physical_bytes() - baseline,
+            "physical_peak": meter.peak - baseline,
+        }
+        windows = find_windows(heap.events(), cycle, called)
+        figures = _figures(cycle, windows, seen, called, row)
+        problem = problem_of(heap, table, prepared.shadow, prepared.schedule, seen)
+        del table, beside
+    return {
+        **row.as_json(),
+        "repeat": repeat,
+        **memory,
+        **figures,
+        "verified": not problem,
+        "problem": problem,
+    }
+
+
+def _check_mover(heap: Heap, row: Row) -> None:
+    stats = heap.stats
+    if stats.mover != row.mover:
+        raise NotHereError(f"{stats.mover} was used instead: {stats.mover_reason}")
+    if stats.fault_mode != row.faults:
+        raise NotHereError(f"faults are answered by {stats.fault_mode} instead")
+    if stats.huge != row.huge:
+        raise NotHereError(f"huge pages are {'on' if stats.huge else 'off'} here")
+
+
+def _aged(heap: Heap, prepared: Prepared) -> RefArray:
+    table = bridge.load(heap, prepared.ageing.graph)
+    _minors(heap)
+    bridge.drop(table, prepared.ageing)
+    _minors(heap)
+    bridge.refill(heap, table, prepared.ageing)
+    _minors(heap)
+    return table
+
+
+def _minors(heap: Heap) -> None:
+    for _ in range(MINORS_BETWEEN):
+        heap.collect(minor=True)
+
+
+def _collect(heap: Heap, row: Row, quiet_s: float) -> tuple[GCEvent | None, tuple[int, int]]:
+    began = time.monotonic_ns()
+    cycle: GCEvent | None = None
+    if row.mode == CONTROL:
+        time.sleep(quiet_s)
+    else:
+        concurrent = row.mode == "concurrent"
+        cycle = heap.collect(concurrent=concurrent, policy=row.policy)  # type: ignore[arg-type]
+    return cycle, (began, time.monotonic_ns())
+
+
+def _figures(
+    cycle: GCEvent | None,
+    windows: Windows,
+    seen: BesideResult,
+    called: tuple[int, int],
+    row: Row,
+) -> dict[str, Any]:
+    quiet = (seen.start_ns, called[0])
+    return {
+        **_cycle_figures(cycle, row),
+        "stalls": stall_figures(seen.gaps, windows),
+        "mmu_1ms": minimum_utilisation(seen.gaps, windows.cycle, 0.001),
+        "mmu_10ms": minimum_utilisation(seen.gaps, windows.cycle, 0.010),
+        "mmu_100ms": minimum_utilisation(seen.gaps, windows.cycle, 0.100),
+        "mmu_10ms_moving": (
+            None if windows.move is None else minimum_utilisation(seen.gaps, windows.move, 0.010)
+        ),
+        "mutator_rate": rate_within(seen, windows.cycle),
+        "mutator_rate_moving": None if windows.move is None else rate_within(seen, windows.move),
+        "mutator_rate_quiet": rate_within(seen, quiet),
+        "mem_free": meminfo().get("MemFree", 0),
+    }
+
+
+def _cycle_figures(cycle: GCEvent | None, row: Row) -> dict[str, Any]:
+    """Return a cycle's own figures, zeros for the control row."""
+    zero = cycle is None
+    note = "" if cycle is None else cycle.reason
+    if cycle is not None and row.mode == "concurrent" and not cycle.concurrent and not note:
+        note = "done in the pause"
+
+    def of(name: str) -> Any:
+        return 0 if zero else getattr(cycle, name)
+
+    return {
+        "live_bytes": of("live_bytes"),
+        "heap_bytes_before": of("heap_bytes_before"),
+        "heap_bytes_after": of("heap_bytes_after"),
+        "mark_s": of("mark_s"),
+        "plan_s": of("plan_s"),
+        "pause_flip_s": of("flip_s"),
+        "move_s": of("move_s"),
+        "cycle_s": of("cycle_s"),
+        "pauses": {
+            "count": of("pauses"),
+            "total_s": of("pause_s"),
+            "longest_s": of("pause_longest_s"),
+            "safepoint_longest_s": of("safepoint_longest_s"),
+        },
+        "collector_cpu_s": of("collector_cpu_s"),
+        "units": of("units"),
+        "pages_moved": of("pages_moved"),
+        "arenas_moved": of("arenas_moved"),
+        "blocks_evacuated": of("blocks_evacuated"),
+        "bytes_copied": of("bytes_copied"),
+        "bytes_released": of("bytes_released"),
+        "faults_served": of("faults_served"),
+        "refusals": {} if cycle is None else cycle.refusals,
+        "note": note,
+    }
+
+
+if __name__ == "__main__":
+    main()
