@@ -156,12 +156,23 @@ static void fill_dest(struct compaction *c, struct drops *drops, uint32_t dest) 
   const struct dest *d = &c->plan->dests[dest];
   uintptr_t at = block_address(&h->layout, d->block);
   supply_block(h, at);
+  if (h->mover->slides) /* it may have been a source */
+    bits_clear_range(h->tables.live, d->block * (uint64_t)BLOCK_GRANULES, (d->block + 1) * (uint64_t)BLOCK_GRANULES);
   evacuate_gather(&c->gather, dest, at);
   mover_count_copied(h, (uint64_t)d->granules * GRANULE_BYTES);
   for (uint32_t s = d->first_source; s <= d->last_source; s++) {
     size_t source = c->plan->sources[s];
-    if (at_sub(&h->tables.needed[source], 1) == 1) consume_block(drops, source, 0);
+    if (at_sub(&h->tables.needed[source], 1) == 1 && !h->mover->slides) consume_block(drops, source, 0);
   }
+}
+
+/* `slide`: destinations in order; what has been emptied and not filled again is given back at the end. */
+static void fill_chain(struct compaction *c, struct drops *drops, uint32_t chain) {
+  uint32_t from = c->plan->chains[chain], to = c->plan->chains[chain + 1];
+  for (uint32_t i = from; i < to; i++) fill_dest(c, drops, i);
+  if (from == to) return;
+  for (uint32_t s = c->plan->dests[from].first_source; s <= c->plan->dests[to - 1].last_source; s++)
+    if (c->heap->tables.dest[c->plan->sources[s]] == 0) consume_block(drops, c->plan->sources[s], 0);
 }
 
 static void move_large(struct compaction *c, uint32_t id) {
@@ -219,7 +230,9 @@ static bool work_chunk(struct compaction *c, struct drops *drops, uint64_t index
     relocate_arena(c, p->arenas[i]);
   } else if (in_list(index, ARENA_BLOCKS, &base, p->move_count, &i, &to)) {
     relocate_blocks(c, i, to);
-  } else if (in_list(index, 8, &base, p->dest_count, &i, &to)) {
+  } else if (in_list(index, 1, &base, p->chain_count, &i, &to)) {
+    fill_chain(c, drops, i);
+  } else if (in_list(index, 8, &base, p->chain_count == 0 ? p->dest_count : 0, &i, &to)) {
     for (; i < to; i++) fill_dest(c, drops, i);
   } else if (in_list(index, 1, &base, p->large_move_count, &i, &to)) {
     move_large(c, p->large_moves[i]);
@@ -252,20 +265,20 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
 /* --- end ------------------------------------------------------------------------------------------------------ */
 
 static void finish_dests(gch_heap *h, struct plan *p) {
+  for (uint32_t i = 0; i < p->source_count; i++) {
+    size_t block = p->sources[i];
+    bool emptied = h->tables.forward[block] != 0; /* else it was pinned since the plan */
+    h->tables.forward[block] = 0;
+    h->tables.needed[block] = 0;
+    if (emptied && h->tables.dest[block] == 0) /* (`slide` fills some again) */
+      block_free(h, block_address(&h->layout, block), true); /* its populated bit says what is there */
+  }
   for (uint32_t i = 0; i < p->dest_count; i++) {
     struct block *b = &h->tables.blocks[p->dests[i].block];
     b->state = BLOCK_USED;
     b->top = p->dests[i].granules;
     b->live = p->dests[i].granules;
     h->tables.dest[p->dests[i].block] = 0;
-  }
-  for (uint32_t i = 0; i < p->source_count; i++) {
-    size_t block = p->sources[i];
-    bool moved = h->tables.forward[block] != 0; /* else it was pinned since the plan */
-    h->tables.forward[block] = 0;
-    h->tables.needed[block] = 0;
-    if (!moved) continue;
-    block_free(h, block_address(&h->layout, block), true); /* its populated bit says what is there */
   }
 }
 

@@ -44,7 +44,7 @@ void plan_destroy(gch_heap *h, struct plan *p) {
 
 void plan_reset(struct plan *p) {
   p->source_count = p->move_count = p->fix_count = p->arena_count = 0;
-  p->large_move_count = p->large_fix_count = p->dest_count = 0;
+  p->large_move_count = p->large_fix_count = p->dest_count = p->chain_count = 0;
 }
 
 /* --- extents -------------------------------------------------------------------------------------------------- */
@@ -141,6 +141,7 @@ static bool pack_source(struct packer *p, uint32_t source) {
   struct line_forward *lines = &h->tables.lines[block * BLOCK_LINES];
   const uint64_t *starts = &p->map[block * BLOCK_WORDS];
   const struct dest *counted = NULL;
+  p->plan->packing = source;
   uint32_t room = p->open == NULL ? 0 : BLOCK_GRANULES - p->open->granules;
   if (lines_granules(lines, 0, BLOCK_LINES) > room && (p->next = p->take(h, p->context)) == 0) return false;
   for (uint32_t line = 0, end; line < BLOCK_LINES; line = end) {

@@ -13,6 +13,8 @@
 
 #include "heap/heap.h"
 
+enum { TEAM_CHAINS = 64 };
+
 struct dest {
   uint32_t block;                    /* destination block index */
   uint32_t first_source, last_source; /* indices in plan.sources */
@@ -31,6 +33,9 @@ struct plan {
   uint32_t *large_fixes; /* large objects with references that stay */
   struct dest *dests;
   uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_fix_count, dest_count;
+  uint32_t packing;      /* source being packed */
+  uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
+  uint32_t chain_count;
   uint64_t blocks, large; /* [const] capacities */
 };
 

@@ -113,7 +113,7 @@ static void empty_leaf_dests(gch_heap *h) {
 
 /* Free blocks of the held-out regions that promotion will need, populated beforehand: no pause touches fresh memory. */
 static void populate_ahead(gch_heap *h) {
-  uint64_t blocks = at_load_relaxed(&h->young.blocks) + h->young.survivors + 2 * ARENA_BLOCKS;
+  uint64_t blocks = at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors) + 2 * ARENA_BLOCKS;
   for (int leaf = 0; leaf < 2; leaf++) {
     struct small_space *s = heap_small_space(h, leaf);
     uint32_t region = leaf ? s->alloc_region : h->held_out[0], from = leaf ? s->cursor : 0;

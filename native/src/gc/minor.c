@@ -277,7 +277,7 @@ static void finish_block(struct minor *m, size_t block) {
   struct block *b = &h->tables.blocks[block];
   if (h->tables.dest[block] != 0) { /* holds survivors */
     h->tables.dest[block] = 0;
-    h->young.survivors++;
+    at_add_relaxed(&h->young.survivors, 1);
     return;
   }
   int64_t forward = h->tables.forward[block];
@@ -300,7 +300,7 @@ static void clear_marks(gch_heap *h, size_t block) {
 
 static void finish_minor(struct minor *m) {
   gch_heap *h = m->heap;
-  h->young.survivors = 0;
+  at_store_relaxed(&h->young.survivors, 0); /* a hint for populate_ahead */
   for (uint32_t i = 0; i < m->plan->arena_count; i++) {
     uintptr_t to = arena_address(&h->layout, m->plan->arenas[i]) +
                    (uintptr_t)h->tables.forward[(size_t)m->plan->arenas[i] * ARENA_BLOCKS];
@@ -331,7 +331,7 @@ void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
   struct minor m = {.heap = h, .plan = h->minor_plan, .result = result, .promote_all = promote_all,
                     .first_arena = region_first_arena(h, region), .arena_count = h->young.arena_count};
   struct mark_result marked;
-  *result = (struct minor_result){.young_bytes = (at_load_relaxed(&h->young.blocks) + h->young.survivors) * BLOCK_BYTES};
+  *result = (struct minor_result){.young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES};
   uint64_t start = clock_ns();
   mutator_retire_buffers(h);
   reset_live(&m);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "heap/small.h"
+#include "mover/mover.h"
 
 enum { STEPS = 64 };
 
@@ -167,6 +168,7 @@ enum verdict { VERDICT_STAY, VERDICT_RELOCATE, VERDICT_EVACUATE };
 static enum verdict judge(const struct planner *p, uint32_t region, uint32_t density) {
   if (p->options.policy == GCH_POLICY_RELEASE || p->target == REGION_NONE) return VERDICT_STAY;
   if (p->heap->layout.regions[region].space == SPACE_YOUNG || density <= p->threshold) return VERDICT_EVACUATE;
+  if (p->heap->mover->slides && p->options.policy == GCH_POLICY_ALL) return VERDICT_EVACUATE; /* nothing moves whole */
   return p->options.policy == GCH_POLICY_NEEDED && region == p->target ? VERDICT_STAY : VERDICT_RELOCATE;
 }
 
@@ -247,6 +249,37 @@ static void place_arenas(struct planner *p, uint32_t from) {
   p->plan->arena_count = kept;
 }
 
+/* --- sliding (the `slide` baseline) ------------------------------------------------------------------------------ */
+
+struct chain {
+  struct planner *planner;
+  uint32_t next; /* sources from here on may be filled once they have been packed */
+};
+
+/* A block that has been emptied by then, else (the chain's first few) a fresh one. */
+static uintptr_t take_emptied(gch_heap *h, void *context) {
+  struct chain *c = context;
+  struct plan *plan = c->planner->plan;
+  while (c->next < plan->packing && heap_in_young(h, block_address(&h->layout, plan->sources[c->next]))) c->next++; /* not here */
+  if (c->next < plan->packing) return block_address(&h->layout, plan->sources[c->next++]);
+  return outlet_take(c->planner, &c->planner->dests);
+}
+
+/* Cuts the sources into one chain a thread; each fills its destinations in order, so what a chain has emptied it may fill:
+ * sliding compaction, block by block. Forwarding is not idempotent then: the move is in the pause and done once. */
+static void plan_chains(struct planner *p, uint32_t from) {
+  struct plan *plan = p->plan;
+  uint32_t threads = p->heap->config.gc_threads, count = plan->source_count - from, end = plan->source_count;
+  for (uint32_t i = 0; i < threads && count > 0 && plan->chain_count < TEAM_CHAINS; i++) {
+    uint32_t first = from + (uint32_t)((uint64_t)count * i / threads), last = from + (uint32_t)((uint64_t)count * (i + 1) / threads);
+    struct chain chain = {.planner = p, .next = first};
+    plan->chains[plan->chain_count++] = plan->dest_count;
+    uint32_t packed = evacuate_pack(p->heap, plan, first, last, p->options.map, take_emptied, &chain);
+    GCH_CHECK(packed == last - first, "sliding ran out of destinations at source %u of %u", first + packed, end);
+    plan->chains[plan->chain_count] = plan->dest_count;
+  }
+}
+
 static void plan_small(struct planner *p) {
   struct plan *plan = p->plan;
   each_arena(p, tally_small);
@@ -257,6 +290,10 @@ static void plan_small(struct planner *p) {
   place_arenas(p, arenas);
   place_moves(p, moves);
   evacuate_extents(p->heap, plan, sources, p->options.map);
+  if (p->heap->mover->slides) {
+    plan_chains(p, sources);
+    return;
+  }
   uint32_t packed = evacuate_pack(p->heap, plan, sources, plan->source_count, p->options.map, take_dest, p);
   for (uint32_t s = sources + packed; s < plan->source_count; s++) stay(p, plan->sources[s]);
   plan->source_count = sources + packed;

@@ -29,16 +29,24 @@ static uint64_t sweep_region(gch_heap *h, uint32_t region, bool beside) {
   return released;
 }
 
+/* Entries [from, from + LARGE_BATCH); false: there are none. */
+static bool sweep_large_batch(gch_heap *h, const uint64_t *map, uint32_t from, uint64_t *released) {
+  lock_lock(&h->large.lock);
+  uint32_t count = h->large.count;
+  for (uint32_t id = from; id < from + LARGE_BATCH && id < count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base != 0 && !e->born && !bits_test(map, granule_index(&h->layout, e->base))) *released += large_free(h, id);
+  }
+  lock_unlock(&h->large.lock);
+  return from < count;
+}
+
 static uint64_t sweep_large(gch_heap *h, const uint64_t *map, bool beside) {
   uint64_t released = 0;
-  for (uint32_t from = 1; from < h->large.count; from += LARGE_BATCH) {
+  bool more = true;
+  for (uint32_t from = 1; more; from += LARGE_BATCH) {
     if (beside) lock_lock(&h->cycle_lock);
-    lock_lock(&h->large.lock);
-    for (uint32_t id = from; id < from + LARGE_BATCH && id < h->large.count; id++) {
-      const struct large *e = &h->large.entries[id];
-      if (e->base != 0 && !e->born && !bits_test(map, granule_index(&h->layout, e->base))) released += large_free(h, id);
-    }
-    lock_unlock(&h->large.lock);
+    more = sweep_large_batch(h, map, from, &released);
     if (beside) lock_unlock(&h->cycle_lock);
   }
   return released;

@@ -45,7 +45,7 @@ struct young_space {
   uint32_t arena_count; /* [const] of the region */
   uint32_t cursor[2];   /* [lock] arena to look in first, by leaf */
   uint64_t blocks;      /* [atomic] young blocks handed out since the last minor, survivors not counted */
-  uint64_t survivors;   /* [stw] young blocks that hold survivors */
+  uint64_t survivors;   /* [atomic] young blocks that hold survivors */
   uint64_t limit_blocks; /* [const] eden: a minor is due beyond */
 };
 

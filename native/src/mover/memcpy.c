@@ -4,7 +4,8 @@
  * the others have them, references are fixed in the copy while it is warm, sources are dropped in runs.
  *
  * `slide` recycles: the memory of consumed sources goes to the next destinations, as with `move`, but since nothing can
- * move pages here, it is the destination's *address* that is chosen among what has just been emptied (gc/slide.c). */
+ * move pages here, it is the destination's *address* that is chosen among what has just been emptied (gc/plan.c). Large
+ * objects go to fresh memory in both. */
 #include <string.h>
 
 #include "mover/mover.h"
@@ -31,6 +32,16 @@ static void memcpy_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t b
 
 const struct mover_ops mover_memcpy = {
     .id = GCH_MOVER_MEMCPY,
+    .open = memcpy_open,
+    .close = memcpy_close,
+    .publish = memcpy_publish,
+    .supply = memcpy_supply,
+    .drop = mover_drop_private,
+};
+
+const struct mover_ops mover_slide = {
+    .id = GCH_MOVER_SLIDE,
+    .slides = true,
     .open = memcpy_open,
     .close = memcpy_close,
     .publish = memcpy_publish,

@@ -57,7 +57,7 @@ static const struct probe_item *probed(const gch_heap *h, gch_mover mover) {
 static const struct mover_ops *ops_of(gch_mover mover) {
   static const struct mover_ops *const table[] = {
       [GCH_MOVER_MOVE] = &mover_move, [GCH_MOVER_COPY] = &mover_copy, [GCH_MOVER_SIMULATED] = &mover_simulated,
-      [GCH_MOVER_MEMCPY] = &mover_memcpy, [GCH_MOVER_SLIDE] = &mover_memcpy};
+      [GCH_MOVER_MEMCPY] = &mover_memcpy, [GCH_MOVER_SLIDE] = &mover_slide};
   return table[mover];
 }
 
