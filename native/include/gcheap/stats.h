@@ -46,6 +46,7 @@ typedef struct gch_cycle {
   uint64_t heap_bytes_after;
   uint64_t mark_ns;            /* of the pause that marks */
   uint64_t plan_ns;
+  uint64_t prepare_ns;         /* between plan and flip, beside mutators: arming, memory for promotion, mmap_lock */
   uint64_t flip_ns;            /* the flip's pause, its minor included */
   uint64_t flip_minor_ns;
   uint64_t move_ns;            /* end of the plan to the last unit published and source given back */
