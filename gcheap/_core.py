@@ -100,6 +100,12 @@ class HeapCore:
         finally:
             mutator.depth -= 1
 
+    def allocate(self, function: Callable[..., int], *args: Any) -> None:
+        """Do as ``call``, for what may collect: what was dropped before is garbage by then."""
+        if self.dead and not self.closed:
+            self.settle()
+        self.call(function, *args)
+
     def call_heap(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a native function with the heap before ``args`` and return what it returns."""
         mutator = self._enter()

@@ -194,7 +194,7 @@ def new_leaf(
     if count * dtype.itemsize >= 1 << 62:
         raise ValueError(f"shape is {dims}: {count} elements are more than any heap holds")
     handle = ffi.new("gch_handle *")
-    core.call(lib.bulk_new_one, _leaf_type(core, dtype, len(dims)), count, handle)
+    core.allocate(lib.bulk_new_one, _leaf_type(core, dtype, len(dims)), count, handle)
     array = HeapArray(core, handle[0], dtype, dims)
     if len(dims) > 1:
         _store_shape(array)

@@ -157,7 +157,7 @@ def _load_nodes(
         numbers = np.array([_name_number(core, name) for name in graph.type_names], dtype=np.uint32)
         nodes.name_ids = native(numbers, np.uint32, "const uint32_t *")
         types = _native_types(core)
-        core.call(lib.graph_load, types, nodes, beside, refs_type(core, None), out)
+        core.allocate(lib.graph_load, types, nodes, beside, refs_type(core, None), out)
     return _make_array(core, out[0], graph.n_nodes, None)
 
 

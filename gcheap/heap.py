@@ -192,7 +192,7 @@ class Heap:
         if not 0 <= count < 1 << 48:
             raise ValueError(f"the number of objects is {count}, expected 0 to {(1 << 48) - 1}")
         handle = ffi.new("gch_handle *")
-        self._core.call(lib.bulk_new, struct._pointer, int(count), 0, struct._refs, handle)
+        self._core.allocate(lib.bulk_new, struct._pointer, int(count), 0, struct._refs, handle)
         return _make_array(self._core, handle[0], int(count), struct)
 
     def refs(self, items: int | Sequence[Any], struct: StructType | None = None) -> RefArray:

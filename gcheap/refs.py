@@ -159,7 +159,7 @@ class RefArray:
             return wrap(self._core, out, self._type)
         index, _keep = native_index(key, self._length)
         handle = ffi.new("gch_handle *")
-        self._core.call(
+        self._core.allocate(
             lib.bulk_take, self._handle, index, refs_type(self._core, self._type), handle
         )
         return _make_array(self._core, handle[0], int(index.count), self._type)
@@ -207,7 +207,7 @@ class RefArray:
         if field.is_ref:
             handle = ffi.new("gch_handle *")
             refs = refs_type(self._core, field.target)
-            self._core.call(lib.bulk_gather_refs, self._handle, field._native, refs, handle)
+            self._core.allocate(lib.bulk_gather_refs, self._handle, field._native, refs, handle)
             return _make_array(self._core, handle[0], self._length, field.target)
         out = empty(field, (self._length,))
         self._core.call(lib.bulk_gather, self._handle, field._native, address(out))
@@ -303,11 +303,11 @@ def new_refs(core: HeapCore, items: int | Sequence[Any], type_: StructType | Non
         values = [_one_handle(core, item, f"item {at}") for at, item in enumerate(objects)]
         handles, count = ffi.new("gch_handle[]", values), len(values)
     out = ffi.new("gch_handle *")
-    core.call(lib.bulk_list, handles, count, refs_type(core, None), out)
+    core.allocate(lib.bulk_list, handles, count, refs_type(core, None), out)
     array = _make_array(core, out[0], count, None)
     if type_ is None:
         return array
-    core.call(lib.bulk_list, ffi.NULL, count, refs_type(core, type_), out)
+    core.allocate(lib.bulk_list, ffi.NULL, count, refs_type(core, type_), out)
     typed = _make_array(core, out[0], count, type_)
     if handles != ffi.NULL:
         typed[:] = array

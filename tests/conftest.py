@@ -14,3 +14,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("move"):
             item.user_properties.append(("marker", "move"))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("move", marks=pytest.mark.move),
+        "copy",
+        "simulated",
+        "memcpy-fresh",
+        "memcpy-sliding",
+    ]
+)
+def mover(request: pytest.FixtureRequest) -> str:
+    """Every mover that works here."""
+    import gcheap
+
+    name: str = request.param
+    try:
+        gcheap.Heap("4MiB", mover=name).close()
+    except gcheap.Unsupported as error:
+        pytest.skip(str(error))
+    return name
