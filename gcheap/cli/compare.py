@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from gcheap.cli._options import drop_option, input_argument, live_option, seed_option
 
 if TYPE_CHECKING:
     from gcheap.compare.session import Session, Settings
@@ -30,18 +31,6 @@ def _movers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
         raise click.BadParameter(str(error)) from None
 
 
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    from gcheap._units import parse_size
-
-    try:
-        size = None if value is None else parse_size(value, "--live")
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if size == 0:
-        raise click.BadParameter("--live is 0, expected at least a byte")
-    return size
-
-
 def _has_matplotlib() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
@@ -53,7 +42,7 @@ def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 @click.command("compare")
-@click.argument("input", metavar="[INPUT]", default="interpreter")
+@input_argument
 @click.option(
     "--movers",
     default="move,copy,simulated,memcpy,slide",
@@ -78,13 +67,8 @@ def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
     show_default=True,
     help="Who answers a touch of a missing page.",
 )
-@click.option("--drop", type=click.FloatRange(0, 1), default=0.6, show_default=True)
-@click.option(
-    "--live",
-    metavar="SIZE",
-    callback=_size,
-    help="Bytes live when the collection starts.  [default: a graph of 256MiB before it ages]",
-)
+@drop_option
+@live_option("256MiB")
 @click.option(
     "--huge",
     type=click.Choice(["on", "off", "both"]),
@@ -93,7 +77,7 @@ def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
     help="Huge pages.",
 )
 @click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@seed_option
 @click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout.")
 @click.option("--plot", "plot_path", metavar="FILE", callback=_plot_path, help="Draw the result.")
 @click.pass_context
@@ -120,7 +104,6 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
     from gcheap.compare.rows import plan_rows
     from gcheap.compare.session import Settings
 
-    _check_input(options["input"])
     rows = plan_rows(
         options["movers"],
         _both(options["mode"], "pause", "concurrent"),
@@ -142,19 +125,6 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
 
 def _both(value: str, first: str, second: str) -> tuple[str, ...]:
     return (first, second) if value == "both" else (value,)
-
-
-def _check_input(source: str) -> None:
-    from gcheap.sources.generators import GENERATORS
-
-    kind = source.removeprefix("synthetic:")
-    if kind != source and kind not in GENERATORS:
-        known = ", ".join(f"synthetic:{name}" for name in GENERATORS)
-        raise click.BadParameter(f"{source!r} is none of {known}", param_hint="INPUT")
-    if kind == source and source != "interpreter" and not os.path.isfile(source):
-        raise click.BadParameter(
-            f"{source!r} is no file, nor interpreter or synthetic:KIND", param_hint="INPUT"
-        )
 
 
 def _run(settings: Settings) -> Session:

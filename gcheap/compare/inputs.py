@@ -51,16 +51,22 @@ class Prepared:
 
 
 def prepare(
-    source: str, live_bytes: int | None, drop: float, seed: int
+    source: str,
+    live_bytes: int | None,
+    drop: float,
+    seed: int,
+    *,
+    default_bytes: int = DEFAULT_BYTES,
 ) -> tuple[Prepared, dict[str, Any]]:
     """Make the input of a comparison, and describe it.
 
     Args:
         source: "interpreter", "synthetic:KIND" or the path of an ``.npz``.
-        live_bytes: what is to live when the collection starts; None: a graph of 256 MiB before it
-            ages (an ``.npz`` once as it is).
+        live_bytes: what is to live when the collection starts; None: a graph of ``default_bytes``
+            before it ages (an ``.npz`` once as it is).
         drop: share of the objects that die.
         seed: of all chance.
+        default_bytes: see ``live_bytes``.
 
     Raises:
         ValueError: no such source, or nothing would live.
@@ -70,7 +76,7 @@ def prepare(
     stays = 1.0 - drop + refill
     wanted = None if live_bytes is None else math.ceil(live_bytes / stays)
     rng = np.random.default_rng(seed)
-    graph = _graph(source, wanted, seed)
+    graph = _graph(source, wanted, default_bytes, seed)
     if graph.n_nodes == 0:
         raise ValueError(f"{source} holds no object")
     plan = ageing(graph, rng, drop=drop, refill=refill)
@@ -78,15 +84,15 @@ def prepare(
     return prepared, _describe(source, prepared, drop, refill, seed)
 
 
-def _graph(source: str, wanted: int | None, seed: int) -> ObjectGraph:
+def _graph(source: str, wanted: int | None, default: int, seed: int) -> ObjectGraph:
     if source.startswith(SYNTHETIC):
         from gcheap.sources.generators import generate
 
-        return generate(source.removeprefix(SYNTHETIC), wanted or DEFAULT_BYTES, seed)
+        return generate(source.removeprefix(SYNTHETIC), wanted or default, seed)
     if source == "interpreter":
         from gcheap.sources.interpreter import capture_in_subprocess
 
-        return _repeated(capture_in_subprocess(), wanted or DEFAULT_BYTES)
+        return _repeated(capture_in_subprocess(), wanted or default)
     graph = ObjectGraph.load(source)
     return graph if wanted is None else _repeated(graph, wanted)
 

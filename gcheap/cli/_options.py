@@ -1,0 +1,58 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["drop_option", "input_argument", "live_option", "seed_option"]
+
+Decorator = Callable[[Any], Any]
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    from gcheap._units import parse_size
+
+    try:
+        size = None if value is None else parse_size(value, "--live")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if size == 0:
+        raise click.BadParameter("--live is 0, expected at least a byte")
+    return size
+
+
+def _check_input(ctx: click.Context, param: click.Parameter, source: str) -> str:
+    from gcheap.sources.generators import GENERATORS
+
+    kind = source.removeprefix("synthetic:")
+    if kind != source and kind not in GENERATORS:
+        known = ", ".join(f"synthetic:{name}" for name in GENERATORS)
+        raise click.BadParameter(f"{source!r} is none of {known}")
+    if kind == source and source != "interpreter" and not os.path.isfile(source):
+        raise click.BadParameter(f"{source!r} is no file, nor interpreter or synthetic:KIND")
+    return source
+
+
+def live_option(default: str) -> Decorator:
+    """Return the option --live; ``default`` is the size of the graph without it."""
+    said = f"Bytes live when the collection starts.  [default: a graph of {default} before it ages]"
+    return click.option("--live", metavar="SIZE", callback=_size, help=said)
+
+
+input_argument: Decorator = click.argument(
+    "input", metavar="[INPUT]", default="interpreter", callback=_check_input
+)
+drop_option: Decorator = click.option(
+    "--drop",
+    type=click.FloatRange(0, 1),
+    default=0.6,
+    show_default=True,
+    help="Share of the objects that die; a tenth of all is made anew.",
+)
+seed_option: Decorator = click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of all chance."
+)
