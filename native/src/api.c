@@ -81,9 +81,7 @@ gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *
 }
 
 gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {
-  lock_lock(&h->world.mutators_lock);
-  uint32_t attached = h->world.mutator_count;
-  lock_unlock(&h->world.mutators_lock);
+  uint32_t attached = at_load(&h->world.mutator_count);
   uint64_t pins = at_load(&h->pins.count);
   if (attached != 0) return error_set(error, GCH_BAD_STATE, "%u mutators are attached; detach them first", attached);
   if (pins != 0) return error_set(error, GCH_BAD_STATE, "%llu pins are held; unpin first", (unsigned long long)pins);
@@ -108,9 +106,10 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   if (o.concurrent && !o.minor && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
     mutator_enter_native(m);
     controller_request(h, &o, o.wait);
-    lock_lock(&h->cycle_lock);
-    *report = h->measures.last_major;
-    cycle_leave(h, m);
+    lock_lock(&h->measures.lock);
+    *report = o.wait ? h->measures.last_major : h->measures.running;
+    lock_unlock(&h->measures.lock);
+    mutator_leave_native(m);
     return GCH_OK;
   }
   cycle_enter(h, m);
@@ -124,10 +123,12 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
 
 gch_status gch_collect_wait(gch_mutator *mutator, gch_cycle *report) {
   gch_heap *h = mutator->heap;
-  cycle_enter(h, mutator_of(mutator));
-  cycle_wait_idle(h);
+  mutator_enter_native(mutator_of(mutator));
+  controller_wait(h);
+  lock_lock(&h->measures.lock);
   if (report != NULL) *report = h->measures.last_major;
-  cycle_leave(h, mutator_of(mutator));
+  lock_unlock(&h->measures.lock);
+  mutator_leave_native(mutator_of(mutator));
   return GCH_OK;
 }
 
@@ -178,12 +179,6 @@ uint64_t gch_object_bytes(const gch_heap *h, gch_ref object) {
 
 /* --- mutators ------------------------------------------------------------------------------------------------- */
 
-static struct mutator *find_here(gch_heap *h) {
-  struct mutator *m = h->world.mutators;
-  while (m != NULL && m->thread != thread_id()) m = m->next;
-  return m;
-}
-
 gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
   *out = NULL;
   struct mutator *m = calloc(1, sizeof *m);
@@ -193,19 +188,18 @@ gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
   m->pub.dirty_bias = (uint64_t)(uintptr_t)h->tables.dirty - (h->layout.base >> ARENA_SHIFT);
   m->thread = thread_id();
   m->hash_seed = (uint64_t)m->thread * 0x9e3779b97f4a7c15u + clock_ns();
-  lock_lock(&h->world.mutators_lock); /* waits out a pause */
-  bool twice = find_here(h) != NULL;
-  if (!twice) {
-    m->state = MUTATOR_MANAGED;
-    m->next = h->world.mutators;
-    h->world.mutators = m;
-    h->world.mutator_count++;
-  }
-  lock_unlock(&h->world.mutators_lock);
-  if (twice) {
+  if (mutator_here(h) != NULL || !mutator_adopt(m)) {
+    bool twice = mutator_here(h) != NULL;
     free(m);
-    return error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id());
+    return twice ? error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id())
+                 : error_set(error, GCH_NO_MEMORY, "%s", "no memory to watch for the end of the thread");
   }
+  lock_lock(&h->world.mutators_lock); /* waits out a pause; this thread has no managed mutator of this heap */
+  m->state = MUTATOR_MANAGED;
+  m->next = h->world.mutators;
+  h->world.mutators = m;
+  at_store(&h->world.mutator_count, h->world.mutator_count + 1);
+  lock_unlock(&h->world.mutators_lock);
   faults_unblock(h);
   *out = &m->pub;
   return GCH_OK;
@@ -220,9 +214,10 @@ void gch_detach(gch_mutator *mutator) {
   struct mutator **link = &h->world.mutators;
   while (*link != m) link = &(*link)->next;
   *link = m->next;
-  h->world.mutator_count--;
+  at_store(&h->world.mutator_count, h->world.mutator_count - 1);
   mutator_sync_one(h, m);
   lock_unlock(&h->world.mutators_lock);
+  mutator_disown(m);
   free(m);
 }
 
@@ -244,10 +239,10 @@ gch_status gch_root_add(gch_heap *h, gch_ref *slot) { return roots_add_static(h,
 gch_status gch_root_remove(gch_heap *h, gch_ref *slot) { return roots_remove_static(h, slot); }
 
 gch_status gch_roots_fn_set(gch_heap *h, gch_roots_fn fn, void *data) {
-  lock_lock(&h->world.mutators_lock); /* waits out a pause */
+  struct mutator *self = world_lock(h);
   h->roots.fn = fn;
   h->roots.fn_data = data;
-  lock_unlock(&h->world.mutators_lock);
+  world_unlock(h, self);
   return GCH_OK;
 }
 
@@ -297,6 +292,7 @@ gch_status gch_pin(gch_mutator *m, gch_ref object, void **payload) {
   gch_error *error = &mutator_of(m)->error;
   if (object == NULL || !heap_contains(m->heap, (uintptr_t)object))
     return error_set(error, GCH_BAD_VALUE, "%p is not a reference of this heap: nothing to pin", (void *)object);
+  faults_ensure(m->heap, (uintptr_t)object, (uintptr_t)object + gch_object_bytes(m->heap, object));
   if (pins_add(m->heap, (uintptr_t)object) != GCH_OK) return error_set(error, GCH_NO_MEMORY, "no memory for the pin table");
   if (payload != NULL) *payload = gch_payload(object);
   return GCH_OK;

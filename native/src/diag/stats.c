@@ -16,7 +16,7 @@ static void describe(gch_distribution *out, const struct histogram *h) {
 }
 
 /* Memory behind the arenas in use: blocks, and large objects by page. */
-static uint64_t populated_bytes(const gch_heap *h) {
+static uint64_t populated_bytes(gch_heap *h) {
   uint64_t bytes = 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = region_arenas(h, r, &first);
@@ -24,9 +24,13 @@ static uint64_t populated_bytes(const gch_heap *h) {
     for (uint32_t a = first; a < first + count && !space_is_large(space); a++)
       bytes += (uint64_t)__builtin_popcount(at_load_relaxed(&h->tables.arenas[a].populated)) * BLOCK_BYTES; /* a sample */
   }
+  lock_lock(&h->large.lock);
   for (uint32_t id = 1; id < h->large.count; id++)
     if (h->large.entries[id].base != 0) bytes += align_up(h->large.entries[id].bytes, h->layout.page_bytes);
+  lock_unlock(&h->large.lock);
+  lock_lock(&h->frames.lock);
   for (uint32_t s = 0; s < h->frames.slots; s++) bytes += bits_test(h->frames.empty, s) ? 0 : BLOCK_BYTES;
+  lock_unlock(&h->frames.lock);
   return bytes;
 }
 
@@ -45,7 +49,6 @@ static void fill_facts(gch_heap *h, gch_stats *s) {
 static void fill_counters(gch_heap *h, gch_stats *s) {
   struct measures *m = &h->measures;
   s->heap_bytes = at_load_relaxed(&h->used_bytes); /* counters: each right, together a sample */
-  s->live_bytes = m->last_major.live_bytes;
   s->allocated_bytes = at_load_relaxed(&m->allocated_bytes);
   s->promoted_bytes = at_load_relaxed(&m->promoted_bytes);
   s->minor_count = at_load_relaxed(&m->minor_count);
@@ -70,15 +73,13 @@ void gch_stats_get(gch_heap *h, gch_stats *out, size_t bytes) {
   gch_stats s = {0};
   fill_facts(h, &s);
   fill_counters(h, &s);
-  lock_lock(&h->cycle_lock); /* reports are written under it */
+  lock_lock(&h->measures.lock);
   s.last_minor = h->measures.last_minor;
   s.last_major = h->measures.last_major;
+  lock_unlock(&h->measures.lock);
   s.live_bytes = s.last_major.live_bytes;
   s.populated_bytes = populated_bytes(h);
-  lock_unlock(&h->cycle_lock);
-  lock_lock(&h->world.mutators_lock);
-  s.mutators = h->world.mutator_count;
-  lock_unlock(&h->world.mutators_lock);
+  s.mutators = at_load(&h->world.mutator_count);
   memcpy(out, &s, bytes < sizeof s ? bytes : sizeof s);
 }
 

@@ -48,7 +48,8 @@ static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit vi
   if (id == 0) return;
   const struct large *e = &h->large.entries[id];
   uintptr_t object = large_address(h, e), end = object + e->bytes;
-  if (from - object >= e->bytes || !heap_is_live(h, object)) return;
+  /* While it moves, its bit is at the old address, and at the new one from its first unit on. */
+  if (from - object >= e->bytes || (!heap_is_live(h, object) && !heap_is_live(h, e->base))) return;
   part->type = &h->types.items[e->type];
   part->object = object;
   part->from = from;

@@ -12,7 +12,8 @@ struct controller {
   struct lock lock;
   struct cond wake, done;
   gch_collect_options options; /* [lock] of the latest request */
-  uint64_t asked, ended;       /* [lock] cycles */
+  uint64_t asked, flipped, ended; /* [lock] cycles */
+  uint64_t serving;               /* [lock] the latest request that the running cycle answers */
   bool quit;                   /* [lock] */
 };
 
@@ -24,12 +25,12 @@ static void controller_main(void *arg) {
     while (c->asked == c->ended && !c->quit) cond_wait(&c->wake, &c->lock);
     if (c->asked == c->ended) break;
     gch_collect_options options = c->options;
-    uint64_t serving = c->asked;
+    c->serving = c->asked;
     gch_cycle report;
     lock_unlock(&c->lock);
     cycle_concurrent(h, &options, &report);
     lock_lock(&c->lock);
-    c->ended = serving;
+    c->ended = c->flipped = c->serving;
     cond_broadcast(&c->done);
   }
   lock_unlock(&c->lock);
@@ -71,6 +72,27 @@ void controller_request(gch_heap *h, const gch_collect_options *options, bool wa
   c->options = *options;
   uint64_t mine = ++c->asked;
   cond_signal(&c->wake);
-  while (wait && c->ended < mine) cond_wait(&c->done, &c->lock);
+  while ((wait ? c->ended : c->flipped) < mine) cond_wait(&c->done, &c->lock);
   lock_unlock(&c->lock);
+}
+
+void controller_flipped(gch_heap *h) {
+  struct controller *c = h->controller;
+  lock_lock(&c->lock);
+  c->flipped = c->serving;
+  cond_broadcast(&c->done);
+  lock_unlock(&c->lock);
+}
+
+void controller_wait(gch_heap *h) {
+  struct controller *c = h->controller;
+  if (c != NULL) {
+    lock_lock(&c->lock);
+    uint64_t asked = c->asked;
+    while (c->ended < asked) cond_wait(&c->done, &c->lock);
+    lock_unlock(&c->lock);
+  }
+  lock_lock(&h->cycle_lock);
+  cycle_wait_idle(h);
+  lock_unlock(&h->cycle_lock);
 }

@@ -11,7 +11,13 @@
 gch_status controller_start(gch_heap *heap, gch_error *error);
 /* Lets a running cycle end, then ends the thread. */
 void controller_stop(gch_heap *heap);
-/* Asks for a concurrent major. The caller is in native state or no mutator. Returns when it has ended (`wait`) or at once. */
+/* Asks for a concurrent major. The caller is in native state or no mutator. Returns when it has ended (`wait`), or when its
+ * flip is done. */
 void controller_request(gch_heap *heap, const gch_collect_options *options, bool wait);
+
+/* Waits until every cycle asked for has ended, and no other major runs. Native state or no mutator. */
+void controller_wait(gch_heap *heap);
+/* The running cycle has flipped. */
+void controller_flipped(gch_heap *heap);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "gc/compact.h"
 #include "gc/concurrent.h"
+#include "gc/controller.h"
 #include "gc/faults.h"
 #include "gc/flip.h"
 #include "gc/mark.h"
@@ -55,6 +56,12 @@ static void report_end(gch_heap *h, gch_cycle *r) {
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
 }
 
+static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
+  lock_lock(&h->measures.lock);
+  *where = *r;
+  lock_unlock(&h->measures.lock);
+}
+
 /* --- minor ---------------------------------------------------------------------------------------------------- */
 
 static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
@@ -78,7 +85,7 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
   r->move_ns = minor.move_ns;
   report_end(h, r);
   note_minor(h, &minor, length);
-  h->measures.last_minor = *r;
+  keep_report(h, &h->measures.last_minor, r);
 }
 
 /* --- major ---------------------------------------------------------------------------------------------------- */
@@ -107,7 +114,8 @@ static void set_trigger(gch_heap *h, uint64_t live) {
 static void finish_report(gch_heap *h, const gch_cycle *r) {
   set_trigger(h, at_load_relaxed(&h->used_bytes));
   at_add_relaxed(&h->measures.major_count, 1);
-  h->measures.last_major = *r;
+  keep_report(h, &h->measures.last_major, r);
+  keep_report(h, &h->measures.running, r);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
 }
 
@@ -233,7 +241,9 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
     r->prepare_ns = clock_ns() - start;
     lock_lock(&h->cycle_lock);
     flip_pause(h, r);
+    keep_report(h, &h->measures.running, r);
     lock_unlock(&h->cycle_lock);
+    controller_flipped(h);
     start = clock_ns();
     concurrent_move(h);
     end_phase(h);
@@ -263,7 +273,7 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
-static bool nursery_full(const gch_heap *h) { return at_load_relaxed(&h->young.blocks) >= h->young.limit_blocks; }
+static bool nursery_full(const gch_heap *h) { return at_load_relaxed(&h->young.blocks) >= young_limit(h); }
 
 void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;

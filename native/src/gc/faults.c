@@ -92,6 +92,16 @@ uint32_t faults_serve(gch_heap *h, struct drops *drops) {
   return count > 0 ? (uint32_t)count : 0;
 }
 
+void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
+  struct drops drops = {.heap = h};
+  if (h->faults == NULL) return;
+  if (enter(h)) {
+    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES) produce_ensure(h, &drops, at, true);
+    drops_flush(&drops);
+  }
+  leave(h);
+}
+
 static void handler_main(void *arg) {
   gch_heap *h = arg;
   struct drops drops = {.heap = h};

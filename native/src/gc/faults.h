@@ -21,6 +21,8 @@ gch_status faults_start(gch_heap *heap, gch_error *error);
 void faults_stop(gch_heap *heap);
 /* Reads and answers what is there; never blocks. Returns the number of faults answered. */
 uint32_t faults_serve(gch_heap *heap, struct drops *drops);
+/* Makes every unit of [from, to) MAPPED, if a move is going on. A mutator's; never sleeps in the kernel. */
+void faults_ensure(gch_heap *heap, uintptr_t from, uintptr_t to);
 /* Signals: false if somebody has replaced our handler; a cycle then falls back to the pause. Thread mode: true. */
 bool faults_ready(gch_heap *heap);
 /* The calling thread may take SIGBUS (attach does this). */

@@ -1,7 +1,5 @@
 #include "gc/flip.h"
 
-#include <string.h>
-
 #include "gc/evacuate.h"
 #include "gc/forward_inline.h"
 #include "gc/produce.h"
@@ -58,10 +56,12 @@ void flip_switch(gch_heap *h) {
 
 /* --- arming --------------------------------------------------------------------------------------------------- */
 
+/* Decided before the flip for good: the only region that may come into use between is the one that allocation uses. */
 static bool to_be_flipped(gch_heap *h, uint32_t region) {
   enum space_id space = h->layout.regions[region].space;
   uint32_t first;
-  return space_has_refs(space) && region != h->held_out[space == SPACE_LARGE] && region_arenas(h, region, &first) > 0;
+  if (!space_has_refs(space) || region == h->held_out[space == SPACE_LARGE]) return false;
+  return region == *alloc_region(h, space) || region_arenas(h, region, &first) > 0;
 }
 
 /* Small blocks that hold something after the cycle; in leaf regions only what is moved there. */
@@ -144,17 +144,19 @@ static uint64_t find_lock_free(gch_heap *h) {
 }
 
 uint64_t flip_prepare(gch_heap *h) {
-  h->armed = 0;
+  h->armed = h->to_flip = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if (to_be_flipped(h, r)) h->to_flip |= (uint64_t)1 << r;
   if (h->huge) consume_count(h, h->plan);
   note_relocations(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
     bool dests = space == SPACE_LEAF && r != h->leaf.alloc_region;
-    if ((space == SPACE_OLD && to_be_flipped(h, r)) || dests) arm_small(h, r);
+    if ((space == SPACE_OLD && h->to_flip >> r & 1) || dests) arm_small(h, r);
   }
   arm_large(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    if (to_be_flipped(h, r)) h->mover->prepare(h, r);
+    if (h->to_flip >> r & 1) h->mover->prepare(h, r);
     if (h->armed >> r & 1) h->mover->arm_dests(h, r);
   }
   empty_leaf_dests(h);
@@ -180,7 +182,7 @@ static void unplan(gch_heap *h, uintptr_t object) {
     size_t to = block + (size_t)(forward >> BLOCK_SHIFT);
     at_store(&h->tables.units[to], (uint8_t)UNIT_NONE);
   }
-  if (!h->tables.blocks[block].leaf && to_be_flipped(h, layout_region(&h->layout, object))) unit_arm(h, block);
+  if (!h->tables.blocks[block].leaf && h->to_flip >> layout_region(&h->layout, object) & 1) unit_arm(h, block);
 }
 
 static void unplan_pinned(gch_heap *h) {
@@ -207,7 +209,7 @@ static void fix_kept(gch_heap *h) {
 void flip_now(gch_heap *h) {
   unplan_pinned(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    if (!to_be_flipped(h, r)) continue;
+    if (!(h->to_flip >> r & 1)) continue;
     h->mover->flip(h, r);
     h->flipped |= (uint64_t)1 << r;
   }
@@ -219,9 +221,16 @@ void flip_now(gch_heap *h) {
 
 void flip_cancel(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
     uint32_t first, count = region_arenas(h, r, &first);
-    if (space_has_refs(h->layout.regions[r].space)) memset(&h->tables.units[(size_t)first * ARENA_BLOCKS], UNIT_NONE, (size_t)count * ARENA_BLOCKS);
+    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
+      struct block *block = &h->tables.blocks[b];
+      if (space_has_refs(space)) at_store(&h->tables.units[b], (uint8_t)UNIT_NONE);
+      if (block->state == BLOCK_USED && block->born) block->live = block->top;
+      block->born = 0;
+    }
   }
+  for (uint32_t id = 1; id < h->large.count; id++) h->large.entries[id].born = 0;
 }
 
 /* What was populated and free went to the shadow, and ends there. */

@@ -15,7 +15,8 @@ void flip_switch(gch_heap *heap);
 uint64_t flip_prepare(gch_heap *heap);
 /* In the pause, after its minor and the swap of maps: regions go to their shadow, roots are forwarded. */
 void flip_now(gch_heap *heap);
-/* There will be no flip: what was armed at birth is not. World stopped. */
+/* There will be no flip: what was born since the mark is old like the rest (all of it lives), and nothing is armed. World
+ * stopped. */
 void flip_cancel(gch_heap *heap);
 /* After the last unit: nothing is registered for missing pages any more, shadows are empty, units are reset. */
 void flip_end(gch_heap *heap);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "gc/safepoint.h"
 
 enum { PINS_FIRST_CAPACITY = 64 };
 
@@ -65,7 +66,7 @@ void roots_visit(gch_heap *h, root_visit visit, void *context) {
 gch_status roots_add_static(gch_heap *h, gch_ref *slot) {
   struct roots *r = &h->roots;
   gch_status status = GCH_OK;
-  lock_lock(&h->world.mutators_lock); /* waits out a pause */
+  struct mutator *self = world_lock(h);
   if (r->static_count == r->static_capacity) {
     size_t capacity = r->static_capacity == 0 ? 64 : r->static_capacity * 2;
     gch_ref **grown = realloc(r->statics, capacity * sizeof *grown);
@@ -73,18 +74,18 @@ gch_status roots_add_static(gch_heap *h, gch_ref *slot) {
     if (grown != NULL) r->statics = grown, r->static_capacity = capacity;
   }
   if (status == GCH_OK) r->statics[r->static_count++] = slot;
-  lock_unlock(&h->world.mutators_lock);
+  world_unlock(h, self);
   return status;
 }
 
 gch_status roots_remove_static(gch_heap *h, gch_ref *slot) {
   struct roots *r = &h->roots;
-  lock_lock(&h->world.mutators_lock);
+  struct mutator *self = world_lock(h);
   size_t i = 0;
   while (i < r->static_count && r->statics[i] != slot) i++;
   bool found = i < r->static_count;
   if (found) r->statics[i] = r->statics[--r->static_count];
-  lock_unlock(&h->world.mutators_lock);
+  world_unlock(h, self);
   return found ? GCH_OK : GCH_BAD_VALUE;
 }
 
@@ -181,7 +182,9 @@ static struct pin_entry *pin_find(struct pin_entry *entries, size_t capacity, ui
 /* Lock held: room for one more, tombstones dropped on the way. */
 static bool pin_grow(struct pins *p) {
   if (p->used + 1 <= p->capacity / 2) return true;
-  size_t capacity = p->capacity == 0 ? PINS_FIRST_CAPACITY : p->capacity * 2;
+  size_t pinned = 0;
+  for (size_t i = 0; i < p->capacity; i++) pinned += p->entries[i].count != 0;
+  size_t capacity = p->capacity == 0 ? PINS_FIRST_CAPACITY : pinned < p->capacity / 4 ? p->capacity : p->capacity * 2;
   struct pin_entry *entries = calloc(capacity, sizeof *entries);
   if (entries == NULL) return false;
   size_t used = 0;

@@ -93,6 +93,56 @@ void mutator_leave_native(struct mutator *m) {
   }
 }
 
+/* --- threads and their mutators ------------------------------------------------------------------------------- */
+
+static pthread_key_t exit_key;
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+static __thread struct mutator *mine; /* mutators of this thread, of any heap */
+
+/* A thread ends: its frames are gone with its stack. */
+static void detach_all(void *first) {
+  (void)first;
+  while (mine != NULL) {
+    mine->pub.frames = NULL;
+    gch_detach(&mine->pub);
+  }
+}
+
+static void make_key(void) { pthread_key_create(&exit_key, detach_all); }
+
+struct mutator *mutator_here(gch_heap *h) {
+  struct mutator *m = mine;
+  while (m != NULL && m->pub.heap != h) m = m->next_here;
+  return m;
+}
+
+bool mutator_adopt(struct mutator *m) {
+  pthread_once(&exit_once, make_key);
+  if (pthread_setspecific(exit_key, m) != 0) return false;
+  m->next_here = mine;
+  mine = m;
+  return true;
+}
+
+void mutator_disown(struct mutator *m) {
+  struct mutator **link = &mine;
+  while (*link != NULL && *link != m) link = &(*link)->next_here;
+  if (*link == m) *link = m->next_here;
+}
+
+struct mutator *world_lock(gch_heap *h) {
+  struct mutator *self = mutator_here(h);
+  if (self != NULL && at_load_relaxed(&self->state) != MUTATOR_MANAGED) self = NULL; /* only we write our state */
+  if (self != NULL) mutator_enter_native(self);
+  lock_lock(&h->world.mutators_lock);
+  return self;
+}
+
+void world_unlock(gch_heap *h, struct mutator *self) {
+  lock_unlock(&h->world.mutators_lock);
+  if (self != NULL) mutator_leave_native(self);
+}
+
 void cycle_enter(gch_heap *h, struct mutator *m) {
   if (m != NULL) mutator_enter_native(m);
   lock_lock(&h->cycle_lock);

@@ -31,6 +31,17 @@ void world_stop(gch_heap *heap, gch_pause cause, struct pause *pause);
 /* Returns the length of the pause in ns, and counts it. */
 uint64_t world_resume(gch_heap *heap, const struct pause *pause);
 
+/* The list of mutators, from any thread: a managed caller is native while it waits (a pause may be on). Returns what
+ * world_unlock needs. */
+struct mutator *world_lock(gch_heap *heap);
+void world_unlock(gch_heap *heap, struct mutator *self);
+
+/* The calling thread's mutator of this heap, or NULL. */
+struct mutator *mutator_here(gch_heap *heap);
+/* Notes that the calling thread has one more mutator, one less. A thread that ends detaches what it still has. */
+bool mutator_adopt(struct mutator *m);
+void mutator_disown(struct mutator *m);
+
 void mutator_enter_native(struct mutator *m);
 void mutator_leave_native(struct mutator *m);
 

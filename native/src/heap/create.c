@@ -15,6 +15,7 @@ enum { EVENTS_DEFAULT = 16384, GC_THREADS_MAX = 64, GC_THREADS_AUTO = 8 };
 
 static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
 static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
+static const uint64_t MAX_MAX = (uint64_t)1 << 44, NURSERY_MAX = 64 * GIB, STAGING_LIMIT = 1 * GIB;
 
 void gch_config_init(gch_config *config) { *config = (gch_config){.struct_bytes = sizeof *config}; }
 
@@ -30,6 +31,22 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->max_bytes != 0 && c->max_bytes < MAX_MIN)
     return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at least %llu", (unsigned long long)c->max_bytes,
                      (unsigned long long)MAX_MIN);
+  if (c->max_bytes > MAX_MAX)
+    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at most %llu (16 TiB)", (unsigned long long)c->max_bytes,
+                     (unsigned long long)MAX_MAX);
+  if (c->nursery_bytes > NURSERY_MAX)
+    return error_set(error, GCH_BAD_VALUE, "nursery_bytes is %llu, expected at most %llu (64 GiB)",
+                     (unsigned long long)c->nursery_bytes, (unsigned long long)NURSERY_MAX);
+  if (c->staging_bytes > STAGING_LIMIT)
+    return error_set(error, GCH_BAD_VALUE, "staging_bytes is %llu, expected at most %llu (1 GiB)",
+                     (unsigned long long)c->staging_bytes, (unsigned long long)STAGING_LIMIT);
+  if ((unsigned)c->huge > GCH_HUGE_OFF)
+    return error_set(error, GCH_BAD_VALUE, "huge is %u, expected 0 (auto), 1 (on) or 2 (off)", (unsigned)c->huge);
+  if ((unsigned)c->huge_faults > GCH_HUGE_THROUGHPUT)
+    return error_set(error, GCH_BAD_VALUE, "huge_faults is %u, expected 0 (latency) or 1 (throughput)", (unsigned)c->huge_faults);
+  if (c->geometry_page != 0 && (!is_pow2(c->geometry_page) || c->geometry_page % pages_size() != 0 || c->geometry_page > BLOCK_BYTES))
+    return error_set(error, GCH_BAD_VALUE, "geometry_page is %u, expected a power of two, a multiple of %llu, at most %d",
+                     c->geometry_page, (unsigned long long)pages_size(), BLOCK_BYTES);
   if (c->gc_threads > GC_THREADS_MAX)
     return error_set(error, GCH_BAD_VALUE, "gc_threads is %u, expected at most %d", c->gc_threads, GC_THREADS_MAX);
   if (c->promote_age > 7)
@@ -57,8 +74,9 @@ static void complete_config(gch_config *c) {
 
 /* --- address space -------------------------------------------------------------------------------------------- */
 
-/* Young blocks: eden, survivors, where they go, and what stands where it was pinned; arenas are of one kind each. */
-static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES; }
+/* Young blocks: eden, survivors, where they go, and what stands where it was pinned; arenas are of one kind each; buffers of
+ * many mutators. */
+static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES + 64 * MIB; }
 
 static int place(gch_heap *h, size_t page, bool tight) {
   if (!layout_plan(&h->layout, h->config.max_bytes, young_span(&h->config), h->config.staging_bytes, page, tight)) return -1;
@@ -101,6 +119,7 @@ static gch_status reserve_space(gch_heap *h, gch_error *error) {
 /* --- heap ----------------------------------------------------------------------------------------------------- */
 
 static void init_measures(struct measures *m) {
+  lock_init(&m->lock, RANK_MEASURES, "measures");
   histogram_init(&m->pause);
   histogram_init(&m->minor_pause);
   histogram_init(&m->flip_pause);
@@ -158,6 +177,7 @@ void heap_delete(gch_heap *h) {
   if (h->types.items != NULL) typetab_destroy(&h->types, &h->kernel);
   if (h->tables.bytes != 0) tables_destroy(&h->tables, &h->layout, &h->kernel);
   if (h->layout.base != 0) pages_release(&h->kernel, (void *)h->layout.base, h->layout.span);
+  lock_destroy(&h->measures.lock);
   free(h->layout.region_of);
   free(h->ring_slots);
   kernel_close(&h->kernel);

@@ -86,7 +86,7 @@ struct pins {
 struct world {
   struct lock mutators_lock; /* RANK_MUTATORS */
   struct mutator *mutators;  /* [lock: mutators] */
-  uint32_t mutator_count;    /* [lock: mutators] */
+  uint32_t mutator_count;    /* [lock: mutators; atomic to read] */
   struct lock lock;          /* RANK_WORLD */
   struct cond stopped;       /* a mutator left managed state */
   struct cond resumed;       /* the world runs again */
@@ -100,7 +100,9 @@ struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
   uint64_t refusals[GCH_REFUSAL_COUNT];
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
-  gch_cycle last_minor, last_major; /* [cycle] */
+  struct lock lock;                 /* RANK_MEASURES: the reports below */
+  gch_cycle last_minor, last_major; /* [lock] */
+  gch_cycle running;                /* [lock] the major that has flipped last */
 };
 
 struct moved { /* [atomic] since creation; a cycle reports differences */
@@ -140,6 +142,7 @@ struct gch_heap {
   struct faults *faults;         /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
+  uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
   uint64_t used_bytes;           /* [atomic] blocks and large pages in use, young ones included */

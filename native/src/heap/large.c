@@ -95,7 +95,11 @@ static uint64_t drop_pages(gch_heap *h, uintptr_t start, uintptr_t end) {
   uint64_t released = 0;
   for (uintptr_t at = start, next; at < end; at = next) {
     next = arena_end(at, end);
-    if (!heap_arena(h, at)->huge && h->drop(h, at, next - at) >= 0) released += next - at;
+    if (heap_arena(h, at)->huge) continue;
+    if (h->drop(h, at, next - at) >= 0)
+      released += next - at;
+    else
+      memset((void *)at, 0, next - at); /* the kernel would not: the next object there must find zeros */
   }
   return released;
 }

@@ -12,6 +12,7 @@ struct mutator {
   uint32_t state;         /* [atomic seq] enum mutator_state */
   uint32_t thread;        /* [const] kernel's thread id */
   struct mutator *next;   /* [lock: mutators] */
+  struct mutator *next_here; /* [owner] the same thread's mutator of another heap */
   uintptr_t buffer[2];    /* [owner] block that alloc_cursor bumps through, by leaf; 0: none */
   gch_error error;        /* [owner] */
   uint64_t hash_seed;     /* [owner] */

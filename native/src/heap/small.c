@@ -146,9 +146,14 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
   return arena_address(&h->layout, first + fresh) + pick_block(&h->tables.arenas[first + fresh]) * (uintptr_t)BLOCK_BYTES;
 }
 
+uint64_t young_limit(const gch_heap *h) {
+  uint64_t mutators = at_load_relaxed(&h->world.mutator_count), least = 2 * mutators + 2;
+  return h->young.limit_blocks < least ? least : h->young.limit_blocks;
+}
+
 uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   struct young_space *y = &h->young;
-  if (eden && (at_load_relaxed(&y->blocks) >= y->limit_blocks || !heap_has_room(h, BLOCK_BYTES))) return 0;
+  if (eden && (at_load_relaxed(&y->blocks) >= young_limit(h) || !heap_has_room(h, BLOCK_BYTES))) return 0;
   lock_lock(&y->lock);
   uintptr_t block = find_young(h, leaf);
   bool fresh = false;

@@ -17,6 +17,8 @@ void small_destroy(gch_heap *heap);
 uintptr_t small_take(gch_heap *heap, bool leaf, bool collector);
 /* A populated young block; `eden`: for a mutator, within the nursery's and the heap's limit, zeroed. */
 uintptr_t young_take(gch_heap *heap, bool leaf, bool eden);
+/* Eden blocks between two minors: the nursery, but at least a buffer of each kind for every mutator. */
+uint64_t young_limit(const gch_heap *heap);
 
 /* Collector: reserves a given free block as a destination / for a given use, without populating it. */
 void block_assign(gch_heap *heap, uintptr_t block, enum block_state state, bool leaf);
