@@ -5,7 +5,10 @@
 #include "heap/mutator.h"
 #include "heap/small.h"
 
-enum { ATTEMPTS = 4 };
+enum {
+  PATIENCE = 16, /* minor collections waited for because others were quicker to take what they had freed */
+  MAJORS = 2,    /* then, or when the heap is full, full collections before it is given up */
+};
 
 /* Bytes of an object of this type with `count` elements; 0: it cannot exist (error filled in). */
 static uint64_t object_bytes(struct mutator *m, const gch_type *type, uint64_t count) {
@@ -65,10 +68,12 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   if (bytes == 0) return NULL;
   gch_safepoint(mutator);
   if (stress_due(h)) cycle_for_allocation(m, true);
-  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+  for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;
-    cycle_for_allocation(m, attempt >= 1);
+    bool nursery = bytes <= GCH_SMALL_MAX && at_load_relaxed(&h->young.blocks) >= young_limit(h) && patience++ < PATIENCE;
+    if (!nursery && majors++ == MAJORS) break;
+    cycle_for_allocation(m, !nursery);
   }
   error_set(&m->error, GCH_NO_MEMORY, "no room for an object of %llu bytes: %llu of the heap's %llu bytes are in use after a full collection",
             (unsigned long long)bytes, (unsigned long long)at_load_relaxed(&h->used_bytes),

@@ -17,6 +17,7 @@
 #include "gc/team.h"
 #include "heap/small.h"
 #include "mover/mover.h"
+#include "os/pages.h"
 
 struct compaction {
   gch_heap *heap;
@@ -28,14 +29,8 @@ struct compaction {
 /* --- supplying destinations ----------------------------------------------------------------------------------- */
 
 static void must_supply(gch_heap *h, uintptr_t dst, uint64_t bytes) {
-  /* The last resorts when the machine is out of memory: what the pool still holds, then a look at what the kernel says. */
   uintptr_t frame = h->mover->recycles ? frames_reuse(h, bytes == ARENA_BYTES) : 0;
-  bool ok = h->mover->supply(h, dst, bytes, frame);
-  for (int i = 0; i < 100 && !ok; i++) {
-    thread_sleep_ns(1000000);
-    ok = h->mover->supply(h, dst, bytes, 0);
-  }
-  GCH_CHECK(ok, "no memory for %llu bytes at %p in the middle of a compaction", (unsigned long long)bytes, (void *)dst);
+  if (!h->mover->supply(h, dst, bytes, frame)) pages_touch((void *)dst, bytes);
 }
 
 /* Gives an arena memory once; others that need it meanwhile wait for whoever is at it. */

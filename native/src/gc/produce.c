@@ -62,7 +62,7 @@ static void produce_relocated(struct production *p, size_t source) {
 static uintptr_t take_frame(gch_heap *h, uintptr_t at, bool fault) {
   uintptr_t frame = h->mover->fill_in_place ? at + h->layout.shadow_delta : 0;
   for (uint32_t spins = 0; frame == 0; spins++) {
-    frame = frames_take(h, fault);
+    frame = frames_take(h, fault || spins > 1000);
     if (frame == 0 && spins > 100) thread_yield();
   }
   return frame;

@@ -39,23 +39,26 @@ static bool is_home(const struct frames *f, uintptr_t frame) {
 }
 
 /* Lock held. */
-static uintptr_t populate_slot(gch_heap *h, struct frames *f) {
+static uintptr_t populate_slot(gch_heap *h, struct frames *f, bool must) {
   uint64_t slot = bits_find_next(f->empty, (uint64_t)f->arena_slots * ARENA_BLOCKS, f->slots);
   if (slot == BITS_NONE) return 0;
   uintptr_t frame = slot_address(f, slot);
-  if (pages_populate(&h->kernel, (void *)frame, BLOCK_BYTES) < 0) return 0;
+  if (pages_populate(&h->kernel, (void *)frame, BLOCK_BYTES) < 0) {
+    if (!must) return 0;
+    pages_touch((void *)frame, BLOCK_BYTES);
+  }
   bits_clear(f->empty, slot);
   return frame;
 }
 
-uintptr_t frames_take(gch_heap *h, bool fault) {
+uintptr_t frames_take(gch_heap *h, bool must) {
   struct frames *f = &h->frames;
   lock_lock(&f->lock);
   uintptr_t frame = 0;
   if (f->count > 0)
     frame = f->stack[--f->count];
-  else if (f->taken < f->slots - (fault ? 0 : f->reserve))
-    frame = populate_slot(h, f);
+  else if (f->taken < f->slots - (must ? 0 : f->reserve))
+    frame = populate_slot(h, f, must);
   if (frame != 0) f->taken++;
   lock_unlock(&f->lock);
   return frame;

@@ -33,8 +33,9 @@ struct frames {
 
 gch_status frames_init(gch_heap *heap, gch_error *error);
 void frames_destroy(gch_heap *heap);
-/* A frame, or 0 if the budget is used up and nothing was given back. `fault`: may use the reserve. */
-uintptr_t frames_take(gch_heap *heap, bool fault);
+/* A frame, or 0 if the budget is used up and nothing was given back, or the kernel has no memory. `must`: may use the
+ * reserve, and takes no refusal of the kernel. */
+uintptr_t frames_take(gch_heap *heap, bool must);
 /* The frame's pages were moved away (`published`), or it is to be used again. */
 void frames_done(gch_heap *heap, uintptr_t frame, bool published);
 /* A consumed source block joins the pool; false: the pool is full, the caller drops it. */

@@ -36,6 +36,9 @@ int pages_commit_region(struct kernel *k, void *addr, uint64_t bytes);
 int pages_renew(struct kernel *k, void *addr, uint64_t bytes);
 /* Puts memory behind every page of an open range, as if each had been written to, changing no contents. */
 int pages_populate(struct kernel *k, void *addr, uint64_t bytes);
+/* The same by touching every page, for when the call is refused but there is no going back: the kernel's own way of running
+ * out of memory decides then. */
+void pages_touch(void *addr, uint64_t bytes);
 /* Gives the memory of the range back; it reads as zeros afterwards (or faults, where registered). */
 int pages_drop(struct kernel *k, void *addr, uint64_t bytes);
 /* MADV_HUGEPAGE, or MADV_NOHUGEPAGE. -EINVAL where the kernel has no huge pages. */
