@@ -23,7 +23,7 @@ from gcheap.compare.measure import (
 )
 from gcheap.compare.memory import PeakMeter, physical_bytes
 from gcheap.compare.rows import CONTROL, MOVERS, Row, parse_movers, plan_rows
-from gcheap.compare.session import Session, Settings, _work
+from gcheap.compare.session import Session, Settings, work
 from gcheap.compare.summary import summarise
 from gcheap.compare.worker import NotHereError, run_row
 from gcheap.stats import EVENT_DTYPE
@@ -171,7 +171,7 @@ def test_a_wrong_heap_does_not_verify(tmp_path: Path) -> None:
 
 
 def test_a_failing_worker_is_a_row_that_says_why(tmp_path: Path) -> None:
-    answer = _work(tmp_path, {"row": {}, "repeat": 0, "quiet_s": 0}, 60)
+    answer = work(tmp_path, {"row": {}, "repeat": 0, "quiet_s": 0}, 60)
     assert "status 1" in answer["failed"]
     assert "Error" in answer["failed"]
 
@@ -221,7 +221,7 @@ def test_command_fails_if_anything_does_not_verify(monkeypatch: pytest.MonkeyPat
     def broken(*_: Any) -> dict[str, Any]:
         return {"failed": "the run ended with status -6: it said nothing"}
 
-    monkeypatch.setattr("gcheap.compare.session._work", broken)
+    monkeypatch.setattr("gcheap.compare.session.work", broken)
     result = run("synthetic:list", "--live", "1MiB", "--movers", "memcpy", "--repeat", "1")
     assert result.exit_code == 1
     assert "status -6" in result.output

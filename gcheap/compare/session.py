@@ -16,7 +16,7 @@ from typing import Any
 from gcheap.compare.inputs import prepare, write_prepared
 from gcheap.compare.rows import Row
 
-__all__ = ["Session", "Settings"]
+__all__ = ["Session", "Settings", "work"]
 
 WORKER_LIMIT_S = 120.0
 """How long a run may take, and as much again a GiB of its graph."""
@@ -91,7 +91,7 @@ class Session:
     def _run(self, folder: Path, row: Row, repeat: int) -> None:
         job = {"row": row.as_json(), "repeat": repeat, "quiet_s": self.settings.quiet_s}
         limit = WORKER_LIMIT_S * (1 + self.input["bytes"] / SIZE_BYTES_A_LIMIT)
-        answer = _work(folder, job, limit)
+        answer = work(folder, job, limit)
         if "run" in answer:
             self.runs.append(answer["run"])
         elif "unavailable" in answer:
@@ -101,7 +101,7 @@ class Session:
             self.runs.append({**failed, "problem": answer["failed"]})
 
 
-def _work(folder: Path, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
+def work(folder: Path, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
     """Run a worker and return its answer, or {"failed": why}."""
     try:
         done = subprocess.run(

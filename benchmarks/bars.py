@@ -1,0 +1,106 @@
+"""What gcheap must reach on the reference machine: the issue's table, by names of benchmarks.
+
+The figures are those of the live sizes the bars were set for; see ``GCHEAP_BENCH_LIVE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["BARS", "Bar", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar: ``slower`` ÷ ``faster`` at least ``bound``, or, without ``slower``, ``faster`` at most
+    ``bound`` seconds."""
+
+    what: str
+    faster: str
+    bound: float
+    slower: str = ""
+
+    def judge(self, medians: Mapping[str, float]) -> str | None:
+        """Return a line, or None if the benchmarks were not run."""
+        if self.faster not in medians or (self.slower and self.slower not in medians):
+            return None
+        mine = medians[self.faster]
+        if not self.slower:
+            return self._line(_time(mine), f"at most {_time(self.bound)}", mine <= self.bound)
+        ratio = medians[self.slower] / mine if mine else float("inf")
+        return self._line(f"{ratio:.2f}", f"at least {self.bound:g}", ratio >= self.bound)
+
+    def _line(self, got: str, wanted: str, met: bool) -> str:
+        return f"{'met   ' if met else 'MISSED'} {self.what}: {got}, wanted {wanted}"
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def _ratio(what: str, test: str, slower: str, faster: str, bound: float) -> Bar:
+    return Bar(what, f"{test}[{faster}]", bound, f"{test}[{slower}]")
+
+
+BARS = (
+    _ratio("mixed, fresh ÷ move, 4 KiB", "test_move_time", "mixed-4k-memcpy", "mixed-4k-move", 4),
+    _ratio(
+        "mixed, fresh ÷ move, huge", "test_move_time", "mixed-huge-memcpy", "mixed-huge-move", 1.7
+    ),
+    *(
+        _ratio(f"{what}, sliding ÷ move", "test_move_time", f"{kind}-slide", f"{kind}-move", bound)
+        for what, kind, bound in (
+            ("32-byte objects", "nodes-4k", 1.0),
+            ("512-byte objects", "structs-4k", 1.3),
+            ("leaf, 4 KiB", "leaf-4k", 2.5),
+            ("leaf, huge", "leaf-huge", 40),
+        )
+    ),
+    *(
+        _ratio(
+            f"beside one busy mutator, copy ÷ move, {pages}",
+            "test_move_time_beside",
+            f"{pages}-copy",
+            f"{pages}-move",
+            bound,
+        )
+        for pages, bound in (("4k", 2.5), ("huge", 4))
+    ),
+    Bar("flip without its minor, median", "test_flip_pause[flip]", 100e-6),
+    Bar("flip with its minor, median", "test_flip_pause[with minor]", 1e-3),
+    *(
+        Bar(f"stalls while moving, {faults}, {part}", f"test_stall[{faults}-{part}]", bound)
+        for faults, part, bound in (
+            ("signal", "p50_s", 15e-6),
+            ("signal", "p99_s", 200e-6),
+            ("thread", "p50_s", 60e-6),
+            ("thread", "p99_s", 500e-6),
+        )
+    ),
+    _ratio("minor promotion, copying ÷ moving", "test_promotion", "refs-memcpy", "refs-move", 4),
+    _ratio("the same, leaf", "test_promotion", "leaf-memcpy", "leaf-move", 40),
+    Bar("inline allocation, 32 bytes, dying young, an object", "test_inline_allocation", 3e-9),
+    Bar("heap.new of a million nodes", "test_new_million", 15e-3),
+    *(
+        Bar(f"{what} of a million, {order}", f"test_{what}_million[{order}]", bound)
+        for what in ("gather", "scatter")
+        for order, bound in (("random", 10e-3), ("in order", 4e-3))
+    ),
+    *(
+        Bar(f"marking an object, {order}, {pages}", f"test_mark[{pages}-{order}]", 1e-6 / millions)
+        for order, pages, millions in (
+            ("random", "4k", 15),
+            ("in order", "4k", 45),
+            ("in order", "huge", 60),
+        )
+    ),
+)
+
+
+def judge(medians: Mapping[str, float]) -> list[str]:
+    """Return a line for each bar whose benchmarks were run."""
+    return [line for bar in BARS if (line := bar.judge(medians)) is not None]
