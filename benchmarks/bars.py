@@ -14,12 +14,13 @@ __all__ = ["BARS", "Bar", "judge"]
 @dataclass(frozen=True, slots=True)
 class Bar:
     """A bar: ``slower`` ÷ ``faster`` at least ``bound``, or, without ``slower``, ``faster`` at most
-    ``bound`` seconds."""
+    ``bound`` (seconds, or a share where ``share``)."""
 
     what: str
     faster: str
     bound: float
     slower: str = ""
+    share: bool = False
 
     def judge(self, medians: Mapping[str, float]) -> str | None:
         """Return a line, or None if the benchmarks were not run."""
@@ -27,7 +28,8 @@ class Bar:
             return None
         mine = medians[self.faster]
         if not self.slower:
-            return self._line(_time(mine), f"at most {_time(self.bound)}", mine <= self.bound)
+            said = [f"{value:.3f}" if self.share else _time(value) for value in (mine, self.bound)]
+            return self._line(said[0], f"at most {said[1]}", mine <= self.bound)
         ratio = medians[self.slower] / mine if mine else float("inf")
         return self._line(f"{ratio:.2f}", f"at least {self.bound:g}", ratio >= self.bound)
 
@@ -47,12 +49,25 @@ def _ratio(what: str, test: str, slower: str, faster: str, bound: float) -> Bar:
 
 
 BARS = (
-    _ratio("mixed, fresh ÷ move, 4 KiB", "test_move_time", "mixed-4k-memcpy", "mixed-4k-move", 4),
-    _ratio(
-        "mixed, fresh ÷ move, huge", "test_move_time", "mixed-huge-memcpy", "mixed-huge-move", 1.7
+    *(
+        _ratio(
+            f"mixed, {age}, fresh ÷ move, {pages}",
+            "test_move_time",
+            f"{age}-mixed-{pages}-memcpy",
+            f"{age}-mixed-{pages}-move",
+            bound,
+        )
+        for age in ("aged", "dense")
+        for pages, bound in (("4k", 4), ("huge", 1.7))
     ),
     *(
-        _ratio(f"{what}, sliding ÷ move", "test_move_time", f"{kind}-slide", f"{kind}-move", bound)
+        _ratio(
+            f"{what}, dense, sliding ÷ move",
+            "test_move_time",
+            f"dense-{kind}-slide",
+            f"dense-{kind}-move",
+            bound,
+        )
         for what, kind, bound in (
             ("32-byte objects", "nodes-4k", 1.0),
             ("512-byte objects", "structs-4k", 1.3),
@@ -70,6 +85,8 @@ BARS = (
         )
         for pages, bound in (("4k", 2.5), ("huge", 4))
     ),
+    Bar("peak less staging and allocation ÷ before", "test_memory[peak]", 1.02, share=True),
+    Bar("physical after less 32 MiB ÷ live", "test_memory[after]", 1.10, share=True),
     Bar("flip without its minor, median", "test_flip_pause[flip]", 100e-6),
     Bar("flip with its minor, median", "test_flip_pause[with minor]", 1e-3),
     *(

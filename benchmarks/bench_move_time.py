@@ -1,4 +1,8 @@
-"""How long does moving every live page take in the pause, by mover, object size and page size?"""
+"""How long does moving every live page take in the pause, by mover, objects and page size?
+
+``aged``: after the usual ageing, where most sparse blocks are evacuated object by object whatever
+the mover. ``dense``: nothing died, so everything relocates by whole pages.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,16 @@ from benchmarks.kit import CLOCK, measure, run_of
 from gcheap.compare.rows import Row
 
 CASES = [
-    f"{kind}-{pages}-{mover}"
-    for kind, pages in (
-        ("mixed", "4k"),
-        ("mixed", "huge"),
-        ("nodes", "4k"),
-        ("structs", "4k"),
-        ("leaf", "4k"),
-        ("leaf", "huge"),
+    f"{heap}-{mover}"
+    for heap in (
+        "aged-mixed-4k",
+        "aged-mixed-huge",
+        "dense-mixed-4k",
+        "dense-mixed-huge",
+        "dense-nodes-4k",
+        "dense-structs-4k",
+        "dense-leaf-4k",
+        "dense-leaf-huge",
     )
     for mover in ("move", "copy", "memcpy", "slide")
 ]
@@ -26,11 +32,11 @@ CASES = [
 @pytest.mark.benchmark(group="move_s in the pause, policy all", timer=CLOCK)
 @pytest.mark.parametrize("case", CASES)
 def test_move_time(benchmark: Any, case: str) -> None:
-    kind, pages, mover = case.split("-")
+    age, kind, pages, mover = case.split("-")
     row = Row(mover, "pause", "thread", "all", pages == "huge")
 
     def once() -> float:
-        run = run_of(kind, row)
+        run = run_of(kind, row, 0.6 if age == "aged" else 0.0)
         benchmark.extra_info.update(pages_moved=run["pages_moved"], copied=run["bytes_copied"])
         return float(run["move_s"])
 

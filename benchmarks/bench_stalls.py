@@ -25,7 +25,7 @@ def runs(mode: str, faults: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("case", ["signal-p50_s", "signal-p99_s", "thread-p50_s", "thread-p99_s"])
 def test_stall(benchmark: Any, case: str) -> None:
     faults, part = case.split("-")
-    values = iter([float(run["stalls"]["moving"][part]) for run in runs("concurrent", faults)])
+    values = iter([float(run["stalls"]["attributed"][part]) for run in runs("concurrent", faults)])
     noise = [run["stalls"]["longest_s"] for run in runs(CONTROL, "thread")]
     benchmark.extra_info["machine_noise_s"] = noise
     measure(benchmark, lambda: next(values))

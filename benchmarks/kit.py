@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gcheap._units import parse_size
-from gcheap.compare.inputs import prepare, write_prepared
+from gcheap.compare.inputs import REFILL, prepare, write_prepared
 from gcheap.compare.rows import Row
 from gcheap.compare.session import work
 from gcheap.graph import ObjectGraph
@@ -52,9 +52,8 @@ def measure(benchmark: Any, once: Callable[[], float], rounds: int = ROUNDS) -> 
     benchmark.pedantic(lambda: CLOCK.add(once()), rounds=rounds, iterations=1)
 
 
-def graph_of(kind: str) -> ObjectGraph:
-    """Return a fresh graph that leaves ``LIVE`` bytes after the usual ageing."""
-    nbytes = 2 * LIVE
+def graph_of(kind: str, nbytes: int) -> ObjectGraph:
+    """Return a graph of ``nbytes``: nodes of 32 bytes, structs of 512, leaf objects, or mixed."""
     rng = np.random.default_rng(1)
     if kind == "nodes":
         return generators.structs(nbytes, 32, 2, rng)
@@ -71,23 +70,29 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @functools.cache
-def _prepared(kind: str) -> Path:
-    folder = Path(_folder().name) / kind
+def _prepared(kind: str, drop: float) -> Path:
+    folder = Path(_folder().name) / f"{kind}-{drop}"
     folder.mkdir()
-    graph_of(kind).save(folder / "graph.npz")
-    prepared, _ = prepare(str(folder / "graph.npz"), None, 0.6, 1)
+    stays = 1 - drop + min(REFILL, drop)
+    graph_of(kind, int(LIVE / stays)).save(folder / "graph.npz")
+    prepared, _ = prepare(str(folder / "graph.npz"), None, drop, 1)
     write_prepared(folder, prepared)
     return folder
 
 
-def run_of(kind: str, row: Row) -> dict[str, Any]:
+def run_of(kind: str, row: Row, drop: float = 0.6) -> dict[str, Any]:
     """Do a run of ``gcheap compare`` on an aged graph, in a process of its own.
+
+    Args:
+        kind: see ``graph_of``.
+        row: what to do.
+        drop: share of the objects that died; 0: a dense heap.
 
     Raises:
         RuntimeError: it did not verify, or cannot be had here; the message says why.
     """
     job = {"row": row.as_json(), "repeat": 0, "quiet_s": 0.1}
-    answer = work(_prepared(kind), job, _RUN_LIMIT_S)
+    answer = work(_prepared(kind, drop), job, _RUN_LIMIT_S)
     run: dict[str, Any] = answer.get("run", {})
     if not run.get("verified"):
         why = answer.get("unavailable") or answer.get("failed") or run.get("problem")

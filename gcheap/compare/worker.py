@@ -29,7 +29,7 @@ from gcheap.compare.memory import PeakMeter, physical_bytes
 from gcheap.compare.rows import CONTROL, Row
 from gcheap.heap import Heap
 from gcheap.refs import RefArray
-from gcheap.stats import GCEvent
+from gcheap.stats import GCEvent, HeapStats
 from gcheap.workloads import Beside, BesideResult
 
 __all__ = ["main", "run_row"]
@@ -76,20 +76,22 @@ def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[s
         _check_mover(heap, row)
         table = _aged(heap, prepared)
         beside = Beside(heap, table, prepared.schedule, gap_ns=GAP_NS)
-        before = physical_bytes() - baseline
+        before, allocated = physical_bytes() - baseline, heap.stats.allocated_bytes
         with PeakMeter() as meter, beside:
             time.sleep(quiet_s)
             cycle, called = _collect(heap, row, quiet_s)
             time.sleep(quiet_s)
         seen = beside.result
         assert seen is not None  # the with above ended
+        stats = heap.stats
         memory = {
             "physical_before": before,
             "physical_after": physical_bytes() - baseline,
             "physical_peak": meter.peak - baseline,
+            "allocated_bytes": stats.allocated_bytes - allocated,
         }
         windows = find_windows(heap.events(), cycle, called)
-        figures = _figures(cycle, windows, seen, called, row)
+        figures = _figures(cycle, windows, seen, called, row, stats)
         problem = problem_of(heap, table, prepared.shadow, prepared.schedule, seen)
         del table, beside
     return {
@@ -144,11 +146,12 @@ def _figures(
     seen: BesideResult,
     called: tuple[int, int],
     row: Row,
+    stats: HeapStats,
 ) -> dict[str, Any]:
     quiet = (seen.start_ns, called[0])
     return {
         **_cycle_figures(cycle, row),
-        "stalls": stall_figures(seen.gaps, windows),
+        "stalls": {**stall_figures(seen.gaps, windows), "attributed": _attributed(stats)},
         "mmu_1ms": minimum_utilisation(seen.gaps, windows.cycle, 0.001),
         "mmu_10ms": minimum_utilisation(seen.gaps, windows.cycle, 0.010),
         "mmu_100ms": minimum_utilisation(seen.gaps, windows.cycle, 0.100),
@@ -159,6 +162,20 @@ def _figures(
         "mutator_rate_moving": None if windows.move is None else rate_within(seen, windows.move),
         "mutator_rate_quiet": rate_within(seen, quiet),
         "mem_free": meminfo().get("MemFree", 0),
+    }
+
+
+def _attributed(stats: HeapStats) -> dict[str, Any] | None:
+    """Return the stalls that the mutator itself put down to the move phase, of any length."""
+    stalls = stats.stall_move
+    if not stalls.count:
+        return None
+    return {
+        "count": stalls.count,
+        "total_s": stalls.total,
+        "p50_s": stalls.p50,
+        "p99_s": stalls.p99,
+        "longest_s": stalls.max,
     }
 
 

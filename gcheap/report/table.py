@@ -134,8 +134,8 @@ TIME: dict[str, Cell] = {
 SEEN: dict[str, Cell] = {
     "longest stall\nms, median / worst": _longest("stalls.longest_s", 1e3),
     "speed\n%": _share("mutator_rate", "mutator_rate_quiet"),
-    "while moving:\np50 us": _scaled("stalls.moving.p50_s", 1e6, 0),
-    "\np99 us": _scaled("stalls.moving.p99_s", 1e6, 0),
+    "while moving:\np50 us": _scaled("stalls.attributed.p50_s", 1e6, 0),
+    "\np99 us": _scaled("stalls.attributed.p99_s", 1e6, 0),
     "longest ms\nmedian / worst": _longest("stalls.moving.longest_s", 1e3),
     "\nspeed %": _share("mutator_rate_moving", "mutator_rate_quiet"),
     "\nmmu 10 ms": _scaled("mmu_10ms_moving", 1, 2),
