@@ -1,7 +1,8 @@
 /* A heap and its shadow: random operations on both, compared object by object.
  *
  * The shadow is an array of records by object id; every heap object carries its id in its payload. Roots are slots of
- * one frame. model_check walks both from the roots at once. */
+ * one frame, handles, and pins. model_check walks both from the roots at once. Several models may share a heap: one
+ * opens it (model_open), every thread joins it (model_join) with objects of its own. */
 #ifndef TESTS_MODEL_H
 #define TESTS_MODEL_H
 
@@ -10,12 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MODEL_ROOTS = 96, MODEL_KINDS = 5 };
+enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6 };
 enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
 
 struct model_object {
   uint32_t kind, count; /* reference slots, or bytes */
   uint32_t visited;
+  uint32_t hash;  /* identity hash, 0: never asked for */
   uint32_t *refs; /* ids, 0: null */
 };
 
@@ -28,6 +30,11 @@ struct model {
   uint32_t roots[MODEL_ROOTS]; /* ids */
   gch_ref slots[MODEL_ROOTS];
   gch_frame frame;
+  gch_handle handles[MODEL_HANDLES];
+  uint32_t handle_ids[MODEL_HANDLES]; /* 0: no handle */
+  gch_ref pins[MODEL_PINS];
+  uint32_t pin_ids[MODEL_PINS]; /* 0: nothing pinned */
+  bool pinning;                 /* the steps pin too */
   uint64_t random;
   uint32_t largest; /* elements of the largest arrays */
 };
@@ -43,7 +50,7 @@ static inline uint32_t model_below(struct model *model, uint32_t n) { return (ui
  * TAGGED: refs 16, 24 with tag 1 = immediate. */
 static inline uint64_t *model_id_slot(gch_ref o) { return (uint64_t *)(void *)gch_slot(o, 8); }
 
-static inline bool model_open(struct model *model, const gch_config *config, uint64_t seed, gch_error *error) {
+static inline bool model_types(struct model *model, gch_error *error) {
   static const uint32_t node[] = {16, 24, 32}, pair[] = {16, 24};
   const gch_type_desc descs[MODEL_KINDS] = {
       [MODEL_NODE] = {sizeof(gch_type_desc), 32, node, 3, GCH_TAIL_NONE, 0, 0, 0, "node", 0},
@@ -52,13 +59,22 @@ static inline bool model_open(struct model *model, const gch_config *config, uin
       [MODEL_MIXED] = {sizeof(gch_type_desc), 24, pair, 2, GCH_TAIL_BYTES, 1, 0, 0, "mixed", 3},
       [MODEL_TAGGED] = {sizeof(gch_type_desc), 24, pair, 2, GCH_TAIL_NONE, 0, 1, 0, "tagged", 4},
   };
-  memset(model, 0, sizeof *model);
-  model->random = seed * 0x9e3779b97f4a7c15u + 88172645463325252u;
-  model->largest = 3000;
-  if (gch_heap_create(config, &model->heap, error) != GCH_OK) return false;
   for (int i = 0; i < MODEL_KINDS; i++)
     if (gch_type_new(model->heap, &descs[i], &model->types[i], error) != GCH_OK) return false;
-  if (gch_attach(model->heap, &model->m, error) != GCH_OK) return false;
+  return true;
+}
+
+/* Attaches the calling thread to the heap of another model, with objects of its own. */
+static inline bool model_join(struct model *model, const struct model *other, uint64_t seed, gch_error *error) {
+  gch_heap *heap = other->heap;
+  const gch_type *types[MODEL_KINDS];
+  memcpy(types, other->types, sizeof types);
+  memset(model, 0, sizeof *model);
+  memcpy(model->types, types, sizeof types);
+  model->heap = heap;
+  model->random = seed * 0x9e3779b97f4a7c15u + 88172645463325252u;
+  model->largest = 3000;
+  if (gch_attach(heap, &model->m, error) != GCH_OK) return false;
   model->capacity = 1 << 16;
   model->objects = calloc(model->capacity, sizeof *model->objects);
   model->count = 1;
@@ -66,19 +82,35 @@ static inline bool model_open(struct model *model, const gch_config *config, uin
   return true;
 }
 
-static inline bool model_close(struct model *model, gch_error *error) {
+static inline void model_leave(struct model *model) {
+  for (int i = 0; i < MODEL_PINS; i++)
+    if (model->pin_ids[i] != 0) gch_unpin(model->heap, model->pins[i]);
+  for (int i = 0; i < MODEL_HANDLES; i++)
+    if (model->handle_ids[i] != 0) gch_handle_free(model->heap, model->handles[i]);
   for (uint32_t i = 1; i < model->count; i++) free(model->objects[i].refs);
   free(model->objects);
   gch_frame_pop(model->m);
   gch_detach(model->m);
-  return gch_heap_destroy(model->heap, error) == GCH_OK;
+}
+
+static inline bool model_open(struct model *model, const gch_config *config, uint64_t seed, gch_error *error) {
+  struct model opened = {0};
+  if (gch_heap_create(config, &opened.heap, error) != GCH_OK) return false;
+  return model_types(&opened, error) && model_join(model, &opened, seed, error);
+}
+
+static inline bool model_close(struct model *model, gch_error *error) {
+  gch_heap *heap = model->heap;
+  model_leave(model);
+  return gch_heap_destroy(heap, error) == GCH_OK;
 }
 
 static inline uint32_t model_ref_count(const struct model_object *o) {
   switch (o->kind) {
     case MODEL_NODE: return 3;
     case MODEL_ARRAY: return o->count;
-    case MODEL_MIXED: case MODEL_TAGGED: return 2;
+    case MODEL_MIXED:
+    case MODEL_TAGGED: return 2;
     default: return 0;
   }
 }
@@ -108,7 +140,8 @@ static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t k
 static inline bool model_new(struct model *model, uint32_t root) {
   uint32_t kind = model_below(model, MODEL_KINDS), shape = model_below(model, 100), count = 0;
   if (kind == MODEL_ARRAY) count = shape < 97 ? model_below(model, 60) : model_below(model, model->largest);
-  if (kind == MODEL_BYTES || kind == MODEL_MIXED) count = shape < 97 ? model_below(model, 300) : model_below(model, 8 * model->largest);
+  if (kind == MODEL_BYTES || kind == MODEL_MIXED)
+    count = shape < 97 ? model_below(model, 300) : model_below(model, 8 * model->largest);
   return model_new_kind(model, root, kind, count);
 }
 
@@ -140,54 +173,126 @@ static inline void model_follow(struct model *model, uint32_t to, uint32_t from)
   model->roots[to] = o->refs[slot];
 }
 
+/* Makes, reads, writes or frees a handle. */
+static inline void model_handle(struct model *model, uint32_t root) {
+  uint32_t i = model_below(model, MODEL_HANDLES), what = model_below(model, 4);
+  if (model->handle_ids[i] == 0) {
+    if (model->roots[root] == 0) return;
+    model->handles[i] = gch_handle_new(model->m, model->slots[root]);
+    model->handle_ids[i] = model->roots[root];
+  } else if (what == 0) {
+    gch_handle_free(model->heap, model->handles[i]);
+    model->handle_ids[i] = 0;
+  } else if (what == 1 && model->roots[root] != 0) {
+    gch_handle_set(model->m, model->handles[i], model->slots[root]);
+    model->handle_ids[i] = model->roots[root];
+  } else {
+    gch_handle_get(model->m, model->handles[i], &model->slots[root]);
+    model->roots[root] = model->handle_ids[i];
+  }
+}
+
+/* Pins what a root holds, or unpins; what is pinned stays alive without a root. */
+static inline void model_pin(struct model *model, uint32_t root) {
+  uint32_t i = model_below(model, MODEL_PINS);
+  if (model->pin_ids[i] != 0) {
+    gch_unpin(model->heap, model->pins[i]);
+    model->pin_ids[i] = 0;
+  } else if (model->roots[root] != 0 && gch_pin(model->m, model->slots[root], NULL) == GCH_OK) {
+    model->pins[i] = model->slots[root];
+    model->pin_ids[i] = model->roots[root];
+  }
+}
+
+static inline void model_hash(struct model *model, uint32_t root) {
+  if (model->roots[root] == 0) return;
+  struct model_object *o = &model->objects[model->roots[root]];
+  uint32_t hash = gch_identity_hash(model->m, model->slots[root]);
+  if (o->hash != 0 && o->hash != hash) abort(); /* it stays with the object */
+  o->hash = hash;
+}
+
 static inline void model_step(struct model *model) {
-  uint32_t op = model_below(model, 100), b = model_below(model, MODEL_ROOTS);
+  uint32_t op = model_below(model, 1000), b = model_below(model, MODEL_ROOTS);
   uint32_t a = 1 + model_below(model, MODEL_ROOTS - 1);
-  if (op < 45) {
+  if (op < 450) {
     model_new(model, a);
     if (model_below(model, 2)) model_link(model, model_below(model, 3) ? 0 : b, a, false);
-  } else if (op < 75) {
+  } else if (op < 750) {
     model_link(model, a, b, model_below(model, 8) == 0);
-  } else if (op < 92) {
+  } else if (op < 900) {
     model_follow(model, a, b);
-  } else if (op < 97) {
+  } else if (op < 940) {
     model->slots[a] = NULL;
     model->roots[a] = 0;
+  } else if (op < 970) {
+    model_handle(model, a);
+  } else if (op < 972 && model->pinning) {
+    model_pin(model, a);
+  } else if (op < 980) {
+    model_hash(model, a);
   }
   gch_safepoint(model->m);
 }
 
-/* Compares heap and shadow; the id of the first object that differs, or 0. */
+struct model_pending {
+  uint32_t id;
+  gch_ref o;
+};
+
+struct model_walk {
+  struct model *model;
+  struct model_pending *stack;
+  size_t top;
+};
+
+static inline void model_reach(struct model_walk *w, uint32_t id, gch_ref o) {
+  if (id == 0 || w->model->objects[id].visited == w->model->round) return;
+  w->model->objects[id].visited = w->model->round;
+  w->stack[w->top++] = (struct model_pending){id, o};
+}
+
+/* Whether the object is what its record says, its references apart. */
+static inline bool model_is(struct model *model, uint32_t id, gch_ref p) {
+  const struct model_object *o = &model->objects[id];
+  if (*model_id_slot(p) != id || gch_type_user(model->heap, gch_type_of(model->heap, p)) != o->kind) return false;
+  if (o->hash != 0 && gch_identity_hash(model->m, p) != o->hash) return false;
+  if (o->kind == MODEL_BYTES || o->kind == MODEL_MIXED) {
+    const uint8_t *bytes = (const uint8_t *)(const void *)p + model_bytes_offset(o->kind);
+    for (uint32_t i = 0; i < o->count; i++)
+      if (bytes[i] != model_byte(id, i)) return false;
+  }
+  return o->kind == MODEL_NODE || o->kind == MODEL_TAGGED || gch_length(model->heap, p) == o->count;
+}
+
+/* Compares heap and shadow; the id of the first object that differs, or 0. No safepoint is passed. */
 static inline uint32_t model_check(struct model *model) {
-  struct pending { uint32_t id; gch_ref o; } *stack = malloc((size_t)model->count * sizeof *stack + MODEL_ROOTS * sizeof *stack);
-  size_t top = 0;
+  struct model_walk w = {.model = model};
+  size_t most = (size_t)model->count + MODEL_ROOTS + MODEL_HANDLES + MODEL_PINS;
   uint32_t bad = 0;
+  w.stack = malloc(most * sizeof *w.stack);
   model->round++;
-  for (uint32_t i = 0; i < MODEL_ROOTS; i++)
-    if (model->roots[i] != 0 && model->objects[model->roots[i]].visited != model->round) {
-      model->objects[model->roots[i]].visited = model->round;
-      stack[top++] = (struct pending){model->roots[i], model->slots[i]};
-    }
-  while (top > 0 && bad == 0) {
-    struct pending p = stack[--top];
+  for (uint32_t i = 0; i < MODEL_ROOTS; i++) model_reach(&w, model->roots[i], model->slots[i]);
+  for (uint32_t i = 0; i < MODEL_PINS; i++) model_reach(&w, model->pin_ids[i], model->pins[i]);
+  for (uint32_t i = 0; i < MODEL_HANDLES; i++) {
+    gch_ref o = NULL;
+    if (model->handle_ids[i] != 0 && gch_handle_get(model->m, model->handles[i], &o) != GCH_OK)
+      bad = model->handle_ids[i];
+    if (bad == 0) model_reach(&w, model->handle_ids[i], o);
+  }
+  while (w.top > 0 && bad == 0) {
+    struct model_pending p = w.stack[--w.top];
     const struct model_object *o = &model->objects[p.id];
-    if (*model_id_slot(p.o) != p.id || gch_type_user(model->heap, gch_type_of(model->heap, p.o)) != o->kind) bad = p.id;
-    if (o->kind == MODEL_BYTES || o->kind == MODEL_MIXED)
-      for (uint32_t i = 0; i < o->count; i++)
-        if (((uint8_t *)(void *)p.o)[model_bytes_offset(o->kind) + i] != model_byte(p.id, i)) bad = p.id;
-    for (uint32_t i = 0; i < model_ref_count(o); i++) {
+    if (!model_is(model, p.id, p.o)) bad = p.id;
+    for (uint32_t i = 0; i < model_ref_count(o) && bad == 0; i++) {
       gch_ref target = gch_load(p.o, 16 + 8 * i);
       uint32_t id = o->refs[i];
       if (id == 0 && target != NULL && !(o->kind == MODEL_TAGGED && (uintptr_t)target & 1)) bad = p.id;
-      if (id != 0 && target == NULL) bad = p.id;
-      if (id == 0 || bad != 0) continue;
-      if (*model_id_slot(target) != id) bad = p.id;
-      if (model->objects[id].visited == model->round) continue;
-      model->objects[id].visited = model->round;
-      stack[top++] = (struct pending){id, target};
+      if (id != 0 && (target == NULL || *model_id_slot(target) != id)) bad = p.id;
+      if (bad == 0) model_reach(&w, id, target);
     }
   }
-  free(stack);
+  free(w.stack);
   return bad;
 }
 

@@ -1,0 +1,233 @@
+/* Concurrent majors, their edges: what happens between mark, plan, flip and end beside mutators. */
+#include "gc/flip.h"
+
+#include <signal.h>
+
+#include "heap/unit.h"
+#include "kit.h"
+#include "mover/mover.h"
+
+enum { COUNT = 4000 };
+static uint32_t hold, stop;
+static struct kit kit;
+
+/* Holds up the controller (worker 0 of the move) at its first claim; faults are answered by somebody else. */
+static void hold_worker(const char *name) {
+  char thread[16] = "";
+  if (strcmp(name, "unit_claimed") != 0) return;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
+}
+
+static void hold_on(bool on) {
+  at_store(&hold, on);
+  at_store(&gch_hook_fn, on ? hold_worker : NULL);
+}
+
+static bool open_concurrent(struct kit *k, gch_fault_mode faults) {
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.gc_threads = 1;
+  c.fault_mode = faults;
+  return kit_open(k, &c) && CHECK(k->heap->mover->concurrent);
+}
+
+static enum unit_state state_at(struct kit *k, gch_ref o) {
+  return unit_state(k->heap, block_index(&k->heap->layout, (uintptr_t)o));
+}
+
+/* A young reference stored into a later unit of a moved array before its first unit is mapped, then a minor. */
+static void minor_beside_a_half_mapped_array(void) {
+  struct kit k;
+  const uint64_t count = 1 << 17, step = 8192; /* 1 MiB: 16 units of 8192 references */
+  if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, count);
+  kit_major(&k, GCH_POLICY_ALL, false, true);
+  hold_on(true);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  for (uint64_t i = 2 * step; i < count; i += step) kit_put_node(&k, &root[0], i, i);
+  CHECK(state_at(&k, root[0]) != UNIT_MAPPED);
+  kit_minor(&k, false);
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  for (int i = 0; i < 20000; i++) kit_node(&k, 7); /* reuses young memory */
+  kit_verify(&k);
+  for (uint64_t i = 2 * step; i < count; i += step)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* The first large object with references of all, between flip_prepare and the flip: its region is used since. */
+static void region_first_used_before_the_flip(void) {
+  struct kit k;
+  struct kit_request request;
+  if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_node(&k, 1);
+  gch_inject(k.heap, "mprotect:delay=100ms@times=1", NULL); /* finding mmap_lock free, last before the flip */
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  kit_reach(&k, GCH_PHASE_PLAN);
+  usleep(50000);
+  root[1] = kit_refs(&k, 5000);
+  CHECK(root[1] != NULL);
+  kit_put(&k, root[1], 4000, root[0]);
+  kit_end(&k, &request);
+  CHECK(kit_at(root[1], 4000) == root[0]);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* Keeps storing fresh objects that refer to old ones, in a table of its own. */
+static void *storer(void *arg) {
+  struct kit k = kit;
+  (void)arg;
+  if (gch_attach(k.heap, &k.m, NULL) != GCH_OK) return NULL;
+  GCH_FRAME(k.m, root, 3);
+  root[0] = kit_refs(&k, COUNT); /* what is referred to */
+  root[1] = kit_refs(&k, COUNT); /* what refers */
+  for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&k, &root[0], i, i);
+  for (uint64_t i = 0; !at_load(&stop); i++) {
+    root[2] = kit_node(&k, i % COUNT);
+    gch_set(k.m, root[2], KIT_A, kit_at(root[0], i % COUNT));
+    kit_put(&k, root[1], i % COUNT, root[2]);
+    gch_safepoint(k.m);
+  }
+  GCH_FRAME_END(k.m);
+  gch_detach(k.m);
+  return NULL;
+}
+
+/* A cycle that finishes in the pause: what was born since its mark has its references forwarded too. */
+static void handler_replaced(void) {
+  pthread_t thread;
+  if (!open_concurrent(&kit, GCH_FAULT_SIGNAL)) return;
+  at_store(&stop, 0);
+  signal(SIGBUS, SIG_DFL); /* replaces the heap's */
+  pthread_create(&thread, NULL, storer, NULL);
+  for (int i = 0; i < 60; i++) {
+    gch_cycle r = kit_major(&kit, GCH_POLICY_ALL, true, true);
+    CHECK(r.degraded && strstr(r.reason, "SIGBUS") != NULL);
+    if (!kit_verify(&kit)) break;
+  }
+  at_store(&stop, 1);
+  kit_join(&kit, thread);
+  kit_close(&kit);
+}
+
+static void wait_for_what_was_asked(void) {
+  struct kit k;
+  if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
+  for (uint64_t i = 1; i <= 20; i++) {
+    kit_major(&k, GCH_POLICY_ALL, true, false);
+    gch_collect_wait(k.m, NULL);
+    if (!CHECK_EQ(at_load(&k.heap->measures.major_count), i)) break;
+  }
+  kit_close(&k);
+}
+
+/* I6: pinned after the flip, before its unit is mapped; a system call of native code sees it, in signal mode too. */
+static void pinned_in_an_armed_unit(void) {
+  struct kit k;
+  int fds[2];
+  char got[64];
+  void *payload[40];
+  uint32_t armed = 0;
+  if (!open_concurrent(&k, GCH_FAULT_SIGNAL)) return;
+  GCH_FRAME(k.m, root, 40);
+  CHECK_EQ(pipe(fds), 0);
+  for (int i = 0; i < 40; i++) root[i] = kit_bytes(&k, 100000);
+  kit_major(&k, GCH_POLICY_ALL, false, true);
+  hold_on(true);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  for (int i = 1; i < 40; i++) {
+    armed += state_at(&k, root[i]) == UNIT_ARMED;
+    if (!CHECK_EQ(gch_pin(k.m, root[i], &payload[i]), GCH_OK)) continue;
+    if (!CHECK_EQ(write(fds[1], (char *)payload[i] + 70000, sizeof got), (ssize_t)sizeof got)) break;
+    CHECK_EQ(read(fds[0], got, sizeof got), (ssize_t)sizeof got);
+  }
+  CHECK(armed > 0);
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  for (int i = 1; i < 40; i++) CHECK_EQ(gch_unpin(k.heap, root[i]), GCH_OK);
+  close(fds[0]), close(fds[1]);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* Pinned between plan and flip, by a mutator whose young object refers to it: the flip's minor must not send that
+ * reference to the destination that stays empty. */
+static void pinned_since_the_plan(void) {
+  struct kit k;
+  struct kit_request request;
+  if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, COUNT);
+  for (uint64_t i = 0; i < 3 * COUNT; i++) { /* two of three die: sparse blocks, to be evacuated */
+    gch_ref o = kit_node(&k, i / 3);
+    if (i % 3 == 0) kit_put(&k, root[0], i / 3, o);
+  }
+  kit_minor(&k, true);
+  gch_inject(k.heap, "mprotect:delay=100ms@times=1", NULL);
+  kit_begin(&k, &request, GCH_POLICY_NEEDED);
+  kit_reach(&k, GCH_PHASE_PLAN);
+  usleep(50000);
+  gch_ref pinned = kit_at(root[0], COUNT / 2);
+  CHECK_EQ(gch_pin(k.m, pinned, NULL), GCH_OK);
+  root[1] = kit_node(&k, 1);
+  gch_set(k.m, root[1], KIT_A, pinned);
+  kit_end(&k, &request);
+  CHECK(gch_load(root[1], KIT_A) == pinned && kit_at(root[0], COUNT / 2) == pinned);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  kit_verify(&k);
+  CHECK_EQ(gch_unpin(k.heap, pinned), GCH_OK);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* What is born after everything was reset at the end of a cycle must not count as born in the next. */
+static void born_at_the_end(void) {
+  struct kit k;
+  pthread_t thread;
+  if (!open_concurrent(&kit, GCH_FAULT_THREAD)) return;
+  k = kit;
+  at_store(&stop, 0);
+  pthread_create(&thread, NULL, storer, NULL);
+  GCH_FRAME(k.m, root, 64);
+  for (uint64_t i = 0; i < 40; i++) {
+    kit_major(&k, GCH_POLICY_ALL, true, false);
+    while (at_load(&k.heap->phase) != GCH_PHASE_IDLE) {
+      uint64_t j = (uint64_t)rand() % 64;
+      root[j] = kit_refs(&k, 1200 + j);
+      if (root[j] != NULL) kit_put(&k, root[j], j, root[(j + 1) % 64]);
+      gch_safepoint(k.m);
+    }
+    kit_major(&k, GCH_POLICY_ALL, i & 1, true);
+    if (!kit_verify(&k)) break;
+    for (uint64_t j = 0; j < 64; j++) root[j] = NULL;
+  }
+  at_store(&stop, 1);
+  kit_join(&k, thread);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+int main(void) {
+  if (!kit_available(GCH_MOVER_MOVE)) {
+    printf("  SKIP test_flip: move: not available here\n");
+    return CHECK_EXIT_SKIPPED;
+  }
+  kit_watchdog(60);
+  RUN(minor_beside_a_half_mapped_array);
+  RUN(region_first_used_before_the_flip);
+  RUN(handler_replaced);
+  RUN(wait_for_what_was_asked);
+  RUN(pinned_in_an_armed_unit);
+  RUN(pinned_since_the_plan);
+  RUN(born_at_the_end);
+  return CHECK_SUMMARY();
+}
