@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -35,28 +34,46 @@ KIND_SHIFT = 56
 
 
 class _Mutator:
-    """A thread's attachment; ``depth`` counts the calls that it is inside of."""
+    """A thread's attachment; ``depth`` counts the calls that it is inside of.
 
-    __slots__ = ("depth", "pointer")
+    Whoever claims it, its thread at its end or a closing heap, takes it from the heap; the other
+    one waits until it is ``gone``: the native thread frees its mutator when it ends.
+    """
 
-    def __init__(self, pointer: Any) -> None:
-        self.pointer = pointer
+    __slots__ = ("_unclaimed", "depth", "gone", "pointer")
+
+    def __init__(self) -> None:
+        self.pointer: Any = ffi.NULL
         self.depth = 0
+        self.gone = False
+        self._unclaimed = [True]
+
+    def leave(self, function: Callable[[Any], None]) -> None:
+        """Take it from its heap by ``function``, or wait until somebody else has."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            while not self.gone:
+                time.sleep(0.0002)
+            return
+        if self.pointer != ffi.NULL:
+            function(self.pointer)
+        self.gone = True
 
 
 class _AtThreadExit:
     """Lives in a threading.local and detaches its thread when that is cleared."""
 
-    __slots__ = ("core", "mutator")
+    __slots__ = ("mutator", "mutators")
 
-    def __init__(self, core: HeapCore, mutator: _Mutator) -> None:
-        self.core = weakref.ref(core)
+    def __init__(self, mutators: dict[int, _Mutator], mutator: _Mutator) -> None:
+        self.mutators = mutators
         self.mutator = mutator
 
     def __del__(self) -> None:
-        core = self.core()
-        if core is not None and not sys.is_finalizing():
-            core._detach(self.mutator)
+        if not sys.is_finalizing():
+            self.mutator.leave(lib.gch_detach)
+            self.mutators.pop(id(self.mutator), None)
 
 
 class HeapCore:
@@ -129,7 +146,7 @@ class HeapCore:
     def _attach(self) -> _Mutator:
         if self.closed:
             raise HeapClosedError("the heap is closed")
-        mutator = _Mutator(ffi.NULL)
+        mutator = _Mutator()
         mutator.depth = 1  # keeps close() waiting meanwhile
         self._mutators[id(mutator)] = mutator
         out, error = ffi.new("gch_mutator **"), ffi.new("gch_error *")
@@ -141,13 +158,9 @@ class HeapCore:
             raise exception_for(status, text(error.message))
         mutator.pointer = out[0]
         self._local.mutator = mutator
-        self._local.at_exit = _AtThreadExit(self, mutator)
+        self._local.at_exit = _AtThreadExit(self._mutators, mutator)
         mutator.depth = 0
         return mutator
-
-    def _detach(self, mutator: _Mutator) -> None:
-        if self._mutators.pop(id(mutator), None) is not None:
-            lib.gch_detach(mutator.pointer)
 
     def drop(self, handle: int) -> None:
         """Give a handle back, some time soon. Legal anywhere, __del__ included."""
@@ -199,10 +212,7 @@ class HeapCore:
         if self.views:
             self.closed = False
             raise BufferError(f"{len(self.views)} views of heap arrays are exported; release first")
-        mutators = self._pop_mutators()
-        for mutator in mutators:
-            lib.gch_detach(mutator.pointer)
-        self._local = threading.local()
+        self._detach_all()
         if self.pins:
             return  # arrays over pinned memory are still around: unpin() destroys
         try:
@@ -216,13 +226,12 @@ class HeapCore:
         while any(m.depth for m in list(self._mutators.values()) if m is not mine):
             time.sleep(0.0002)
 
-    def _pop_mutators(self) -> list[_Mutator]:
-        popped = []
-        for key in list(self._mutators):
-            mutator = self._mutators.pop(key, None)
-            if mutator is not None and mutator.pointer != ffi.NULL:
-                popped.append(mutator)
-        return popped
+    def _detach_all(self) -> None:
+        mine = getattr(self._local, "mutator", None)
+        for mutator in list(self._mutators.values()):
+            mutator.leave(lib.gch_detach if mutator is mine else lib.bulk_orphan)
+        self._mutators.clear()
+        self._local = threading.local()
 
     def _destroy(self) -> None:
         try:

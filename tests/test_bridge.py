@@ -43,7 +43,7 @@ def test_what_is_loaded_is_extracted(graph: ObjectGraph) -> None:
 
 @pytest.mark.parametrize("name", sorted(generators.GENERATORS))
 def test_generated_graphs(name: str, mover: str) -> None:
-    graph = generators.GENERATORS[name](8 << 20, np.random.default_rng(2))
+    graph = generators.GENERATORS[name](4 << 20, np.random.default_rng(2))
     with Heap("64MiB", mover=mover) as heap:
         table = heap.load(graph)
         heap.verify()
@@ -78,7 +78,7 @@ def test_a_load_larger_than_the_heap_fails_cleanly() -> None:
     graph = generators.mixed(16 << 20, np.random.default_rng(3))
     with Heap("8MiB") as heap:
         for _ in range(3):
-            with pytest.raises(gcheap.HeapExhausted, match="no room for (node|more|an object)"):
+            with pytest.raises(gcheap.HeapExhausted, match=r"no room for (node|more|an object)"):
                 heap.load(graph)
         heap.verify()
         heap.collect()

@@ -48,15 +48,15 @@ def test_bad_options_are_named(options: dict[str, object], match: str) -> None:
 
 
 def test_options_of_the_wrong_type() -> None:
-    with pytest.raises(TypeError, match="max_size is 1.5"):
+    with pytest.raises(TypeError, match=r"max_size is 1\.5"):
         Heap(1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="gc_threads is '2'"):
         Heap(gc_threads="2")  # type: ignore[arg-type]
 
 
-def test_remap_is_another_name_of_move(mover: str) -> None:
-    if mover != "move":
-        pytest.skip("about move only")
+def test_remap_is_another_name_of_move() -> None:
+    if "move" not in gcheap_movers():
+        pytest.skip("UFFDIO_MOVE is not available here")
     with Heap("4MiB", mover="remap") as heap:
         assert heap.stats.mover == "move"
 
@@ -111,8 +111,7 @@ def test_the_limit_is_kept_and_survived() -> None:
         node = heap.struct("Node", next=gcheap.Ref, weight="f8")
         kept = [heap.new(node, 1000)]
         with pytest.raises(gcheap.HeapExhausted, match="8388608 bytes are in use") as caught:
-            while True:
-                kept.append(heap.new(node, 20_000))
+            kept.extend(heap.new(node, 20_000) for _ in range(100))
         assert isinstance(caught.value, MemoryError)
         with pytest.raises(gcheap.HeapExhausted, match="bytes"):
             heap.array("f8", 1 << 40)
@@ -274,7 +273,7 @@ def test_struct_definitions_are_checked() -> None:
         assert "next=Ref(T)" in repr(node)
         with pytest.raises(ValueError, match="number of objects is -1"):
             heap.new(node, -1)
-        with pytest.raises(TypeError, match="number of objects is 1.5"):
+        with pytest.raises(TypeError, match=r"number of objects is 1\.5"):
             heap.new(node, 1.5)  # type: ignore[arg-type]
         assert len(heap.new(node, 0)) == 0
 

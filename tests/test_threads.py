@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -84,9 +85,7 @@ def test_threads_share_a_heap(mover: str, concurrent: bool) -> None:
                 nodes.next = nodes[np.roll(np.arange(n), -shift)]
                 assert np.array_equal(nodes.next.tag, np.roll(tags, -shift))
                 assert (nodes.owner == number).all()
-                garbage = heap.array("u1", int(rng.integers(0, 20_000)))
-                garbage.write(number)
-                assert (garbage.read() == number).all()
+                heap.array("u1", int(rng.integers(0, 20_000)))
                 shared[number] = nodes[int(rng.integers(0, n))]
                 assert shared[number].owner == number
 
@@ -96,13 +95,13 @@ def test_threads_share_a_heap(mover: str, concurrent: bool) -> None:
                 heap.collect(minor=True)
                 heap.verify()
 
-        collector = threading.Thread(target=collect)
-        collector.start()
-        try:
-            in_threads(4, work)
-        finally:
-            stop.set()
-            collector.join()
+        with ThreadPoolExecutor(1) as pool:
+            collector = pool.submit(collect)
+            try:
+                in_threads(4, work)
+            finally:
+                stop.set()
+            collector.result()
         heap.verify()
 
 
@@ -130,6 +129,48 @@ def test_close_waits_for_calls_and_ends_the_rest() -> None:
     assert ended == ["closed"] * 3
 
 
+def test_idle_threads_outlive_a_heap() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            heap = Heap("16MiB")
+            node = heap.struct("Node", tag="i8")
+            barrier = threading.Barrier(4)
+
+            def work(heap: Heap = heap, node: gcheap.StructType = node) -> int:
+                nodes = heap.new(node, 5000)
+                nodes.tag = 2
+                barrier.wait(30)  # noqa: B023
+                return int(nodes.tag.sum())
+
+            assert [f.result() for f in [pool.submit(work) for _ in range(4)]] == [10_000] * 4
+            assert heap.stats.mutators == 5
+            heap.close()
+            assert not heap._core._alive
+            with pytest.raises(gcheap.HeapClosedError):
+                pool.submit(heap.collect).result()
+
+
+def test_heaps_end_while_threads_do() -> None:
+    for _ in range(50):
+        heap = Heap("4MiB")
+        node = heap.struct("Node", tag="i8")
+
+        def work(heap: Heap = heap, node: gcheap.StructType = node) -> None:
+            with contextlib.suppress(gcheap.HeapClosedError):
+                heap.new(node, 100)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:2]:
+            thread.join()
+        try:
+            heap.close()
+        finally:
+            for thread in threads:
+                thread.join()
+
+
 def test_wrappers_may_die_in_any_thread() -> None:
     with Heap("64MiB") as heap:
         node = heap.struct("Node", tag="i8")
@@ -155,23 +196,21 @@ def test_a_pinned_view_is_read_while_everything_moves() -> None:
         blobs = [heap.array("i8", 500) for _ in range(500)]
         for number, blob in enumerate(blobs):
             blob.write(number)
-        done = threading.Event()
 
         def collect() -> None:
             for _ in range(10):
                 heap.collect(concurrent=True, policy="all")
-            done.set()
 
-        thread = threading.Thread(target=collect)
-        thread.start()
-        rounds = 0
-        while not done.is_set() or rounds == 0:
-            for number in range(0, 500, 50):
-                with blobs[number].view() as view:
-                    assert sum(view.tolist()) == 500 * number
-            assert nodes[rounds % 1000].next.tag == 199_999 - rounds % 1000
-            rounds += 1
-        thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            collector = pool.submit(collect)
+            rounds = 0
+            while not collector.done() or rounds == 0:
+                for number in range(0, 500, 50):
+                    with blobs[number].view() as view:
+                        assert sum(view.tolist()) == 500 * number
+                assert nodes[rounds % 1000].next.tag == 199_999 - rounds % 1000
+                rounds += 1
+            collector.result()
         heap.verify()
         assert np.array_equal(nodes.next.tag, np.arange(200_000)[::-1])
 

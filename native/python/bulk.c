@@ -1,6 +1,7 @@
 /* Entering and leaving, threads and the heap, single objects. */
 #include "python/bulk_internal.h"
 
+#include <pthread.h>
 #include <string.h>
 
 /* --- shared --------------------------------------------------------------------------------------------------- */
@@ -52,6 +53,30 @@ int bulk_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
   gch_status status = gch_attach(h, out, error);
   if (status == GCH_OK) gch_native_enter(*out);
   return (int)status;
+}
+
+/* The heap of orphans: a lock and nothing else. A thread that ends detaches its mutators from their heaps; those whose
+ * heap is gone find this one, in whose list they are not. */
+static struct gch_heap limbo;
+static pthread_once_t limbo_once = PTHREAD_ONCE_INIT;
+static void make_limbo(void) { lock_init(&limbo.world.mutators_lock, RANK_MUTATORS, "orphans"); }
+
+void bulk_orphan(gch_mutator *mutator) {
+  struct mutator *m = mutator_of(mutator);
+  gch_heap *h = mutator->heap;
+  pthread_once(&limbo_once, make_limbo);
+  lock_lock(&h->world.mutators_lock); /* waits out a pause */
+  GCH_CHECK(at_load(&m->state) == MUTATOR_NATIVE, "%s", "a managed mutator is taken from its thread");
+  struct mutator **link = &h->world.mutators;
+  while (*link != NULL && *link != m) link = &(*link)->next;
+  if (*link == m) {
+    *link = m->next;
+    at_store(&h->world.mutator_count, h->world.mutator_count - 1);
+    mutator_sync_one(h, m);
+  }
+  m->buffer[0] = m->buffer[1] = 0;
+  at_store(&mutator->heap, &limbo);
+  lock_unlock(&h->world.mutators_lock);
 }
 
 int bulk_collect(gch_mutator *m, const gch_collect_options *options, gch_cycle *report) {

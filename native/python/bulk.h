@@ -56,6 +56,9 @@ typedef struct bulk_object {
 /* --- threads and the heap ------------------------------------------------------------------------------------- */
 /* Attaches the calling thread and leaves it in native state. */
 int bulk_attach(gch_heap *heap, gch_mutator **out, gch_error *error);
+/* Takes another thread's mutator, in native state, away from its heap, so that the heap can be destroyed. Its thread
+ * must not use it again; it is freed when that thread ends, which must not be before this returns. */
+void bulk_orphan(gch_mutator *mutator);
 int bulk_collect(gch_mutator *mutator, const gch_collect_options *options, gch_cycle *report);
 int bulk_collect_wait(gch_mutator *mutator, gch_cycle *report);
 int bulk_verify(gch_mutator *mutator, gch_error *error);
