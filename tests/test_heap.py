@@ -54,11 +54,16 @@ def test_options_of_the_wrong_type() -> None:
         Heap(gc_threads="2")  # type: ignore[arg-type]
 
 
-def test_remap_is_another_name_of_move() -> None:
-    if "move" not in gcheap_movers():
-        pytest.skip("UFFDIO_MOVE is not available here")
-    with Heap("4MiB", mover="remap") as heap:
-        assert heap.stats.mover == "move"
+@pytest.mark.parametrize(
+    ("alias", "name"), [("remap", "move"), ("memcpy-fresh", "memcpy"), ("memcpy-sliding", "slide")]
+)
+def test_movers_have_other_names(alias: str, name: str) -> None:
+    try:
+        heap = Heap("4MiB", mover=alias)
+    except gcheap.Unsupported as error:
+        pytest.skip(str(error))
+    with heap:
+        assert heap.stats.mover == name
 
 
 def test_collections_keep_what_is_reachable(mover: str) -> None:
