@@ -1,0 +1,69 @@
+"""The examples of README.md do what they say: each is run as a reader would run it.
+
+An example says what it prints in its last comment, ``prints: ...``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOOLS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def example(language: str) -> tuple[str, str]:
+    """Return the only fenced block of a language, and what it says that it prints."""
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (said,) = re.findall(r"prints: (.*?)(?: \*/)?$", code, re.MULTILINE)
+    return code, said
+
+
+def _run(*command: str | Path, cwd: Path | None = None, **env: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, "PATH": TOOLS, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def test_python_example(tmp_path: Path) -> None:
+    code, said = example("python")
+    program = tmp_path / "example.py"
+    program.write_text(code, encoding="utf-8")
+    assert _run(sys.executable, "-P", program, cwd=tmp_path).strip() == said
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(170)
+def test_c_example(tmp_path: Path) -> None:
+    """Built against an installed tree: the command of the README, with another prefix."""
+    assert "make -C native install PREFIX=" in README
+    if shutil.which("pkg-config") is None:
+        pytest.skip("no pkg-config here")
+    code, said = example("c")
+    source, program, prefix = tmp_path / "host.c", tmp_path / "host", tmp_path / "prefix"
+    source.write_text(code, encoding="utf-8")
+    _run("make", "-C", ROOT / "native", "install", f"PREFIX={prefix}", "JOBS=2")
+    (found,) = prefix.rglob("pkgconfig")
+    flags = _run("pkg-config", "--cflags", "--libs", "gcheap", PKG_CONFIG_PATH=str(found)).split()
+    _run("gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", program)
+    assert _run(program, LD_LIBRARY_PATH=str(found.parent)).strip() == said
+
+
+def test_documents_exist() -> None:
+    """Links into the repository lead somewhere."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README):
+        assert (ROOT / target).exists(), target
