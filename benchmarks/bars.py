@@ -26,15 +26,20 @@ class Bar:
         """Return a line, or None if the benchmarks were not run."""
         if self.faster not in medians or (self.slower and self.slower not in medians):
             return None
-        mine = medians[self.faster]
-        if not self.slower:
-            said = [f"{value:.3f}" if self.share else _time(value) for value in (mine, self.bound)]
-            return self._line(said[0], f"at most {said[1]}", mine <= self.bound)
-        ratio = medians[self.slower] / mine if mine else float("inf")
-        return self._line(f"{ratio:.2f}", f"at least {self.bound:g}", ratio >= self.bound)
+        got = self._value(medians, self.faster, self.slower)
+        met = got >= self.bound if self.slower else got <= self.bound
+        wanted = f"{'at least' if self.slower else 'at most'} {self._said(self.bound)}"
+        line = f"{'met   ' if met else 'MISSED'} {self.what}: {self._said(got)}, wanted {wanted}"
+        floor = FLOORS.get(self.faster)
+        if floor is None or any(name not in medians for name in floor):
+            return line
+        return f"{line}; floor {self._said(self._value(medians, *floor))}"
 
-    def _line(self, got: str, wanted: str, met: bool) -> str:
-        return f"{'met   ' if met else 'MISSED'} {self.what}: {got}, wanted {wanted}"
+    def _value(self, medians: Mapping[str, float], faster: str, slower: str = "") -> float:
+        return medians[slower] / medians[faster] if slower else medians[faster]
+
+    def _said(self, value: float) -> str:
+        return f"{value:.2f}" if self.slower or self.share else _time(value)
 
 
 def _time(seconds: float) -> str:
@@ -116,6 +121,32 @@ BARS = (
         )
     ),
 )
+
+
+def _floor(*names: str) -> tuple[str, ...]:
+    return tuple(f"test_floor[{name}]" for name in names)
+
+
+FLOORS = {
+    "test_inline_allocation": _floor("bump:bump"),
+    "test_new_million": _floor("bulk:new"),
+    **{
+        f"test_{what}_million[{order}]": _floor(f"bulk:{what}-{order.replace(' ', '-')}")
+        for what in ("gather", "scatter")
+        for order in ("random", "in order")
+    },
+    **{
+        f"test_mark[{pages}-{order}]": _floor(f"mark:mark-{pages}-{order.replace(' ', '-')}")
+        for pages, order in (("4k", "random"), ("4k", "in order"), ("huge", "in order"))
+    },
+    **{
+        f"test_move_time[dense-{kind}-move]": _floor(
+            f"move:move-{kind}-move", f"move:move-{kind}-sliding"
+        )
+        for kind in ("nodes-4k", "structs-4k", "leaf-4k", "leaf-huge")
+    },
+}
+"""A bar's faster benchmark -> the floor's: one figure, or the faster and the slower."""
 
 
 def judge(medians: Mapping[str, float]) -> list[str]:

@@ -1,0 +1,51 @@
+"""What would the bars' work cost if nothing else had to be done? C programs that do only that."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.kit import CLOCK, LIVE, measure
+
+SOURCES = Path(__file__).parent / "floor"
+NAMES = {
+    "bump": ["bump"],
+    "bulk": ["new", *(f"{w}-{o}" for w in ("gather", "scatter") for o in ("random", "in-order"))],
+    "mark": ["mark-4k-random", "mark-4k-in-order", "mark-huge-in-order"],
+    "move": [
+        f"move-{shape}-{pages}-{form}"
+        for shape in ("nodes", "structs", "leaf")
+        for pages in ("4k", "huge")
+        for form in ("move", "fresh", "sliding")
+    ],
+}
+
+
+@functools.cache
+def floors(program: str) -> dict[str, float]:
+    """Compile and run a floor program; return its figures in seconds."""
+    with tempfile.TemporaryDirectory(prefix="gcheap-floor-") as folder:
+        binary = os.path.join(folder, program)
+        compiler = os.environ.get("CC", "gcc")
+        source = str(SOURCES / f"{program}.c")
+        subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-o", binary, source], check=True)
+        done = subprocess.run(
+            [binary, str(LIVE >> 20)], check=True, capture_output=True, text=True, timeout=300
+        )
+    lines = (line.split() for line in done.stdout.splitlines())
+    return {name: float(seconds) for name, seconds in lines}
+
+
+@pytest.mark.benchmark(group="floors", timer=CLOCK)
+@pytest.mark.parametrize("case", [f"{p}:{name}" for p in NAMES for name in NAMES[p]])
+def test_floor(benchmark: Any, case: str) -> None:
+    program, name = case.split(":")
+    if name not in floors(program):
+        pytest.skip(f"{name}: this kernel cannot")
+    measure(benchmark, lambda: floors(program)[name], 1)
