@@ -1,0 +1,233 @@
+/* Heaps as values: nothing is left behind, whatever fails on the way; configurations; limits; a full heap. */
+#include "gcheap/heap.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "kit.h"
+#include "os/pages.h"
+
+static bool same(struct kit_holdings before, const char *what) {
+  struct kit_holdings now = kit_settled(before);
+  bool good = now.tasks == before.tasks && now.fds == before.fds && (KIT_SANITIZED || now.maps <= before.maps);
+  if (!good)
+    printf("    %s: threads %d, were %d; descriptors %d, were %d; mappings %d, were %d\n", what, now.tasks,
+           before.tasks, now.fds, before.fds, now.maps, before.maps);
+  return CHECK(good);
+}
+
+static void use(struct kit *k, bool concurrent) {
+  GCH_FRAME(k->m, root, 2);
+  root[0] = kit_refs(k, 3000);
+  for (uint64_t i = 0; i < 30000; i++) kit_put_node(k, &root[0], i % 3000, i);
+  for (int i = 0; i < 3; i++) kit_major(k, (gch_policy)i, concurrent, true);
+  for (uint64_t i = 0; i < 3000; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), 27000 + i)) break;
+  GCH_FRAME_END(k->m);
+}
+
+/* --- nothing is left ------------------------------------------------------------------------------------------ */
+
+static void created_used_destroyed(void) {
+  for (size_t m = 0; m < KIT_MOVER_COUNT; m++)
+    for (int signal = 0; signal < 2; signal++) {
+      struct kit k;
+      gch_config c = kit_config(KIT_MOVERS[m], 64, 512);
+      c.fault_mode = (gch_fault_mode)signal;
+      if (!kit_available(KIT_MOVERS[m])) continue;
+      if (!kit_open(&k, &c)) return; /* the first leaves malloc's arenas and stacks of threads behind */
+      use(&k, true);
+      kit_close(&k);
+      struct kit_holdings before = kit_holdings();
+      for (int i = 0; i < 3; i++) {
+        if (!kit_open(&k, &c)) return;
+        use(&k, i & 1);
+        kit_close(&k);
+      }
+      same(before, gch_mover_name(KIT_MOVERS[m]));
+    }
+}
+
+/* Each call that creation makes fails once, at its first, second, ... time. */
+static void failing_creation(void) {
+  static const char *const calls[] = {"mmap:ENOMEM",     "mprotect:ENOMEM", "uffd_open:EPERM",
+                                      "register:ENOMEM", "memfd:EMFILE",    "ftruncate:ENOMEM"};
+  char spec[64];
+  gch_config c = kit_config(kit_available(GCH_MOVER_MOVE) ? GCH_MOVER_MOVE : GCH_MOVER_MEMCPY, 64, 512);
+  gch_heap *heap;
+  if (CHECK_EQ(gch_heap_create(&c, &heap, NULL), GCH_OK)) gch_heap_destroy(heap, NULL);
+  struct kit_holdings before = kit_holdings();
+  for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+    int failures = 0;
+    for (int nth = 1; nth <= 60; nth += KIT_SANITIZED ? 9 : 1) {
+      gch_error error = {0};
+      snprintf(spec, sizeof spec, "%s@nth=%d", calls[i], nth);
+      c.inject = spec;
+      gch_status status = gch_heap_create(&c, &heap, &error);
+      if (status == GCH_OK) {
+        gch_heap_destroy(heap, NULL);
+        continue;
+      }
+      failures++;
+      CHECK(heap == NULL && strlen(error.message) > 20);
+      CHECK_EQ(error.status, status);
+    }
+    if (i < 2) CHECK(failures > 0);
+    if (!same(before, spec)) return;
+  }
+}
+
+static void two_heaps(void) {
+  struct kit a, b;
+  gch_config first = kit_config(GCH_MOVER_AUTO, 64, 512), second = kit_config(GCH_MOVER_MEMCPY, 64, 256);
+  if (!kit_open(&a, &first) || !kit_open(&b, &second)) return;
+  for (int i = 0; i < 3; i++) use(&a, true), use(&b, false);
+  gch_ref in_a = kit_node(&a, 1), out = NULL;
+  CHECK_EQ(gch_pin(b.m, in_a, NULL), GCH_BAD_VALUE); /* of the other heap */
+  CHECK_EQ(gch_field_load(b.m, in_a, KIT_A, &out), GCH_BAD_VALUE);
+  kit_verify(&a), kit_verify(&b);
+  kit_close(&a), kit_close(&b);
+}
+
+/* --- configuration -------------------------------------------------------------------------------------------- */
+
+static void refused(gch_config c, const char *words) {
+  gch_heap *heap = (gch_heap *)&c;
+  gch_error error = {0};
+  CHECK_EQ(gch_heap_create(&c, &heap, &error), GCH_BAD_VALUE);
+  CHECK(heap == NULL);
+  if (!CHECK(strstr(error.message, words) != NULL)) printf("    \"%s\" in \"%s\"\n", words, error.message);
+}
+
+static void bad_configurations(void) {
+  gch_config good = kit_config(GCH_MOVER_MEMCPY, 16, 256), c;
+  struct kit_holdings before = kit_holdings();
+  c = good, c.struct_bytes = 8, refused(c, "struct_bytes is 8");
+  c = good, c.mover = (gch_mover)77, refused(c, "mover is 77");
+  c = good, c.fault_mode = (gch_fault_mode)2, refused(c, "fault_mode is 2");
+  c = good, c.huge = (gch_huge)7, refused(c, "huge is 7");
+  c = good, c.huge_faults = (gch_huge_faults)7, refused(c, "huge_faults is 7");
+  c = good, c.max_bytes = 5, refused(c, "max_bytes is 5");
+  c = good, c.max_bytes = UINT64_MAX, refused(c, "max_bytes is 18446744073709551615");
+  c = good, c.max_bytes = (uint64_t)1 << 45, refused(c, "max_bytes is");
+  c = good, c.nursery_bytes = UINT64_MAX, refused(c, "nursery_bytes is");
+  c = good, c.staging_bytes = UINT64_MAX, refused(c, "staging_bytes is");
+  c = good, c.gc_threads = 65, refused(c, "gc_threads is 65");
+  c = good, c.promote_age = 8, refused(c, "promote_age is 8");
+  c = good, c.event_capacity = 1000, refused(c, "event_capacity is 1000");
+  c = good, c.geometry_page = 3, refused(c, "geometry_page is 3");
+  c = good, c.inject = "nonsense", refused(c, "inject");
+  same(before, "bad configurations");
+}
+
+static void bad_calls(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 256);
+  gch_collect_options o;
+  gch_error error = {0};
+  if (!kit_open(&k, &c)) return;
+  gch_collect_options_init(&o);
+  o.struct_bytes = 1;
+  CHECK_EQ(gch_collect(k.m, &o, NULL), GCH_BAD_VALUE);
+  gch_collect_options_init(&o);
+  o.policy = (gch_policy)9;
+  CHECK_EQ(gch_collect(k.m, &o, NULL), GCH_BAD_VALUE);
+  CHECK(strstr(gch_last_error(k.m)->message, "policy is 9") != NULL);
+  CHECK_EQ(gch_inject(k.heap, "move:EWHAT", &error), GCH_BAD_VALUE);
+  CHECK(gch_alloc_array(k.m, k.refs, UINT64_MAX / 8) == NULL);
+  CHECK(strstr(gch_last_error(k.m)->message, "limit") != NULL);
+  CHECK(gch_alloc_slow(k.m, k.node, 3) == NULL);
+  CHECK(strstr(gch_last_error(k.m)->message, "has no tail") != NULL);
+  gch_ref o1 = kit_node(&k, 1), out;
+  CHECK_EQ(gch_field_load(k.m, o1, 8, &out), GCH_BAD_VALUE);
+  CHECK_EQ(gch_field_load(k.m, o1, KIT_A + 4, &out), GCH_BAD_VALUE);
+  CHECK_EQ(gch_field_load(k.m, NULL, KIT_A, &out), GCH_BAD_VALUE);
+  CHECK_EQ(gch_field_store(k.m, o1, KIT_A, (gch_ref)(void *)&k), GCH_BAD_VALUE);
+  CHECK_EQ(gch_field_store(k.m, o1, KIT_A, o1), GCH_OK);
+  CHECK(gch_field_load(k.m, o1, KIT_A, &out) == GCH_OK && out == o1);
+  kit_close(&k);
+}
+
+/* --- limits --------------------------------------------------------------------------------------------------- */
+
+/* In a child: the limit stays. */
+static int little_address_space(uint64_t limit_mib) {
+  struct pages_memory memory;
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_AUTO, 16, 256);
+  gch_error error = {0};
+  c.gc_threads = 1;
+  if (pages_memory_read(&memory) != 0) return 3;
+  struct rlimit limit = {memory.virtual_bytes + (limit_mib << 20), memory.virtual_bytes + (limit_mib << 20)};
+  if (setrlimit(RLIMIT_AS, &limit) != 0) return 3;
+  if (gch_heap_create(&c, &k.heap, &error) != GCH_OK) {
+    bool told = error.status == GCH_NO_MEMORY && strlen(error.message) > 20;
+    if (!told) fprintf(stderr, "%s: %s\n", gch_status_name(error.status), error.message);
+    return told ? 1 : 2;
+  }
+  if (!kit_types(&k) || gch_attach(k.heap, &k.m, NULL) != GCH_OK) return 2;
+  use(&k, true);
+  kit_verify(&k);
+  kit_close(&k);
+  return check_failures == 0 ? 0 : 2;
+}
+
+static void address_space_limits(void) {
+  bool some = false;
+  if (KIT_SANITIZED) SKIP("RLIMIT_AS", "the sanitizers need the address space");
+  for (uint64_t mib = 1; mib <= 4096; mib *= 2) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) _exit(little_address_space(mib));
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) <= 1))
+      printf("    %llu MiB: status %x\n", (unsigned long long)mib, (unsigned)status);
+    some |= WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  }
+  CHECK(some); /* with 4 GiB there is a heap */
+}
+
+/* Full: NULL and a message; after dropping what filled it, it is as good as new (I8). */
+static void full_heap(void) {
+  for (size_t m = 0; m < KIT_MOVER_COUNT; m++) {
+    struct kit k;
+    gch_config c = kit_config(KIT_MOVERS[m], 16, 512);
+    if (!kit_available(KIT_MOVERS[m])) continue;
+    if (!kit_open(&k, &c)) return;
+    GCH_FRAME(k.m, root, 2);
+    for (int round = 0; round < 3; round++) {
+      uint64_t count = 0;
+      for (;; count++) { /* a list */
+        root[1] = round == 1 ? kit_refs(&k, 4000) : kit_node(&k, count);
+        if (root[1] == NULL) break;
+        gch_set(k.m, root[1], KIT_A, root[0]);
+        root[0] = root[1];
+      }
+      CHECK(strstr(gch_last_error(k.m)->message, "no room for an object") != NULL);
+      CHECK(count > (round == 1 ? 300u : 150000u)); /* three quarters of 16 MiB */
+      kit_verify(&k);
+      uint64_t length = 0;
+      for (gch_ref o = root[0]; o != NULL; o = gch_load(o, KIT_A)) length++;
+      CHECK_EQ(length, count);
+      root[0] = NULL;
+    }
+    use(&k, true);
+    kit_verify(&k);
+    GCH_FRAME_END(k.m);
+    kit_close(&k);
+  }
+}
+
+int main(void) {
+  kit_watchdog(90);
+  RUN(created_used_destroyed);
+  RUN(failing_creation);
+  RUN(two_heaps);
+  RUN(bad_configurations);
+  RUN(bad_calls);
+  RUN(address_space_limits);
+  RUN(full_heap);
+  return CHECK_SUMMARY();
+}
