@@ -9,6 +9,7 @@
 #include "gc/cycle.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
+#include "gc/fork.h"
 #include "gc/mark.h"
 #include "gc/phase.h"
 #include "gc/roots.h"
@@ -49,6 +50,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = team_start(h, error);
   if (status == GCH_OK) status = faults_start(h, error);
   if (status == GCH_OK) status = controller_start(h, error);
+  if (status == GCH_OK) status = fork_watch(h, error);
   return status;
 }
 
@@ -81,10 +83,12 @@ gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *
 }
 
 gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {
+  if (!fork_is_home(h)) return fork_check(h, error);
   uint32_t attached = at_load(&h->world.mutator_count);
   uint64_t pins = at_load(&h->pins.count);
   if (attached != 0) return error_set(error, GCH_BAD_STATE, "%u mutators are attached; detach them first", attached);
   if (pins != 0) return error_set(error, GCH_BAD_STATE, "%llu pins are held; unpin first", (unsigned long long)pins);
+  fork_unwatch(h);
   stop_engine(h);
   world_destroy(h);
   heap_delete(h);
@@ -102,6 +106,7 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
     return error_set(&m->error, GCH_BAD_VALUE, "gch_collect_options.struct_bytes is %u, expected %zu", o.struct_bytes, sizeof o);
   if ((unsigned)o.policy >= GCH_POLICY_COUNT)
     return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy, GCH_POLICY_COUNT - 1);
+  if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
   if (report == NULL) report = &local;
   if (o.concurrent && !o.minor && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
     mutator_enter_native(m);
@@ -123,6 +128,7 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
 
 gch_status gch_collect_wait(gch_mutator *mutator, gch_cycle *report) {
   gch_heap *h = mutator->heap;
+  if (fork_check(h, &mutator_of(mutator)->error) != GCH_OK) return GCH_BAD_STATE;
   mutator_enter_native(mutator_of(mutator));
   controller_wait(h);
   lock_lock(&h->measures.lock);
@@ -181,6 +187,7 @@ uint64_t gch_object_bytes(const gch_heap *h, gch_ref object) {
 
 gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
   *out = NULL;
+  if (fork_check(h, error) != GCH_OK) return GCH_BAD_STATE;
   struct mutator *m = calloc(1, sizeof *m);
   if (m == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a mutator");
   m->pub.heap = h;
@@ -212,10 +219,12 @@ void gch_detach(gch_mutator *mutator) {
   if (at_load(&m->state) == MUTATOR_MANAGED) mutator_enter_native(m);
   lock_lock(&h->world.mutators_lock);
   struct mutator **link = &h->world.mutators;
-  while (*link != m) link = &(*link)->next;
-  *link = m->next;
-  at_store(&h->world.mutator_count, h->world.mutator_count - 1);
-  mutator_sync_one(h, m);
+  while (*link != NULL && *link != m) link = &(*link)->next;
+  if (*link == m) { /* fork() drops those of other threads in the child */
+    *link = m->next;
+    at_store(&h->world.mutator_count, h->world.mutator_count - 1);
+    mutator_sync_one(h, m);
+  }
   lock_unlock(&h->world.mutators_lock);
   mutator_disown(m);
   free(m);
@@ -319,6 +328,7 @@ gch_status gch_verify(gch_mutator *mutator, gch_error *error) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   struct pause pause;
+  if (fork_check(h, error) != GCH_OK) return GCH_BAD_STATE;
   cycle_enter(h, m);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
@@ -343,6 +353,7 @@ gch_status gch_walk(gch_mutator *mutator, gch_walk_fn fn, void *data) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   struct pause pause;
+  if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
   cycle_enter(h, m);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 
 #ifdef GCH_VERIFY
 #define HELD_MAX 16
@@ -110,6 +111,33 @@ bool cond_wait_until(struct cond *cond, struct lock *lock, uint64_t deadline_ns)
   GCH_CHECK(error == 0 || error == ETIMEDOUT, "pthread_cond_timedwait with %s answered %d", lock->name, error);
   return error == 0;
 }
+
+/* --- fork ------------------------------------------------------------------------------------------------------- */
+
+enum { HOLD_RETRY_NS = 50000 };
+
+bool lock_hold(struct lock *lock, uint64_t deadline_ns) {
+  int error;
+  if (deadline_ns == UINT64_MAX) {
+    error = pthread_mutex_lock(&lock->mutex);
+  } else {
+    while ((error = pthread_mutex_trylock(&lock->mutex)) == EBUSY && clock_ns() < deadline_ns)
+      (void)nanosleep(&(struct timespec){0, HOLD_RETRY_NS}, NULL);
+  }
+  GCH_CHECK(error == 0 || error == EBUSY, "lock %s for fork() answered %d", lock->name, error);
+  return error == 0;
+}
+
+void lock_let(struct lock *lock) { (void)pthread_mutex_unlock(&lock->mutex); }
+
+bool cond_wait_held(struct cond *cond, struct lock *lock, uint64_t deadline_ns) {
+  if (deadline_ns == UINT64_MAX) return pthread_cond_wait(&cond->cond, &lock->mutex) == 0;
+  struct timespec at = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
+  return pthread_cond_timedwait(&cond->cond, &lock->mutex, &at) == 0;
+}
+
+void lock_renew(struct lock *lock) { lock_init(lock, lock->rank, lock->name); }
+void cond_renew(struct cond *cond) { cond_init(cond); }
 
 void cond_signal(struct cond *cond) { (void)pthread_cond_signal(&cond->cond); }
 void cond_broadcast(struct cond *cond) { (void)pthread_cond_broadcast(&cond->cond); }

@@ -34,6 +34,15 @@ void cond_destroy(struct cond *cond);
 void cond_wait(struct cond *cond, struct lock *lock);
 /* Waits until signalled or clock_ns() reaches the deadline; false if it was the deadline. May wake early. */
 bool cond_wait_until(struct cond *cond, struct lock *lock, uint64_t deadline_ns);
+/* For fork() only, which takes many locks of one rank: outside the order of ranks, and not tracked. False: the lock was not to
+ * be had by the deadline (UINT64_MAX: waits). cond_wait_held is cond_wait_until with a lock held like that. */
+bool lock_hold(struct lock *lock, uint64_t deadline_ns);
+void lock_let(struct lock *lock);
+bool cond_wait_held(struct cond *cond, struct lock *lock, uint64_t deadline_ns);
+/* In the child of fork(): as new, whoever held it or waited for it in the parent. */
+void lock_renew(struct lock *lock);
+void cond_renew(struct cond *cond);
+
 void cond_signal(struct cond *cond);
 void cond_broadcast(struct cond *cond);
 

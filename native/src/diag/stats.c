@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "gc/cycle.h"
+#include "gc/fork.h"
 #include "gc/safepoint.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
@@ -113,6 +114,7 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
   gch_heap *h = mutator->heap;
   struct pause pause;
   size_t count = 0;
+  if (fork_check(h, &m->error) != GCH_OK) return 0;
   cycle_enter(h, m);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);

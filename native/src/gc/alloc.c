@@ -1,6 +1,7 @@
 /* The slow path of allocation: a new block, a large object, a collection, or a clean failure (I8). */
 #include "base/error.h"
 #include "gc/cycle.h"
+#include "gc/fork.h"
 #include "gc/safepoint.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
@@ -66,6 +67,7 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   gch_heap *h = mutator->heap;
   uint64_t bytes = object_bytes(m, type, count);
   if (bytes == 0) return NULL;
+  if (fork_check(h, &m->error) != GCH_OK) return NULL;
   gch_safepoint(mutator);
   if (stress_due(h)) cycle_for_allocation(m, true);
   for (int patience = 0, majors = 0;;) {

@@ -96,3 +96,10 @@ void controller_wait(gch_heap *h) {
   cycle_wait_idle(h);
   lock_unlock(&h->cycle_lock);
 }
+
+struct lock *controller_lock(gch_heap *h) { return h->controller != NULL ? &h->controller->lock : NULL; }
+
+void controller_forget(gch_heap *h) {
+  free(h->controller);
+  h->controller = NULL;
+}

@@ -17,6 +17,9 @@ void controller_request(gch_heap *heap, const gch_collect_options *options, bool
 
 /* Waits until every cycle asked for has ended, and no other major runs. Native state or no mutator. */
 void controller_wait(gch_heap *heap);
+/* fork(): the lock (NULL without a controller); in the child, the thread does not exist: its record goes, requests with it. */
+struct lock *controller_lock(gch_heap *heap);
+void controller_forget(gch_heap *heap);
 /* The running cycle has flipped. */
 void controller_flipped(gch_heap *heap);
 

@@ -7,16 +7,18 @@
 
 #include "base/error.h"
 #include "gc/phase.h"
+#include "gc/registry.h"
 #include "heap/mutator.h"
 #include "mover/mover.h"
 #include "os/thread.h"
 
-enum { READ_FAULTS = 16, HEAPS_MAX = 256 };
+enum { READ_FAULTS = 16 };
 
 struct faults {
   struct thread thread;
   int bell;
   bool started;
+  bool installed;
   uint32_t inside; /* [atomic seq] threads answering faults */
 };
 
@@ -33,13 +35,13 @@ void faults_drain(gch_heap *h) {
   while (at_load_seq(&h->faults->inside) != 0) thread_yield();
 }
 
-/* The one piece of global state: which heaps a signal may belong to (slots are published and cleared atomically), and what
- * was installed before us. */
-static gch_heap *registry[HEAPS_MAX];
+/* What was installed before us, and how many heaps use each signal. */
 static struct sigaction previous_bus, previous_segv;
+static uint32_t users_bus, users_segv; /* [lock: install] */
 
 static bool uses_signals(const gch_heap *h) { return h->mover->signals || h->config.fault_mode == GCH_FAULT_SIGNAL; }
 static int signal_of(const gch_heap *h) { return h->mover->signals ? SIGSEGV : SIGBUS; }
+static uint32_t *users_of(int signal) { return signal == SIGSEGV ? &users_segv : &users_bus; }
 static struct sigaction *previous_of(int signal) { return signal == SIGSEGV ? &previous_segv : &previous_bus; }
 
 /* --- answering ------------------------------------------------------------------------------------------------ */
@@ -118,8 +120,8 @@ static void handler_main(void *arg) {
 static struct lock install_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_PINS + 1, .name = "signal handler"};
 
 static gch_heap *heap_of(uintptr_t address) {
-  for (int i = 0; i < HEAPS_MAX; i++) {
-    gch_heap *h = at_load(&registry[i]);
+  for (uint32_t i = 0; i < registry_top(); i++) {
+    gch_heap *h = registry_at(i);
     if (h != NULL && heap_contains(h, address)) return h;
   }
   return NULL;
@@ -158,7 +160,7 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
   uintptr_t address = (uintptr_t)info->si_addr;
   bool candidate = signal == SIGSEGV ? info->si_code == SEGV_ACCERR : info->si_code == BUS_ADRERR;
   gch_heap *h = candidate ? heap_of(address) : NULL;
-  if (h == NULL || signal_of(h) != signal) {
+  if (h == NULL || !uses_signals(h) || signal_of(h) != signal) {
     chain(signal, info, context);
     errno = saved;
     return;
@@ -169,36 +171,26 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
 
 static bool is_ours(const struct sigaction *action) { return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_signal; }
 
-static gch_status install(gch_heap *h, gch_error *error) {
-  gch_status status = GCH_OK;
+static void install(gch_heap *h) {
   struct sigaction current, action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
   sigfillset(&action.sa_mask);
   pthread_mutex_lock(&install_lock.mutex);
-  int slot = 0;
-  while (slot < HEAPS_MAX && registry[slot] != NULL) slot++;
-  if (slot == HEAPS_MAX) status = error_set(error, GCH_NO_MEMORY, "%d heaps use signals already, the most there can be", HEAPS_MAX);
-  if (status == GCH_OK) {
-    sigaction(signal_of(h), NULL, &current);
-    if (!is_ours(&current)) {
-      *previous_of(signal_of(h)) = current;
-      sigaction(signal_of(h), &action, NULL);
-    }
-    at_store(&registry[slot], h);
+  sigaction(signal_of(h), NULL, &current);
+  if (!is_ours(&current)) {
+    *previous_of(signal_of(h)) = current;
+    sigaction(signal_of(h), &action, NULL);
   }
+  ++*users_of(signal_of(h));
+  h->faults->installed = true;
   pthread_mutex_unlock(&install_lock.mutex);
-  return status;
 }
 
 static void uninstall(gch_heap *h) {
-  bool others = false;
   struct sigaction current;
+  if (!h->faults->installed) return;
   pthread_mutex_lock(&install_lock.mutex);
-  for (int i = 0; i < HEAPS_MAX; i++) {
-    if (registry[i] == h) at_store(&registry[i], NULL);
-    others |= registry[i] != NULL && signal_of(registry[i]) == signal_of(h);
-  }
   sigaction(signal_of(h), NULL, &current);
-  if (!others && is_ours(&current)) sigaction(signal_of(h), previous_of(signal_of(h)), NULL);
+  if (--*users_of(signal_of(h)) == 0 && is_ours(&current)) sigaction(signal_of(h), previous_of(signal_of(h)), NULL);
   pthread_mutex_unlock(&install_lock.mutex);
 }
 
@@ -220,11 +212,14 @@ void faults_unblock(gch_heap *h) {
 /* --- start and stop ------------------------------------------------------------------------------------------- */
 
 gch_status faults_start(gch_heap *h, gch_error *error) {
-  if (!h->mover->concurrent) return GCH_OK;
+  if (!h->mover->concurrent || h->faults != NULL) return GCH_OK; /* a child of fork() keeps its signal handler */
   h->faults = calloc(1, sizeof *h->faults);
   if (h->faults == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the fault handler");
   h->faults->bell = -1;
-  if (uses_signals(h)) return install(h, error);
+  if (uses_signals(h)) {
+    install(h);
+    return GCH_OK;
+  }
   int rc = bell_open(&h->faults->bell);
   if (rc >= 0) rc = thread_start(&h->faults->thread, "gcheap-faults", handler_main, h);
   if (rc < 0) return error_set(error, GCH_NO_MEMORY, "cannot start the fault handler thread: %s", strerror(-rc));
@@ -235,11 +230,25 @@ gch_status faults_start(gch_heap *h, gch_error *error) {
 void faults_stop(gch_heap *h) {
   struct faults *f = h->faults;
   if (f == NULL) return;
-  if (uses_signals(h)) uninstall(h);
+  uninstall(h);
   if (f->started) {
     bell_ring(f->bell);
     thread_join(&f->thread);
   }
+  if (f->bell >= 0) bell_close(f->bell);
+  free(f);
+  h->faults = NULL;
+}
+
+/* --- fork ----------------------------------------------------------------------------------------------------- */
+
+struct lock *faults_install_lock(void) { return &install_lock; }
+
+void faults_forget(gch_heap *h) {
+  struct faults *f = h->faults;
+  if (f == NULL) return;
+  at_store(&f->inside, 0);
+  if (f->installed) return; /* the handler is inherited */
   if (f->bell >= 0) bell_close(f->bell);
   free(f);
   h->faults = NULL;

@@ -19,6 +19,10 @@ void faults_drain(gch_heap *heap);
 
 gch_status faults_start(gch_heap *heap, gch_error *error);
 void faults_stop(gch_heap *heap);
+/* fork(): the lock of the signal handlers, of all heaps; in the child, the handler thread does not exist: its record goes. What
+ * faults_start does next is to start it again. */
+struct lock *faults_install_lock(void);
+void faults_forget(gch_heap *heap);
 /* Reads and answers what is there; never blocks. Returns the number of faults answered. */
 uint32_t faults_serve(gch_heap *heap, struct drops *drops);
 /* Makes every unit of [from, to) MAPPED, if a move is going on. A mutator's; never sleeps in the kernel. */

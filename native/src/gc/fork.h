@@ -10,7 +10,8 @@
  *             collector threads started -> own mutators managed again
  *
  * Two heaps wait for each other where a thread stopped by one is managed in the other; so only the first is waited for
- * without end. If another is not to be had in time all are let go, and that one comes first in the next round.
+ * without end. If another is not to be had in time all are let go, and that one comes first in the next round. After some
+ * seconds fork() goes ahead without what is not to be had: the parent notices nothing, the child cannot use those heaps.
  *
  * In the child the frames of other threads are no roots any more; handles, static slots and pins are as they were. After a
  * fork all pages are shared until written: page moves meet EBUSY for a while, in both. What cannot be made anew in the child

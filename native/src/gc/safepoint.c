@@ -26,8 +26,8 @@ static bool all_stopped(const gch_heap *h) {
   return true;
 }
 
-void world_stop(gch_heap *h, gch_pause cause, struct pause *pause) {
-  lock_lock(&h->world.mutators_lock);
+bool world_halt(gch_heap *h, gch_pause cause, struct pause *pause, uint64_t deadline_ns) {
+  bool in_time = true;
   pause->cause = cause;
   pause->asked_ns = clock_ns();
   at_store_seq(&h->world.stop, 1); /* seq_cst: Dekker, see the header */
@@ -37,19 +37,27 @@ void world_stop(gch_heap *h, gch_pause cause, struct pause *pause) {
   while (!all_stopped(h) && clock_ns() - pause->asked_ns < SPIN_NS) spin_pause();
   if (!all_stopped(h)) {
     lock_lock(&h->world.lock);
-    while (!all_stopped(h)) cond_wait(&h->world.stopped, &h->world.lock);
+    while (!all_stopped(h) && in_time) {
+      if (deadline_ns == UINT64_MAX)
+        cond_wait(&h->world.stopped, &h->world.lock);
+      else
+        in_time = cond_wait_until(&h->world.stopped, &h->world.lock, deadline_ns);
+    }
     lock_unlock(&h->world.lock);
   }
   pause->stopped_ns = clock_ns();
+  return all_stopped(h);
 }
 
-uint64_t world_resume(gch_heap *h, const struct pause *pause) {
+void world_run(gch_heap *h) {
   for (struct mutator *m = h->world.mutators; m != NULL; m = m->next) at_store_relaxed(&m->pub.poll, 0); /* a hint */
   lock_lock(&h->world.lock);
   at_store_seq(&h->world.stop, 0);
   cond_broadcast(&h->world.resumed);
   lock_unlock(&h->world.lock);
-  lock_unlock(&h->world.mutators_lock);
+}
+
+uint64_t world_count(gch_heap *h, const struct pause *pause) {
   uint64_t length = clock_ns() - pause->asked_ns;
   struct measures *s = &h->measures;
   histogram_record(&s->pause, length);
@@ -58,6 +66,17 @@ uint64_t world_resume(gch_heap *h, const struct pause *pause) {
   if (pause->cause == GCH_PAUSE_FLIP) histogram_record(&s->flip_pause, length);
   heap_event(h, GCH_EVENT_PAUSE, length, pause->cause, pause->stopped_ns - pause->asked_ns, h->cycle_number);
   return length;
+}
+
+void world_stop(gch_heap *h, gch_pause cause, struct pause *pause) {
+  lock_lock(&h->world.mutators_lock);
+  world_halt(h, cause, pause, UINT64_MAX);
+}
+
+uint64_t world_resume(gch_heap *h, const struct pause *pause) {
+  world_run(h);
+  lock_unlock(&h->world.mutators_lock);
+  return world_count(h, pause);
 }
 
 static void wake_stopper(gch_heap *h) {
@@ -115,6 +134,8 @@ struct mutator *mutator_here(gch_heap *h) {
   while (m != NULL && m->pub.heap != h) m = m->next_here;
   return m;
 }
+
+struct mutator *mutators_here(void) { return mine; }
 
 bool mutator_adopt(struct mutator *m) {
   pthread_once(&exit_once, make_key);

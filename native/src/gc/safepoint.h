@@ -31,6 +31,12 @@ void world_stop(gch_heap *heap, gch_pause cause, struct pause *pause);
 /* Returns the length of the pause in ns, and counts it. */
 uint64_t world_resume(gch_heap *heap, const struct pause *pause);
 
+/* Their parts, for who holds the lock of the list otherwise: stops (false: not all by the deadline, UINT64_MAX: waits; world_run
+ * ends the attempt), lets run, counts the pause. */
+bool world_halt(gch_heap *heap, gch_pause cause, struct pause *pause, uint64_t deadline_ns);
+void world_run(gch_heap *heap);
+uint64_t world_count(gch_heap *heap, const struct pause *pause);
+
 /* The list of mutators, from any thread: a managed caller is native while it waits (a pause may be on). Returns what
  * world_unlock needs. */
 struct mutator *world_lock(gch_heap *heap);
@@ -38,6 +44,8 @@ void world_unlock(gch_heap *heap, struct mutator *self);
 
 /* The calling thread's mutator of this heap, or NULL. */
 struct mutator *mutator_here(gch_heap *heap);
+/* The first of the calling thread's mutators, of any heap; linked by next_here. */
+struct mutator *mutators_here(void);
 /* Notes that the calling thread has one more mutator, one less. A thread that ends detaches what it still has. */
 bool mutator_adopt(struct mutator *m);
 void mutator_disown(struct mutator *m);

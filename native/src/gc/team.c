@@ -99,4 +99,11 @@ void team_run(gch_heap *h, team_fn fn, void *context) {
   lock_unlock(&t->lock);
 }
 
+struct lock *team_lock(gch_heap *h) { return h->team != NULL ? &h->team->lock : NULL; }
+
+void team_forget(gch_heap *h) {
+  free(h->team);
+  h->team = NULL;
+}
+
 uint64_t team_cpu_ns(const gch_heap *h) { return at_load_relaxed(&h->team->cpu_ns); }

@@ -18,6 +18,9 @@ gch_status team_start(gch_heap *heap, gch_error *error);
 void team_stop(gch_heap *heap);
 /* Runs fn(context, worker, workers) in the caller (worker 0) and the helpers; returns when all have returned. */
 void team_run(gch_heap *heap, team_fn fn, void *context);
+/* fork(): the lock (NULL without a team); in the child, the team's threads do not exist: its record goes. */
+struct lock *team_lock(gch_heap *heap);
+void team_forget(gch_heap *heap);
 /* CPU time that helpers have used so far, ns. */
 uint64_t team_cpu_ns(const gch_heap *heap);
 

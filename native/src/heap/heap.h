@@ -152,7 +152,8 @@ struct gch_heap {
   struct ring_slot *ring_slots;
   struct measures measures;
   struct moved moved;
-  uint64_t pid;                  /* [const] the process that owns the threads */
+  uint64_t pid;                  /* [fork] the process that owns the threads */
+  char broken[160];              /* [fork] why it cannot be used in this process; "": it can */
 };
 
 /* --- small questions ------------------------------------------------------------------------------------------ */

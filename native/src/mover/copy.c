@@ -50,6 +50,7 @@ const struct mover_ops mover_copy = {
     .concurrent = true,
     .open = quiet_open,
     .close = quiet_close,
+    .inherit = quiet_inherit,
     .publish = copy_publish,
     .supply = copy_supply,
     .drop = mover_drop_private,

@@ -120,6 +120,7 @@ const struct mover_ops mover_move = {
     .concurrent = true,
     .open = quiet_open,
     .close = quiet_close,
+    .inherit = quiet_inherit,
     .publish = move_publish,
     .supply = move_supply,
     .drop = mover_drop_private,

@@ -24,6 +24,9 @@ struct mover_ops {
   bool fill_in_place;   /* a missing destination can be filled where it is, through its shadow */
   gch_status (*open)(gch_heap *heap, gch_error *error);
   void (*close)(gch_heap *heap);
+  /* In the child of fork(): descriptors and memory of its own (NULL: nothing is shared). `parent_waits`: the parent touches no
+   * heap memory until this has returned. */
+  gch_status (*inherit)(gch_heap *heap, bool parent_waits, gch_error *error);
   void (*publish)(gch_heap *heap, uintptr_t dst, uintptr_t src, uint64_t bytes);
   bool (*supply)(gch_heap *heap, uintptr_t dst, uint64_t bytes, uintptr_t frame);
   int (*drop)(gch_heap *heap, uintptr_t start, uint64_t bytes); /* gives the memory of heap pages back */

@@ -7,6 +7,7 @@
 /* Opens the quiet descriptor and registers every region that receives pages with it. */
 gch_status quiet_open(gch_heap *heap, gch_error *error);
 void quiet_close(gch_heap *heap);
+gch_status quiet_inherit(gch_heap *heap, bool parent_waits, gch_error *error);
 
 /* Reserves the shadow. */
 gch_status shadow_open(gch_heap *heap, gch_error *error);

@@ -31,7 +31,7 @@ static gch_status open_one(gch_heap *h, enum uffd_faults faults, struct uffd *ou
   return error_set(error, GCH_UNSUPPORTED, "cannot open userfaultfd: %s (%.150s)", strerror(-rc), out->reasons);
 }
 
-gch_status quiet_open(gch_heap *h, gch_error *error) {
+static gch_status open_descriptors(gch_heap *h, gch_error *error) {
   static const enum space_id spaces[] = {SPACE_OLD, SPACE_LARGE, SPACE_LEAF, SPACE_LARGE_LEAF, SPACE_FRAMES};
   enum uffd_faults faults = h->config.fault_mode == GCH_FAULT_SIGNAL ? UFFD_FAULTS_SIGNAL : UFFD_FAULTS_THREAD;
   gch_status status = open_one(h, UFFD_FAULTS_NONE, &h->quiet, error);
@@ -47,7 +47,27 @@ gch_status quiet_open(gch_heap *h, gch_error *error) {
                          (void *)region->start, strerror(-rc));
     }
   }
+  return status;
+}
+
+static void close_descriptors(gch_heap *h) {
+  struct uffd *all[] = {&h->quiet, &h->missing, &h->trap};
+  for (int i = 0; i < 3; i++) {
+    if (all[i]->fd >= 0) uffd_close(&h->kernel, all[i]);
+    all[i]->fd = -1;
+  }
+}
+
+gch_status quiet_open(gch_heap *h, gch_error *error) {
+  gch_status status = open_descriptors(h, error);
   return status == GCH_OK ? shadow_open(h, error) : status;
+}
+
+/* Inherited descriptors speak of the parent's memory, and nothing is registered here. */
+gch_status quiet_inherit(gch_heap *h, bool parent_waits, gch_error *error) {
+  (void)parent_waits;
+  close_descriptors(h);
+  return open_descriptors(h, error);
 }
 
 gch_status shadow_open(gch_heap *h, gch_error *error) {
@@ -62,11 +82,7 @@ gch_status shadow_open(gch_heap *h, gch_error *error) {
 }
 
 void quiet_close(gch_heap *h) {
-  struct uffd *all[] = {&h->quiet, &h->missing, &h->trap};
-  for (int i = 0; i < 3; i++) {
-    if (all[i]->fd >= 0) uffd_close(&h->kernel, all[i]);
-    all[i]->fd = -1;
-  }
+  close_descriptors(h);
   if (h->layout.shadow_delta != 0)
     pages_release(&h->kernel, (void *)(h->layout.base + h->layout.shadow_delta), h->layout.mirror_span);
   h->layout.shadow_delta = 0;

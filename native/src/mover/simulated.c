@@ -9,10 +9,17 @@
  * same here. Every unit published out of order splits a mapping. Workers go in address order, so mappings join again; who
  * meets the kernel's limit (vm.max_map_count) meanwhile tries again until they have.
  *
+ * In the child of fork() the object is copied, and the copy mapped in its place, before the parent goes on; bytes of pinned
+ * leaf memory that a native thread of the parent writes meanwhile are copied as they are met.
+ *
  * Memory is given back with fallocate(PUNCH_HOLE). Exempt from bars on flips and huge pages. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "heap/unit.h"
@@ -64,6 +71,61 @@ static void simulated_close(gch_heap *h) {
   h->layout.shadow_delta = 0;
   if (h->shared_fd >= 0) kernel_close_fd(&h->kernel, h->shared_fd);
   h->shared_fd = -1;
+}
+
+/* --- fork ----------------------------------------------------------------------------------------------------- */
+
+static int copy_extent(gch_heap *h, int to, off_t from, off_t end) {
+  while (from < end) {
+    ssize_t done = pwrite(to, (void *)(h->layout.base + (uintptr_t)from), (size_t)(end - from), from);
+    if (done < 0 && errno != EINTR) return -errno;
+    if (done > 0) from += done;
+  }
+  return 0;
+}
+
+/* What the object holds, holes left out. The offset that seeking moves is of no use to the parent. */
+static int copy_object(gch_heap *h, int to) {
+  off_t at = 0;
+  int rc = 0;
+  while (rc == 0 && (at = lseek(h->shared_fd, at, SEEK_DATA)) >= 0) {
+    off_t end = lseek(h->shared_fd, at, SEEK_HOLE);
+    if (end < 0) return -errno;
+    rc = copy_extent(h, to, at, end);
+    at = end;
+  }
+  return rc < 0 || errno == ENXIO ? rc : -errno;
+}
+
+/* Nothing of the parent's can be reached any more. */
+static void cut_off(gch_heap *h) {
+  void *spans[] = {(void *)h->layout.base, (void *)(h->layout.base + h->layout.shadow_delta)};
+  for (int i = 0; i < 2; i++) {
+    void *out = NULL;
+    int rc = kernel_mmap(&h->kernel, spans[i], h->layout.span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0, &out);
+    if (rc < 0) kernel_mprotect(&h->kernel, spans[i], h->layout.span, PROT_NONE);
+  }
+  if (h->shared_fd >= 0) kernel_close_fd(&h->kernel, h->shared_fd);
+  h->shared_fd = -1;
+}
+
+/* The object is the parent's: a copy takes its place. */
+static gch_status simulated_inherit(gch_heap *h, bool parent_waits, gch_error *error) {
+  int own = -1, parents = h->shared_fd, rc = parent_waits ? 0 : -EMFILE;
+  void *alias = (void *)(h->layout.base + h->layout.shadow_delta), *out = NULL;
+  if (rc >= 0) rc = kernel_memfd(&h->kernel, "gcheap", &own);
+  if (rc >= 0) rc = kernel_ftruncate(&h->kernel, own, h->layout.span);
+  if (rc >= 0) rc = copy_object(h, own);
+  if (rc >= 0) {
+    h->shared_fd = own;
+    rc = map_regions(h);
+  }
+  if (rc >= 0)
+    rc = kernel_mmap(&h->kernel, alias, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, own, 0, &out);
+  if (own >= 0) kernel_close_fd(&h->kernel, h->shared_fd == own ? parents : own);
+  if (rc >= 0) return GCH_OK;
+  cut_off(h);
+  return error_set(error, GCH_NO_MEMORY, "cannot copy the shared object behind the heap: %s", strerror(-rc));
 }
 
 static bool simulated_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t frame) {
@@ -131,6 +193,7 @@ const struct mover_ops mover_simulated = {
     .signals = true,
     .open = simulated_open,
     .close = simulated_close,
+    .inherit = simulated_inherit,
     .publish = simulated_publish,
     .supply = simulated_supply,
     .drop = simulated_drop,
