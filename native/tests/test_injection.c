@@ -1,0 +1,147 @@
+/* What the kernel may answer (uffd-move.md), injected into heaps that work: every answer to page moves and copies in the
+ * pause and beside the mutator, and failures of the calls around them. Nothing is lost, the heap verifies, and the
+ * refusals are counted as what they were. */
+#include "kit.h"
+#include "model.h"
+
+struct answer {
+  const char *spec;
+  int refusal; /* counted as this; -1: any */
+};
+
+static gch_mover mover;
+static gch_fault_mode faults;
+static uint64_t fired; /* answers that were changed, in the last play */
+
+/* Random operations with collections of every kind under the injected answers. */
+static bool play(const char *spec, bool concurrent, gch_huge huge, gch_stats *stats) {
+  struct model model;
+  gch_error error = {0};
+  gch_config c = kit_config(mover, 128, 512);
+  c.fault_mode = faults;
+  c.huge = huge;
+  if (!CHECK(model_open(&model, &c, 77, &error))) return false;
+  model_table(&model, 8000);
+  for (uint64_t i = 0; i < kit_scaled(25000, 5); i++) model_step(&model);
+  bool good = CHECK_EQ(gch_inject(model.heap, spec, &error), GCH_OK);
+  for (int i = 1; i <= (int)kit_scaled(9000, 4) && good; i++) {
+    gch_collect_options o;
+    model_step(&model);
+    if (i % 750 != 0) continue;
+    gch_collect_options_init(&o);
+    o.minor = i % 4 == 0;
+    o.promote = true;
+    o.policy = i % 5 == 0 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL;
+    o.concurrent = concurrent;
+    o.wait = i % 1500 != 0;
+    good = CHECK_EQ(gch_collect(model.m, &o, NULL), GCH_OK) && CHECK_EQ(model_check(&model), 0);
+  }
+  gch_collect_wait(model.m, NULL);
+  gch_stats_get(model.heap, stats, sizeof *stats);
+  fired = 0;
+  for (int i = 0; i < KERNEL_CALL_COUNT; i++) fired += at_load(&model.heap->kernel.counters[i].injected);
+  gch_inject(model.heap, "", NULL);
+  good = good && CHECK_EQ(gch_verify(model.m, &error), GCH_OK) && CHECK_EQ(model_check(&model), 0);
+  if (!good)
+    printf("    %s %s %s: %s\n", gch_mover_name(mover), concurrent ? "concurrent" : "pause", spec, error.message);
+  CHECK(model_close(&model, &error));
+  return good;
+}
+
+static void play_all(const struct answer *answers, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    for (int concurrent = 0; concurrent < 2; concurrent++) {
+      gch_stats stats;
+      if (!play(answers[i].spec, concurrent, GCH_HUGE_OFF, &stats)) return;
+      if (getenv("V")) printf("    %s: %llu\n", answers[i].spec, (unsigned long long)fired);
+      if (answers[i].refusal >= 0 && fired > 20 && !CHECK(stats.refusals[answers[i].refusal] > 0))
+        printf("    %s: not counted as refusal %d\n", answers[i].spec, answers[i].refusal);
+    }
+}
+
+static const struct answer MOVES[] = {
+    {"move:EEXIST-after@every=7", GCH_REFUSAL_EXIST_MOVED}, /* B1 */
+    {"move:EAGAIN@partial=4096,p=0.3,seed=1", GCH_REFUSAL_AGAIN},
+    {"move:EAGAIN@p=0.3,seed=2", -1},
+    {"move:EBUSY@p=0.1,seed=3", GCH_REFUSAL_BUSY},
+    {"move:EBUSY", GCH_REFUSAL_COPIED}, /* for good: copied instead */
+    {"move:EBUSY@partial=8192,p=0.2,seed=4", GCH_REFUSAL_BUSY},
+    {"move:EINVAL@p=0.2,seed=5", GCH_REFUSAL_OTHER},
+    {"move:ENOENT@p=0.05,seed=6", GCH_REFUSAL_OTHER},
+    {"move:ENOMEM@p=0.2,seed=7", GCH_REFUSAL_NO_MEMORY},
+    {"move:ENOMEM@partial=16384,p=0.2,seed=8", GCH_REFUSAL_NO_MEMORY},
+    {"move:EFAULT@p=0.1,seed=9", GCH_REFUSAL_COPIED},
+    {"move:EEXIST-after@p=0.1,seed=10;move:EAGAIN@partial=4096,p=0.2,seed=11", GCH_REFUSAL_EXIST_MOVED},
+    {"move:delay=200us@every=3", -1},
+};
+
+static void answers_to_moves(void) {
+  mover = GCH_MOVER_MOVE, faults = GCH_FAULT_THREAD;
+  play_all(MOVES, sizeof MOVES / sizeof MOVES[0]);
+}
+
+static void answers_to_moves_in_signal_mode(void) {
+  mover = GCH_MOVER_MOVE, faults = GCH_FAULT_SIGNAL;
+  play_all(MOVES, KIT_SANITIZED ? 4 : sizeof MOVES / sizeof MOVES[0]);
+}
+
+static void answers_to_moves_of_huge_arenas(void) {
+  mover = GCH_MOVER_MOVE, faults = GCH_FAULT_THREAD;
+  for (size_t i = 0; i < sizeof MOVES / sizeof MOVES[0]; i++) {
+    gch_stats stats;
+    if (!play(MOVES[i].spec, false, GCH_HUGE_ON, &stats)) return;
+  }
+}
+
+static void answers_to_copies(void) {
+  static const struct answer copies[] = {
+      {"copy:EAGAIN@partial=4096,p=0.3,seed=1", GCH_REFUSAL_AGAIN},
+      {"copy:EAGAIN@p=0.3,seed=2", GCH_REFUSAL_AGAIN},
+      {"copy:ENOENT@p=0.2,seed=3", GCH_REFUSAL_OTHER},
+      {"copy:ENOMEM@p=0.2,seed=4", GCH_REFUSAL_NO_MEMORY},
+      {"copy:EEXIST@partial=4096,p=0.1,seed=5", GCH_REFUSAL_EXIST},
+  };
+  mover = GCH_MOVER_COPY, faults = GCH_FAULT_THREAD;
+  play_all(copies, sizeof copies / sizeof copies[0]);
+}
+
+/* The calls around the moves, now and then: registration, flips, waking, looking. */
+static void answers_to_other_calls(void) {
+  static const struct answer others[] = {
+      {"register:ENOMEM@p=0.3,seed=1", -1},
+      {"unregister:ENOMEM@p=0.3,seed=2", -1},
+      {"mremap:ENOMEM@p=0.3,seed=3", -1},
+      {"mmap:ENOMEM@p=0.3,seed=4", -1},
+      {"populate:ENOMEM@p=0.3,seed=5", -1},
+      {"drop:ENOMEM@p=0.3,seed=6", -1},
+      {"populate:EAGAIN@p=0.5,seed=7", -1},
+      {"mprotect:ENOMEM@p=0.5,seed=8", -1},
+      {"read:EAGAIN@p=0.5,seed=9;move:delay=300us;copy:delay=300us", -1},
+      {"*:delay=20us@p=0.2,seed=11", -1},
+  };
+  faults = GCH_FAULT_THREAD;
+  for (mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++) play_all(others, sizeof others / sizeof others[0]);
+}
+
+/* A page that was moved and reported EEXIST, while /proc cannot be read: mincore tells. */
+static void misreported_without_pagemap(void) {
+  gch_stats stats;
+  mover = GCH_MOVER_MOVE, faults = GCH_FAULT_THREAD;
+  for (int concurrent = 0; concurrent < 2; concurrent++)
+    play("move:EEXIST-after@every=5;pagemap:ENOSYS", concurrent, GCH_HUGE_OFF, &stats);
+}
+
+int main(void) {
+  if (!kit_available(GCH_MOVER_MOVE)) {
+    printf("  SKIP test_injection: move: not available here\n");
+    return CHECK_EXIT_SKIPPED;
+  }
+  kit_watchdog(90);
+  RUN(answers_to_moves);
+  RUN(answers_to_moves_in_signal_mode);
+  RUN(answers_to_moves_of_huge_arenas);
+  RUN(answers_to_copies);
+  RUN(answers_to_other_calls);
+  RUN(misreported_without_pagemap);
+  return CHECK_SUMMARY();
+}
