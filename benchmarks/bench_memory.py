@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.kit import CLOCK, LIVE, ROUNDS, measure, run_of
 from gcheap.compare.rows import Row
+from gcheap.compare.worker import heap_limit
 
 STAGING_MAX = 32 << 20
 AFTER_EXTRA = 32 << 20
@@ -26,7 +27,7 @@ def runs() -> list[dict[str, Any]]:
 
 def staging_bytes() -> int:
     """Return the default staging budget of the heap that a run makes: see gcheap/options.h."""
-    return min(STAGING_MAX, (4 * LIVE + (128 << 20)) // 16)
+    return min(STAGING_MAX, heap_limit(2 * LIVE) // 16)
 
 
 @pytest.mark.benchmark(group="memory of a concurrent move", timer=CLOCK)

@@ -61,6 +61,7 @@ def _compacted(
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void], GCEvent, dict[str, Any]]:
     from gcheap import bridge
     from gcheap.compare.inputs import prepare
+    from gcheap.compare.worker import heap_limit
     from gcheap.heap import Heap
 
     prepared, described = prepare(
@@ -71,8 +72,7 @@ def _compacted(
         default_bytes=DEFAULT_BYTES,
     )
     plan = prepared.ageing
-    limit = 2 * plan.graph.nbytes + (64 << 20)
-    with Heap(limit, mover=options["mover"], huge=options["huge"]) as heap:
+    with Heap(heap_limit(plan.graph.nbytes), mover=options["mover"], huge=options["huge"]) as heap:
         table = bridge.load(heap, plan.graph)
         bridge.drop(table, plan)
         bridge.refill(heap, table, plan)

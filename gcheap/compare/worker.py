@@ -32,7 +32,7 @@ from gcheap.refs import RefArray
 from gcheap.stats import GCEvent, HeapStats
 from gcheap.workloads import Beside, BesideResult
 
-__all__ = ["main", "run_row"]
+__all__ = ["heap_limit", "main", "run_row"]
 
 EVENTS_KEPT = 1 << 16
 MINORS_BETWEEN = 2
@@ -41,6 +41,11 @@ MINORS_BETWEEN = 2
 
 class NotHereError(Exception):
     """The row cannot be had: the mover, or the mode with it, does something else here."""
+
+
+def heap_limit(graph_bytes: int) -> int:
+    """Return the maximum of the heap for a graph: half of it in use begins a major, and ageing needs less."""
+    return 3 * graph_bytes + (128 << 20)
 
 
 def main() -> None:
@@ -69,12 +74,13 @@ def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[s
         Unsupported, NotHereError: not here.
     """
     baseline = physical_bytes()
-    limit = 2 * prepared.ageing.graph.nbytes + (128 << 20)
+    limit = heap_limit(prepared.ageing.graph.nbytes)
     with Heap(
         limit, mover=row.mover, fault=row.faults, huge=row.huge, event_capacity=EVENTS_KEPT
     ) as heap:
         _check_mover(heap, row)
         table = _aged(heap, prepared)
+        aged_by = heap.stats.major_count
         beside = Beside(heap, table, prepared.schedule, gap_ns=GAP_NS)
         before, allocated = physical_bytes() - baseline, heap.stats.allocated_bytes
         with PeakMeter() as meter, beside:
@@ -91,7 +97,7 @@ def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[s
             "allocated_bytes": stats.allocated_bytes - allocated,
         }
         windows = find_windows(heap.events(), cycle, called)
-        figures = _figures(cycle, windows, seen, called, row, stats)
+        figures = _figures(cycle, windows, seen, called, stats)
         problem = problem_of(heap, table, prepared.shadow, prepared.schedule, seen)
         del table, beside
     return {
@@ -99,6 +105,7 @@ def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[s
         "repeat": repeat,
         **memory,
         **figures,
+        "note": _note(cycle, row, aged_by),
         "verified": not problem,
         "problem": problem,
     }
@@ -145,12 +152,11 @@ def _figures(
     windows: Windows,
     seen: BesideResult,
     called: tuple[int, int],
-    row: Row,
     stats: HeapStats,
 ) -> dict[str, Any]:
     quiet = (seen.start_ns, called[0])
     return {
-        **_cycle_figures(cycle, row),
+        **_cycle_figures(cycle),
         "stalls": {**stall_figures(seen.gaps, windows), "attributed": _attributed(stats)},
         "mmu_1ms": minimum_utilisation(seen.gaps, windows.cycle, 0.001),
         "mmu_10ms": minimum_utilisation(seen.gaps, windows.cycle, 0.010),
@@ -163,6 +169,15 @@ def _figures(
         "mutator_rate_quiet": rate_within(seen, quiet),
         "mem_free": meminfo().get("MemFree", 0),
     }
+
+
+def _note(cycle: GCEvent | None, row: Row, aged_by: int) -> str:
+    """Say what was other than asked for."""
+    if aged_by:
+        return f"{aged_by} major collections ran while the heap aged: it was compact before"
+    if cycle is None or cycle.reason:
+        return "" if cycle is None else cycle.reason
+    return "done in the pause" if row.mode == "concurrent" and not cycle.concurrent else ""
 
 
 def _attributed(stats: HeapStats) -> dict[str, Any] | None:
@@ -179,12 +194,9 @@ def _attributed(stats: HeapStats) -> dict[str, Any] | None:
     }
 
 
-def _cycle_figures(cycle: GCEvent | None, row: Row) -> dict[str, Any]:
+def _cycle_figures(cycle: GCEvent | None) -> dict[str, Any]:
     """Return a cycle's own figures, zeros for the control row."""
     zero = cycle is None
-    note = "" if cycle is None else cycle.reason
-    if cycle is not None and row.mode == "concurrent" and not cycle.concurrent and not note:
-        note = "done in the pause"
 
     def of(name: str) -> Any:
         return 0 if zero else getattr(cycle, name)
@@ -213,7 +225,6 @@ def _cycle_figures(cycle: GCEvent | None, row: Row) -> dict[str, Any]:
         "bytes_released": of("bytes_released"),
         "faults_served": of("faults_served"),
         "refusals": {} if cycle is None else cycle.refusals,
-        "note": note,
     }
 
 
