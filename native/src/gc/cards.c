@@ -75,9 +75,10 @@ static void visit_card(gch_heap *h, size_t card, card_visit visit, void *context
   struct card_part part = {.card = card};
   if (block->leaf) return;
   wait_produced(h, block_index(&h->layout, from));
-  if (block->state == BLOCK_LARGE)
+  uint8_t state = at_load(&block->state); /* the end of a cycle turns DEST into USED meanwhile */
+  if (state == BLOCK_LARGE)
     visit_large(h, from, from + CARD_BYTES, visit, &part, context);
-  else if (block->state == BLOCK_USED || block->state == BLOCK_DEST) /* a destination holds objects once it is mapped */
+  else if (state == BLOCK_USED || state == BLOCK_DEST) /* a destination holds objects once it is mapped */
     visit_small(h, from, from + CARD_BYTES, visit, &part, context);
 }
 

@@ -14,6 +14,7 @@
 #include "gc/consume.h"
 #include "gc/forward_inline.h"
 #include "gc/roots.h"
+#include "gc/sweep.h"
 #include "gc/team.h"
 #include "heap/small.h"
 #include "mover/mover.h"
@@ -270,7 +271,7 @@ static void finish_dests(gch_heap *h, struct plan *p) {
   }
   for (uint32_t i = 0; i < p->dest_count; i++) {
     struct block *b = &h->tables.blocks[p->dests[i].block];
-    b->state = BLOCK_USED;
+    at_store(&b->state, (uint8_t)BLOCK_USED);
     b->top = p->dests[i].granules;
     b->live = p->dests[i].granules;
     h->tables.dest[p->dests[i].block] = 0;
@@ -280,7 +281,7 @@ static void finish_dests(gch_heap *h, struct plan *p) {
 static void finish_moved_block(gch_heap *h, size_t block) {
   struct block *b = &h->tables.blocks[block];
   struct block *to = b + (h->tables.forward[block] >> BLOCK_SHIFT);
-  to->state = BLOCK_USED;
+  at_store(&to->state, (uint8_t)BLOCK_USED);
   to->top = b->top;
   to->live = b->live;
   h->tables.forward[block] = 0;
@@ -315,6 +316,7 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   a->pending = a->supplied = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
+    if (space == SPACE_YOUNG) sweep_block(h, b); /* kept blocks that died: see gc/sweep.h */
     h->tables.blocks[b].born = 0;
     h->tables.dest[b] = 0;
     if (h->tables.blocks[b].state == BLOCK_DEST) block_free(h, block_address(&h->layout, b), true); /* nothing came */

@@ -190,7 +190,7 @@ static void flip_pause(gch_heap *h, gch_cycle *r) {
   struct minor_result minor;
   world_stop(h, GCH_PAUSE_FLIP, &pause);
   phase_enter(h, GCH_PHASE_FLIP);
-  flip_switch(h);
+  flip_switch(h); /* before the minor, which forwards references to old objects as it copies */
   minor_collect(h, true, &minor);
   r->flip_minor_ns = clock_ns() - pause.stopped_ns;
   swap_maps(h);

@@ -48,12 +48,6 @@ bool flip_hold_out(gch_heap *h) {
   return true;
 }
 
-void flip_switch(gch_heap *h) {
-  h->old.alloc_region = h->held_out[0];
-  h->old.cursor = 0;
-  h->large.alloc_region[0] = h->held_out[1];
-}
-
 /* --- arming --------------------------------------------------------------------------------------------------- */
 
 /* Decided before the flip for good: the only region that may come into use between is the one that allocation uses. */
@@ -116,7 +110,7 @@ static void populate_ahead(gch_heap *h) {
   uint64_t blocks = at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors) + 2 * ARENA_BLOCKS;
   for (int leaf = 0; leaf < 2; leaf++) {
     struct small_space *s = heap_small_space(h, leaf);
-    uint32_t region = leaf ? s->alloc_region : h->held_out[0], from = leaf ? s->cursor : 0;
+    uint32_t region = leaf ? s->alloc_region : h->held_out[0], from = 0; /* both are empty, or nearly so */
     uint32_t arenas = (uint32_t)div_ceil(blocks, ARENA_BLOCKS), first = region_first_arena(h, region);
     for (uint32_t i = from; i < from + arenas && i < h->layout.regions[region].bytes >> ARENA_SHIFT; i++) {
       lock_lock(&s->lock);
@@ -166,6 +160,14 @@ uint64_t flip_prepare(gch_heap *h) {
 
 /* --- the pause ------------------------------------------------------------------------------------------------ */
 
+/* The block is no source any more: its arena cannot be given away, and if it is flipped it is a unit that stays. */
+static void unplan_block(gch_heap *h, size_t block) {
+  h->tables.forward[block] = 0;
+  h->tables.arenas[block / ARENA_BLOCKS].stays = 1;
+  bool flipped = h->to_flip >> layout_region(&h->layout, block_address(&h->layout, block)) & 1;
+  if (!h->tables.blocks[block].leaf && flipped) unit_arm(h, block);
+}
+
 /* An object was pinned since the plan: its block is no source any more. Its destination slots stay empty. */
 static void unplan(gch_heap *h, uintptr_t object) {
   size_t block = block_index(&h->layout, object);
@@ -174,15 +176,23 @@ static void unplan(gch_heap *h, uintptr_t object) {
   if (forward == FORWARD_LARGE) {
     struct large *e = &h->large.entries[h->tables.large_ids[(object - h->layout.base) >> h->layout.page_shift]];
     e->forward = object;
-    for (size_t b = block; b <= block_index(&h->layout, object + e->bytes - 1) && !e->leaf; b++) unit_arm(h, b);
+    for (size_t b = block; b <= block_index(&h->layout, object + e->bytes - 1); b++) {
+      h->tables.arenas[b / ARENA_BLOCKS].stays = 1;
+      if (!e->leaf) unit_arm(h, b);
+    }
     return;
   }
-  h->tables.forward[block] = 0;
-  if (forward != FORWARD_EVACUATED) {
-    size_t to = block + (size_t)(forward >> BLOCK_SHIFT);
-    at_store(&h->tables.units[to], (uint8_t)UNIT_NONE);
+  if (forward == FORWARD_EVACUATED) {
+    unplan_block(h, block);
+    return;
   }
-  if (!h->tables.blocks[block].leaf && h->to_flip >> layout_region(&h->layout, object) & 1) unit_arm(h, block);
+  /* Where arenas are huge they relocate whole, or not at all. */
+  size_t first = h->huge ? block - block % ARENA_BLOCKS : block, end = h->huge ? first + ARENA_BLOCKS : block + 1;
+  for (size_t b = first; b < end; b++) {
+    if (h->tables.forward[b] == 0) continue;
+    at_store(&h->tables.units[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)], (uint8_t)UNIT_NONE);
+    unplan_block(h, b);
+  }
 }
 
 static void unplan_pinned(gch_heap *h) {
@@ -190,6 +200,13 @@ static void unplan_pinned(gch_heap *h) {
   for (size_t i = 0; i < h->pins.capacity; i++)
     if (h->pins.entries[i].count != 0) unplan(h, h->pins.entries[i].address);
   lock_unlock(&h->pins.lock);
+}
+
+void flip_switch(gch_heap *h) {
+  unplan_pinned(h);
+  h->old.alloc_region = h->held_out[0];
+  h->old.cursor = 0;
+  h->large.alloc_region[0] = h->held_out[1];
 }
 
 static void forward_slot(uint64_t *slot, void *context) {
@@ -207,7 +224,6 @@ static void fix_kept(gch_heap *h) {
 }
 
 void flip_now(gch_heap *h) {
-  unplan_pinned(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     if (!(h->to_flip >> r & 1)) continue;
     h->mover->flip(h, r);

@@ -8,7 +8,8 @@
  * allocating where it was until the flip, because what is born before it holds references to be fixed. False: some space
  * has none. */
 bool flip_hold_out(gch_heap *heap);
-/* In the flip's pause, before its minor: allocation and promotion of objects with references move to the held-out regions. */
+/* In the flip's pause, before its minor: blocks pinned since the plan are un-planned; allocation and promotion of objects
+ * with references move to the held-out regions. */
 void flip_switch(gch_heap *heap);
 /* Beside mutators, after the plan: units armed, regions and leaf destinations registered, memory for promotion populated,
  * mmap_lock found free. Returns what that lock cost, ns. */

@@ -4,7 +4,7 @@
 
 enum { LARGE_BATCH = 64 };
 
-static void sweep_block(gch_heap *h, size_t b) {
+void sweep_block(gch_heap *h, size_t b) {
   struct block *block = &h->tables.blocks[b];
   if (block->state == BLOCK_USED && !block->born && block->live == 0 && at_load(&block->pins) == 0)
     block_free(h, block_address(&h->layout, b), true);
@@ -56,7 +56,8 @@ uint64_t sweep_dead(gch_heap *h, const uint64_t *map, bool beside) {
   uint64_t released = 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
-    if (space == SPACE_OLD || space == SPACE_LEAF || space == SPACE_YOUNG) released += sweep_region(h, r, beside);
+    bool young = space == SPACE_YOUNG && !beside;
+    if (space == SPACE_OLD || space == SPACE_LEAF || young) released += sweep_region(h, r, beside);
   }
   return released + sweep_large(h, map, beside);
 }

@@ -6,7 +6,11 @@
 #include "heap/heap.h"
 
 /* `map`: the map just built. `beside`: mutators run; the cycle lock is taken for moments, so that no minor collection
- * looks at a card of what is being freed. Returns bytes given back. */
+ * looks at a card of what is being freed, and kept blocks of the young region are left for the end of the cycle: until the
+ * maps are swapped, dead objects under dirty cards are still looked at, and what they refer to must not become young
+ * memory again. Returns bytes given back. */
 uint64_t sweep_dead(gch_heap *heap, const uint64_t *map, bool beside);
+/* Frees the block if nothing in it lives. */
+void sweep_block(gch_heap *heap, size_t block);
 
 #endif
