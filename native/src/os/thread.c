@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,10 +21,13 @@ static _Thread_local uint32_t cached_id __attribute__((tls_model("initial-exec")
 
 #define THREAD_NAME 16 /* the kernel's limit, end included */
 
+/* On the starter's stack, which waits until it has been read: a collector thread never calls malloc, so that a fork() never
+ * finds one inside it (allocators of sanitizers do not survive that). */
 struct start {
   thread_main *main;
   void *arg;
   char name[THREAD_NAME];
+  sem_t taken;
 };
 
 static void copy_name(char *to, const char *name) {
@@ -33,25 +37,27 @@ static void copy_name(char *to, const char *name) {
 }
 
 static void *start_routine(void *arg) {
-  struct start start = *(struct start *)arg;
-  free(arg);
-  thread_set_name(start.name);
-  start.main(start.arg);
+  struct start *start = arg;
+  thread_main *run = start->main;
+  void *run_arg = start->arg;
+  thread_set_name(start->name);
+  sem_post(&start->taken);
+  run(run_arg);
   return NULL;
 }
 
 int thread_start(struct thread *thread, const char *name, thread_main *main, void *arg) {
-  struct start *start = calloc(1, sizeof *start);
-  if (start == NULL) return -ENOMEM;
-  start->main = main;
-  start->arg = arg;
-  copy_name(start->name, name);
+  struct start start = {.main = main, .arg = arg};
+  sem_init(&start.taken, 0, 0);
+  copy_name(start.name, name);
   sigset_t all, before; /* the new thread inherits the mask, so it never runs with anything unblocked */
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int error = pthread_create(&thread->id, NULL, start_routine, start);
+  int error = pthread_create(&thread->id, NULL, start_routine, &start);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (error != 0) free(start);
+  while (error == 0 && sem_wait(&start.taken) != 0) {
+  }
+  sem_destroy(&start.taken);
   return -error;
 }
 
