@@ -44,7 +44,10 @@ class NotHereError(Exception):
 
 
 def heap_limit(graph_bytes: int) -> int:
-    """Return the maximum of the heap for a graph: half of it in use begins a major, and ageing needs less."""
+    """Return the maximum of the heap for a graph.
+
+    With half of it in use a major collection begins by itself: ageing must stay below that.
+    """
     return 3 * graph_bytes + (128 << 20)
 
 
