@@ -284,6 +284,7 @@ static void finish_moved_block(gch_heap *h, size_t block) {
   at_store(&to->state, (uint8_t)BLOCK_USED);
   to->top = b->top;
   to->live = b->live;
+  h->tables.dest[to - h->tables.blocks] = 0;
   h->tables.forward[block] = 0;
   block_free(h, block_address(&h->layout, block), true);
 }
@@ -318,8 +319,9 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
     if (space == SPACE_YOUNG) sweep_block(h, b); /* kept blocks that died: see gc/sweep.h */
     h->tables.blocks[b].born = 0;
-    h->tables.dest[b] = 0;
-    if (h->tables.blocks[b].state == BLOCK_DEST) block_free(h, block_address(&h->layout, b), true); /* nothing came */
+    if (h->tables.blocks[b].state != BLOCK_DEST) continue;
+    h->tables.dest[b] = 0; /* nothing came: its source was pinned */
+    block_free(h, block_address(&h->layout, b), true);
   }
   return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);
 }
