@@ -1,0 +1,190 @@
+/* Blocks of the small spaces, and frames: taking, freeing, memory behind them, accounting; nothing is handed out twice. */
+#include "heap/small.h"
+
+#include "heap/frames.h"
+#include "kit.h"
+#include "os/pages.h"
+
+enum { BLOCKS = 300 };
+static struct kit kit;
+
+static bool is_present(uintptr_t block) {
+  for (uint64_t at = 0; at < BLOCK_BYTES; at += pages_size())
+    if (kernel_pagemap_present(&kit.heap->kernel, (void *)(block + at)) != 1) return false;
+  return true;
+}
+
+static bool is_zero(uintptr_t block) {
+  const uint64_t *words = (const uint64_t *)block;
+  for (size_t i = 0; i < BLOCK_BYTES / 8; i++)
+    if (words[i] != 0) return false;
+  return true;
+}
+
+static void old_blocks(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t taken[BLOCKS];
+  uint64_t before = at_load(&h->used_bytes);
+  for (int leaf = 0; leaf < 2; leaf++) {
+    for (int i = 0; i < BLOCKS; i++) {
+      taken[i] = small_take(h, leaf, true);
+      const struct block *b = heap_block(h, taken[i]);
+      CHECK(taken[i] != 0 && taken[i] % BLOCK_BYTES == 0);
+      CHECK(heap_region(h, taken[i])->space == (leaf ? SPACE_LEAF : SPACE_OLD));
+      CHECK(b->state == BLOCK_USED && b->leaf == leaf && b->live == 0 && !b->born && b->top == 0);
+      for (int j = 0; j < i; j++)
+        if (!CHECK(taken[j] != taken[i])) return;
+    }
+    CHECK(is_present(taken[0]) && is_present(taken[BLOCKS - 1]));
+    CHECK_EQ(at_load(&h->used_bytes), before + BLOCKS * (uint64_t)BLOCK_BYTES);
+    for (int i = 0; i < BLOCKS; i++) block_free(h, taken[i], true);
+    CHECK_EQ(at_load(&h->used_bytes), before);
+    CHECK_EQ(heap_block(h, taken[7])->state, BLOCK_FREE);
+    CHECK_EQ(heap_arena(h, taken[7])->used, 0);
+  }
+}
+
+/* A free block that still has its memory is taken before one that has not. */
+static void memory_is_used_again(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t a = small_take(h, false, true), b = small_take(h, false, true), c = small_take(h, false, true);
+  block_free(h, b, true);
+  CHECK(small_take(h, false, true) == b);
+  block_free(h, a, true), block_free(h, b, true), block_free(h, c, true);
+  uint32_t arena = (uint32_t)arena_index(&h->layout, a);
+  CHECK(arena_release_free(h, arena) >= 3 * (uint64_t)BLOCK_BYTES);
+  CHECK_EQ(h->tables.arenas[arena].populated, 0);
+  CHECK(!is_present(a) && !is_present(c));
+}
+
+static void young_blocks(void) {
+  gch_heap *h = kit.heap;
+  uint64_t limit = h->young.limit_blocks;
+  kit_minor(&kit, true); /* no buffers are out */
+  uintptr_t taken[2 * BLOCKS];
+  uint64_t count = 0;
+  for (; count < limit + 1; count++) {
+    taken[count] = young_take(h, count % 3 == 0, true);
+    if (taken[count] == 0) break;
+    CHECK(heap_in_young(h, taken[count]) && heap_is_young(h, taken[count]));
+    if (count % 8 == 0) CHECK(is_zero(taken[count]));
+    memset((void *)taken[count], 0xff, BLOCK_BYTES);
+    /* an arena holds blocks of one kind */
+    CHECK_EQ(heap_arena(h, taken[count])->kind, count % 3 == 0 ? ARENA_LEAF : ARENA_REFS);
+  }
+  CHECK_EQ(count, limit); /* the nursery is full; the collector may still have some for survivors */
+  uintptr_t extra = young_take(h, false, false);
+  CHECK(extra != 0);
+  block_free(h, extra, true);
+  for (uint64_t i = 0; i < count; i++) block_free(h, taken[i], true);
+  at_store(&h->young.blocks, 0);
+  uintptr_t again = young_take(h, false, true);
+  CHECK(is_zero(again)); /* although it was full of ones */
+  block_free(h, again, true);
+  at_store(&h->young.blocks, 0);
+}
+
+static void *taker(void *arg) {
+  uintptr_t *out = arg;
+  for (int i = 0; i < BLOCKS; i++) out[i] = small_take(kit.heap, i & 1, true);
+  return NULL;
+}
+
+static int order(const void *a, const void *b) {
+  uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+static void taken_by_several_threads(void) {
+  static uintptr_t taken[4][BLOCKS];
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, taker, taken[i]);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  qsort(taken, (size_t)4 * BLOCKS, sizeof taken[0][0], order);
+  for (int i = 1; i < 4 * BLOCKS; i++)
+    if (!CHECK((&taken[0][0])[i] != (&taken[0][0])[i - 1])) break;
+  for (int i = 0; i < 4 * BLOCKS; i++) block_free(kit.heap, (&taken[0][0])[i], true);
+}
+
+static void limits_and_lack_of_memory(void) {
+  gch_heap *h = kit.heap;
+  uint64_t used = at_load(&h->used_bytes);
+  at_store(&h->used_bytes, h->config.max_bytes);
+  CHECK_EQ(small_take(h, false, false), 0); /* a mutator stops at the limit */
+  uintptr_t block = small_take(h, false, true);
+  CHECK(block != 0); /* the collector may go beyond */
+  block_free(h, block, true);
+  at_store(&h->used_bytes, used);
+  gch_inject(h, "populate:ENOMEM", NULL);
+  uint32_t failures = 0;
+  for (int i = 0; i < BLOCKS; i++) { /* what has memory goes first, then it fails and leaves nothing behind */
+    block = small_take(h, true, true);
+    failures += block == 0;
+    if (block == 0) break;
+    block_free(h, block, true);
+    arena_release_free(h, (uint32_t)arena_index(&h->layout, block));
+  }
+  CHECK_EQ(failures, 1);
+  CHECK_EQ(at_load(&h->used_bytes), used);
+  gch_inject(h, "", NULL);
+}
+
+/* --- frames --------------------------------------------------------------------------------------------------- */
+
+static void frames_within_the_budget(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t taken[BLOCKS];
+  uint32_t slots = h->frames.slots, count = 0;
+  for (; count < slots + 1; count++)
+    if ((taken[count] = frames_take(h, false)) == 0) break;
+  CHECK_EQ(count, slots - h->frames.reserve);
+  for (uint32_t i = 0; i < h->frames.reserve; i++) CHECK((taken[count++] = frames_take(h, true)) != 0);
+  CHECK_EQ(frames_take(h, true), 0);
+  for (uint32_t i = 0; i < count; i++) {
+    CHECK(is_present(taken[i]) && heap_is_frame(h, taken[i]));
+    for (uint32_t j = 0; j < i; j++)
+      if (!CHECK(taken[i] != taken[j])) return;
+  }
+  frames_done(h, taken[3], false); /* to be used again as it is */
+  CHECK(frames_take(h, false) == taken[3]);
+  pages_drop(&h->kernel, (void *)taken[5], BLOCK_BYTES);
+  frames_done(h, taken[5], true); /* its pages were moved away: it gets new ones */
+  CHECK(frames_take(h, true) == taken[5] && is_present(taken[5]));
+  for (uint32_t i = 0; i < count; i++) frames_done(h, taken[i], false);
+  CHECK_EQ(h->frames.taken, 0);
+  frames_settle(h);
+}
+
+static void consumed_blocks_become_frames(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t block = small_take(h, false, true);
+  while (h->frames.count > 0) frames_take(h, true), h->frames.taken--;
+  CHECK(frames_give(h, block));
+  CHECK(frames_reuse(h, false) == block);
+  CHECK_EQ(frames_reuse(h, false), 0);
+  CHECK(frames_give(h, block));
+  CHECK_EQ(frames_settle(h), BLOCK_BYTES); /* what is not at home is dropped */
+  CHECK(!is_present(block));
+  block_free(h, block, false);
+  for (uint32_t i = 0; i < h->frames.slots; i++) CHECK(frames_give(h, block + i * (uintptr_t)BLOCK_BYTES));
+  CHECK(!frames_give(h, block)); /* full: the caller drops it */
+  h->frames.count = 0;
+}
+
+int main(void) {
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 128, 4096);
+  c.huge = GCH_HUGE_OFF;
+  c.staging_bytes = 4 << 20;
+  kit_watchdog(30);
+  if (!kit_open(&kit, &c)) return 1;
+  RUN(old_blocks);
+  RUN(memory_is_used_again);
+  RUN(young_blocks);
+  RUN(taken_by_several_threads);
+  RUN(limits_and_lack_of_memory);
+  RUN(frames_within_the_budget);
+  RUN(consumed_blocks_become_frames);
+  kit_verify(&kit);
+  kit_close(&kit);
+  return CHECK_SUMMARY();
+}
