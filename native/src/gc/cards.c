@@ -43,13 +43,17 @@ static void visit_small(gch_heap *h, uintptr_t from, uintptr_t to, card_visit vi
   }
 }
 
+static bool large_is_live(const gch_heap *h, uintptr_t base) {
+  return bits_test_atomic(h->tables.live, granule_index(&h->layout, base));
+}
+
 static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part, void *context) {
   uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
   if (id == 0) return;
   const struct large *e = &h->large.entries[id];
   uintptr_t object = large_address(h, e), end = object + e->bytes;
   /* While it moves, its bit is at the old address, and at the new one from its first unit on. */
-  if (from - object >= e->bytes || (!heap_is_live(h, object) && !heap_is_live(h, e->base))) return;
+  if (from - object >= e->bytes || (!large_is_live(h, object) && !large_is_live(h, at_load(&e->base)))) return;
   part->type = &h->types.items[e->type];
   part->object = object;
   part->from = from;

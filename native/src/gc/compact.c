@@ -305,7 +305,7 @@ static uint64_t finish_large(gch_heap *h, struct plan *p) {
     h->tables.forward[block_index(&h->layout, e->base)] = 0;
     /* Whatever a mover leaves behind (a copied piece of a huge page) must not turn up in the next object. */
     released += large_vacate(h, moved ? e->base : e->planned, e->bytes, true);
-    e->base = e->forward;
+    at_store(&e->base, e->forward);
   }
   return released;
 }

@@ -185,7 +185,8 @@ static inline struct small_space *heap_small_space(gch_heap *h, bool leaf) { ret
 
 /* Where mutators see a large object: once flipped, where it goes. */
 static inline uintptr_t large_address(const gch_heap *h, const struct large *e) {
-  return at_load_relaxed(&h->phase) >= GCH_PHASE_MOVE ? e->forward : e->base;
+  /* While the end of a cycle makes the one the other, both are the same or the phase says which. */
+  return at_load(&h->phase) >= GCH_PHASE_MOVE ? at_load(&e->forward) : at_load(&e->base);
 }
 
 /* What is taken now is born since the mark of the running major. Under the lock of the space, so that the end of the cycle,

@@ -109,7 +109,7 @@ uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populat
   uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1);
   uint64_t per_block = BLOCK_BYTES >> l->page_shift, released = 0;
   bits_clear_range(h->large.pages, first, end);
-  bits_clear(h->tables.live, granule_index(l, start));
+  bits_clear_atomic(h->tables.live, granule_index(l, start)); /* at the end of a cycle a minor may be looking */
   memset(&h->tables.large_ids[first], 0, (end - first) * sizeof(uint32_t));
   if (populated) released = drop_pages(h, start, l->base + (end << l->page_shift));
   for (uint64_t b = first / per_block; b <= (end - 1) / per_block; b++) {
