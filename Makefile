@@ -25,8 +25,9 @@ PRESET_address := asan-ubsan
 PRESET_thread := tsan
 SANITIZERS := $(if $(SANITIZE),$(SANITIZE),address thread)
 CONFIGURE = cmake --log-level=NOTICE -DGCHEAP_WERROR=$(WERROR)
-LIBASAN = $(shell gcc -print-file-name=libasan.so)
-ASAN_ENV = LD_PRELOAD=$(LIBASAN) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+# libstdc++ too: loaded later (by matplotlib), its exceptions would not be known to the sanitizer, which then gives up.
+LIBASAN = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libstdc++.so.6)
+ASAN_ENV = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 C_FILES = $(shell git ls-files --cached 'native/*.c' 'native/*.h')
 NOT_SLOW := not machine and not packaging
 
