@@ -240,7 +240,7 @@ def spin():
 {ending}
 """
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", program],
+        [sys.executable, "-P", "-X", "faulthandler", "-c", program],
         capture_output=True,
         timeout=60,
         text=True,
