@@ -41,13 +41,16 @@ static void touch_page(uintptr_t page) { __atomic_fetch_or((uint8_t *)page, 0, _
 /* One page that the kernel refused to move. Returns bytes that are done with (a page), or 0: try again. */
 static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, int error, uint32_t tries) {
   uint64_t page = h->layout.page_bytes;
+  bool maybe = error == -EEXIST || error == -EBUSY || error == -ENOENT;
+  if (maybe && kernel_pagemap_present(&h->kernel, (void *)src) == 0 && kernel_pagemap_present(&h->kernel, (void *)dst) == 1) {
+    mover_refused(h, GCH_REFUSAL_EXIST_MOVED, src, page);
+    return page;
+  }
   switch (error) {
-    case -EEXIST:
-      if (kernel_pagemap_present(&h->kernel, (void *)src) == 0 && kernel_pagemap_present(&h->kernel, (void *)dst) == 1) {
-        mover_refused(h, GCH_REFUSAL_EXIST_MOVED, src, page);
-        return page;
-      }
+    case -EEXIST: /* moved already, and misreported, was settled above */
       mover_refused(h, GCH_REFUSAL_EXIST, dst, page);
+      /* Not known to be there: drop nothing; if the kernel insists, the page is where it says. */
+      if (kernel_pagemap_present(&h->kernel, (void *)src) != 1) return tries > INVALID_TRIES ? page : 0;
       pages_drop(&h->kernel, (void *)dst, page);
       return 0;
     case -EBUSY:

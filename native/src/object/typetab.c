@@ -54,6 +54,8 @@ static gch_status check_desc(const gch_type_desc *d, gch_error *error) {
   if (d->tail == GCH_TAIL_REFS && end % 8 != 0)
     return error_set(error, GCH_BAD_VALUE, "type %s: fixed_bytes is %u; a tail of references needs a multiple of 8", name,
                      d->fixed_bytes);
+  if (d->ref_count != 0 && d->ref_offsets == NULL)
+    return error_set(error, GCH_BAD_VALUE, "type %s: ref_count is %u, but ref_offsets is NULL", name, d->ref_count);
   for (uint32_t i = 0; i < d->ref_count; i++) {
     uint32_t offset = d->ref_offsets[i];
     if (offset % 8 != 0 || offset < GCH_HEADER_BYTES || offset + 8 > end)
