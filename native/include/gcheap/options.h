@@ -42,7 +42,7 @@ typedef struct gch_config {
   gch_mover mover;
   gch_fault_mode fault_mode;
   gch_huge huge;
-  gch_huge_faults huge_faults;
+  gch_huge_faults huge_faults; /* checked, but this version always acts as GCH_HUGE_LATENCY */
   uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
   uint64_t max_bytes;       /* limit of the heap: small and large objects, young space included */
   uint64_t nursery_bytes;   /* eden: a minor collection is due when this much was allocated */
@@ -50,7 +50,7 @@ typedef struct gch_config {
   uint32_t promote_age;     /* minor collections an object survives in the young space before promotion (1..7) */
   uint32_t event_capacity;  /* events kept in the ring, a power of two; 0: 16384 */
   uint64_t stress_interval; /* collect at every n-th slow-path allocation; 0: off */
-  uint32_t full_moves;      /* with stress: every major arms everything */
+  uint32_t full_moves;      /* reserved: has no effect in this version */
   uint32_t geometry_page;   /* tests only: pretend pages of this many bytes; 0: the machine's */
   const char *inject;       /* fault injection, grammar in native/src/os/kernel.h; NULL: none */
 } gch_config;

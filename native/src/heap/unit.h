@@ -5,7 +5,7 @@
  *     ^                                                |  claim: compare-and-swap, by whoever wants the unit made: a worker,
  *     | reset (end of cycle, everything                |  the handler thread, a faulting thread, a pin
  *     |  MAPPED, nothing registered)                   v
- *   MAPPED <---- done (pages published, then) ------- BUSY     one owner; it takes no lock, waits for nothing and nobody,
+ *   MAPPED <---- done (pages published, then) ------- BUSY     one owner; it waits for nothing and nobody (frames are locked for a moment),
  *                                                              and never gives the unit back
  *
  * A thread that finds BUSY waits for MAPPED: in the kernel (its fault is answered by the publishing call) or spinning.

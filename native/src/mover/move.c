@@ -12,7 +12,8 @@
  *   ENOENT  a hole in the source: nothing lives there: the page reads as zeros, so make it and try again
  *   EINVAL  another thread changed a mapping for a moment: again, a few times; then copy
  *   ENOMEM, EFAULT, others: copy the page
- * Copying is UFFDIO_COPY into the registered destination; if that fails too, a plain copy (in a pause only). */
+ * Copying is UFFDIO_COPY into the registered destination. If that is refused for good there is no answer yet: the process
+ * stops with a message (native/tests/open/no_memory.c). */
 #include <errno.h>
 #include <string.h>
 
