@@ -24,7 +24,8 @@ int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count
   if (status != GCH_OK) return status;
   const gch_type *type = gch_type_of(b->h, b->refs[slot]);
   if (gch_type_user(b->h, type) >> 56 != BULK_KIND_REFS)
-    return bulk_fail(b, BULK_WRONG_TYPE, "an object of type %s is no array of references", type_name(b->h, b->refs[slot]));
+    return bulk_fail(b, BULK_WRONG_TYPE, "an object of type %s is no array of references",
+                     type_name(b->h, b->refs[slot]));
   *count = gch_length(b->h, b->refs[slot]);
   return GCH_OK;
 }
@@ -42,7 +43,8 @@ int bulk_new_array(struct bulk *b, int slot, const gch_type *refs, uint64_t coun
 int bulk_fail_element(struct bulk *b, const char *what, uint64_t index, gch_ref element, const gch_type *type) {
   const char *name = gch_type_name(b->h, type);
   if (element == NULL)
-    return bulk_fail(b, BULK_NULL, "%s %llu is null, expected an object of type %s", what, (unsigned long long)index, name);
+    return bulk_fail(b, BULK_NULL, "%s %llu is null, expected an object of type %s", what, (unsigned long long)index,
+                     name);
   return bulk_fail(b, BULK_WRONG_TYPE, "%s %llu is an object of type %s, expected %s", what, (unsigned long long)index,
                    type_name(b->h, element), name);
 }
@@ -154,14 +156,15 @@ int bulk_load_ref(gch_mutator *m, gch_handle object, const bulk_field *field, bu
   return bulk_leave(&b, status);
 }
 
-int bulk_store_ref(gch_mutator *m, gch_handle object, const bulk_field *field, gch_handle value, const gch_type *must_be) {
+int bulk_store_ref(gch_mutator *m, gch_handle object, const bulk_field *field, gch_handle value,
+                   const gch_type *must_be) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = root_of_type(&b, object, field->type);
   if (status == GCH_OK) status = bulk_root(&b, 1, value, true);
   if (status == GCH_OK && b.refs[1] != NULL && must_be != NULL && !bulk_is(b.refs[1], must_be))
-    status = bulk_fail(&b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null", type_name(b.h, b.refs[1]),
-                       gch_type_name(b.h, must_be));
+    status = bulk_fail(&b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null",
+                       type_name(b.h, b.refs[1]), gch_type_name(b.h, must_be));
   if (status == GCH_OK) gch_set(m, b.refs[0], field->offset, b.refs[1]);
   return bulk_leave(&b, status);
 }
@@ -196,7 +199,8 @@ int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) 
   bulk_enter(&b, m);
   int status = bulk_root(&b, 0, object, false);
   if (status == GCH_OK && !gch_type_of(b.h, b.refs[0])->leaf)
-    status = bulk_fail(&b, BULK_WRONG_TYPE, "an object of type %s holds references: only leaf objects are lent to native code",
+    status = bulk_fail(&b, BULK_WRONG_TYPE,
+                       "an object of type %s holds references: only leaf objects are lent to native code",
                        type_name(b.h, b.refs[0]));
   if (status == GCH_OK) status = (int)gch_pin(m, b.refs[0], payload);
   *address = status == GCH_OK ? b.refs[0] : NULL;

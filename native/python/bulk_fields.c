@@ -74,10 +74,14 @@ static uint64_t scatter_chunk(const struct chunk *c) {
 }
 
 /* All chunks; `in` and `out` are those of element 0, one of them NULL. */
-static int each_chunk(struct bulk *b, const bulk_field *field, uint64_t count, void *out, const void *in, uint64_t stride) {
+static int each_chunk(struct bulk *b, const bulk_field *field, uint64_t count, void *out, const void *in,
+                      uint64_t stride) {
   for (uint64_t at = 0; at < count; at += BULK_CHUNK) {
-    struct chunk c = {.refs = bulk_slots(b, 0) + at, .n = count - at < BULK_CHUNK ? count - at : BULK_CHUNK,
-                      .offset = field->offset, .bytes = field->bytes, .stride = stride,
+    struct chunk c = {.refs = bulk_slots(b, 0) + at,
+                      .n = count - at < BULK_CHUNK ? count - at : BULK_CHUNK,
+                      .offset = field->offset,
+                      .bytes = field->bytes,
+                      .stride = stride,
                       .type = header_type(field->type->header)};
     if (out != NULL) c.out = (uint8_t *)out + at * field->bytes;
     if (in != NULL) c.in = (const uint8_t *)in + at * stride;
@@ -150,7 +154,8 @@ static int scatter_refs_chunk(const struct scatter *s, uint64_t at, uint64_t n) 
   uint32_t type = header_type(s->field->type->header);
   for (uint64_t i = 0; i < n; i++) {
     look_ahead(&c, i, 1);
-    if (values != NULL && s->must_be != NULL) __builtin_prefetch(bulk_element(values + (i + BULK_AHEAD < n ? i + BULK_AHEAD : n - 1)));
+    if (values != NULL && s->must_be != NULL)
+      __builtin_prefetch(bulk_element(values + (i + BULK_AHEAD < n ? i + BULK_AHEAD : n - 1)));
     gch_ref object = bulk_element(c.refs + i), value = s->one ? s->b->refs[1] : bulk_element(values + i);
     if (!usable(object, type)) return bulk_fail_element(s->b, "element", at + i, object, s->field->type);
     if (s->must_be != NULL && value != NULL && !bulk_is(value, s->must_be))
@@ -169,8 +174,8 @@ int bulk_scatter_refs(gch_mutator *m, gch_handle array, const bulk_field *field,
   int status = bulk_root_array(&b, 0, array, &count);
   if (status == GCH_OK) status = one ? bulk_root(&b, 1, values, true) : bulk_root_array(&b, 1, values, &available);
   if (status == GCH_OK && !one && available != count)
-    status = bulk_fail(&b, BULK_BAD_LENGTH, "%llu references cannot be stored into %llu objects", (unsigned long long)available,
-                       (unsigned long long)count);
+    status = bulk_fail(&b, BULK_BAD_LENGTH, "%llu references cannot be stored into %llu objects",
+                       (unsigned long long)available, (unsigned long long)count);
   for (uint64_t at = 0; at < count && status == GCH_OK; at += BULK_CHUNK) {
     status = scatter_refs_chunk(&s, at, count - at < BULK_CHUNK ? count - at : BULK_CHUNK);
     gch_safepoint(m);

@@ -17,7 +17,8 @@ struct making {
 
 static int full(struct making *k) {
   const gch_heap *h = k->b->h;
-  return bulk_fail(k->b, GCH_NO_MEMORY, "no room for more objects of %llu bytes (type %s): %llu of the heap's %llu bytes are in use",
+  return bulk_fail(k->b, GCH_NO_MEMORY,
+                   "no room for more objects of %llu bytes (type %s): %llu of the heap's %llu bytes are in use",
                    (unsigned long long)k->kind.bytes, gch_type_name(h, k->type),
                    (unsigned long long)at_load_relaxed(&h->used_bytes), (unsigned long long)h->config.max_bytes);
 }
@@ -26,7 +27,8 @@ static int full(struct making *k) {
 static bool make_room(struct making *k) {
   gch_heap *h = k->b->h;
   mature_retire(h, &k->buffer);
-  if (at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger)) cycle_for_allocation(mutator_of(k->b->m), false);
+  if (at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))
+    cycle_for_allocation(mutator_of(k->b->m), false);
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (mature_refill(h, &k->buffer, k->kind.leaf)) return true;
     cycle_for_allocation(mutator_of(k->b->m), true);
@@ -72,7 +74,8 @@ static int make_all(struct bulk *b, const gch_type *type, uint64_t count, uint64
   return status == GCH_OK ? make_singly(&k, at, count) : status;
 }
 
-int bulk_new(gch_mutator *m, const gch_type *type, uint64_t count, uint64_t tail_count, const gch_type *refs, gch_handle *out) {
+int bulk_new(gch_mutator *m, const gch_type *type, uint64_t count, uint64_t tail_count, const gch_type *refs,
+             gch_handle *out) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = bulk_new_array(&b, 0, refs, count);

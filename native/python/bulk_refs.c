@@ -10,8 +10,8 @@ static inline uint64_t index_at(const bulk_index *index, uint64_t i, uint64_t co
 
 static int bad_index(struct bulk *b, const bulk_index *index, uint64_t i, uint64_t count) {
   int64_t at = index->items != NULL ? index->items[i] : index->start + (int64_t)i * index->step;
-  return bulk_fail(b, BULK_BAD_INDEX, "index %lld (entry %llu of the index) is out of range for %llu elements", (long long)at,
-                   (unsigned long long)i, (unsigned long long)count);
+  return bulk_fail(b, BULK_BAD_INDEX, "index %lld (entry %llu of the index) is out of range for %llu elements",
+                   (long long)at, (unsigned long long)i, (unsigned long long)count);
 }
 
 static inline uint64_t chunk_end(uint64_t at, uint64_t count) {
@@ -74,7 +74,8 @@ static int put_chunk(const struct put *p, uint64_t from, uint64_t end) {
   return GCH_OK;
 }
 
-int bulk_put(gch_mutator *m, gch_handle array, const bulk_index *index, gch_handle values, bool one, const gch_type *must_be) {
+int bulk_put(gch_mutator *m, gch_handle array, const bulk_index *index, gch_handle values, bool one,
+             const gch_type *must_be) {
   struct bulk b;
   uint64_t available;
   bulk_enter(&b, m);
@@ -82,8 +83,8 @@ int bulk_put(gch_mutator *m, gch_handle array, const bulk_index *index, gch_hand
   int status = bulk_root_array(&b, 0, array, &p.count);
   if (status == GCH_OK) status = one ? bulk_root(&b, 1, values, true) : bulk_root_array(&b, 1, values, &available);
   if (status == GCH_OK && !one && available != index->count)
-    status = bulk_fail(&b, BULK_BAD_LENGTH, "%llu references cannot be stored into %llu elements", (unsigned long long)available,
-                       (unsigned long long)index->count);
+    status = bulk_fail(&b, BULK_BAD_LENGTH, "%llu references cannot be stored into %llu elements",
+                       (unsigned long long)available, (unsigned long long)index->count);
   for (uint64_t at = 0; at < index->count && status == GCH_OK; at += BULK_CHUNK) {
     status = put_chunk(&p, at, chunk_end(at, index->count));
     gch_safepoint(m);

@@ -46,7 +46,8 @@ static bool grow_slots(struct extraction *x) {
 
 static void fail_memory(struct extraction *x) {
   x->failed = true;
-  error_set(x->error, GCH_NO_MEMORY, "no memory to extract a graph of more than %llu objects", (unsigned long long)x->g->nodes);
+  error_set(x->error, GCH_NO_MEMORY, "no memory to extract a graph of more than %llu objects",
+            (unsigned long long)x->g->nodes);
 }
 
 void graph_extracted_free(graph_extracted *g) {
@@ -103,8 +104,10 @@ static void note_shape(struct extraction *x, uint64_t i, gch_ref object, const s
   g->sizes[i] = type->pub.tail_offset + tail;
   if (graph_check((char *)(void *)object + type->pub.tail_offset, tail, &g->labels[i]) || x->failed) return;
   x->failed = true;
-  error_set(x->error, GCH_CORRUPT, "object %llu in breadth-first order (%p, type %s, %llu bytes) does not hold the bytes of its label %lld",
-            (unsigned long long)i, (void *)object, type->name, (unsigned long long)g->sizes[i], (long long)g->labels[i]);
+  error_set(x->error, GCH_CORRUPT,
+            "object %llu in breadth-first order (%p, type %s, %llu bytes) does not hold the bytes of its label %lld",
+            (unsigned long long)i, (void *)object, type->name, (unsigned long long)g->sizes[i],
+            (long long)g->labels[i]);
 }
 
 static void expand(struct extraction *x, uint64_t i) {
@@ -167,7 +170,8 @@ static void extract(struct extraction *x, gch_ref table) {
                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, (void **)&x->numbers);
   if (rc < 0) {
     x->failed = true;
-    error_set(x->error, GCH_NO_MEMORY, "no memory, or addresses, for a table of %zu MiB to extract a graph", x->numbers_bytes >> 20);
+    error_set(x->error, GCH_NO_MEMORY, "no memory, or addresses, for a table of %zu MiB to extract a graph",
+              x->numbers_bytes >> 20);
     return;
   }
   search(x, table);

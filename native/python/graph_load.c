@@ -52,15 +52,15 @@ static bool grow_types(graph_types *t) {
   struct graph_type *items = calloc(t->capacity * 2, sizeof *items);
   if (items == NULL) return false;
   for (uint64_t i = 0; i < t->capacity; i++)
-    if (t->items[i].user != 0)
-      *find_type(items, t->capacity * 2, t->items[i].user, t->items[i].degree) = t->items[i];
+    if (t->items[i].user != 0) *find_type(items, t->capacity * 2, t->items[i].user, t->items[i].degree) = t->items[i];
   free(t->items);
   t->items = items;
   t->capacity *= 2;
   return true;
 }
 
-static gch_status make_type(gch_heap *h, uint64_t user, uint64_t degree, const char *name, const gch_type **out, gch_error *error) {
+static gch_status make_type(gch_heap *h, uint64_t user, uint64_t degree, const char *name, const gch_type **out,
+                            gch_error *error) {
   uint32_t offsets[GRAPH_FIXED_MAX];
   uint64_t kind = user >> GRAPH_KIND_SHIFT;
   gch_type_desc d = {.struct_bytes = sizeof d, .tail = GCH_TAIL_REFS, .name = name, .user = user};
@@ -114,7 +114,8 @@ static int lay_out(struct load *l, uint64_t i, struct layout_of *out) {
     const gch_type *type;
     gch_status status = make_type(l->b->h, user, degree, n->names[n->types[i]], &type, error);
     if (status != GCH_OK) return (int)status;
-    if (!grow_types(l->types)) return bulk_fail(l->b, GCH_NO_MEMORY, "no memory for a table of %llu types", (unsigned long long)l->types->count);
+    if (!grow_types(l->types))
+      return bulk_fail(l->b, GCH_NO_MEMORY, "no memory for a table of %llu types", (unsigned long long)l->types->count);
     t = find_type(l->types->items, l->types->capacity, user, degree);
     *t = (struct graph_type){user, degree, type};
     l->types->count++;
@@ -166,12 +167,14 @@ static int make_node(struct load *l, uint64_t i) {
   if (status != GCH_OK) return status;
   gch_ref object = make_object(l, &o);
   if (object == NULL)
-    return bulk_fail(l->b, GCH_NO_MEMORY, "no room for node %llu of %llu (%llu bytes): %llu of the heap's %llu bytes are in use",
-                     (unsigned long long)i, (unsigned long long)n->count, (unsigned long long)o.bytes,
-                     (unsigned long long)at_load_relaxed(&l->b->h->used_bytes), (unsigned long long)l->b->h->config.max_bytes);
+    return bulk_fail(
+        l->b, GCH_NO_MEMORY, "no room for node %llu of %llu (%llu bytes): %llu of the heap's %llu bytes are in use",
+        (unsigned long long)i, (unsigned long long)n->count, (unsigned long long)o.bytes,
+        (unsigned long long)at_load_relaxed(&l->b->h->used_bytes), (unsigned long long)l->b->h->config.max_bytes);
   if (o.wide) *(uint64_t *)gch_payload(object) = (uint64_t)(n->indptr[i + 1] - n->indptr[i]);
   if (o.type->tail_bytes == 1)
-    graph_fill((char *)(void *)object + o.type->tail_offset, o.tail, (uint64_t)(n->labels != NULL ? n->labels[i] : (int64_t)i));
+    graph_fill((char *)(void *)object + o.type->tail_offset, o.tail,
+               (uint64_t)(n->labels != NULL ? n->labels[i] : (int64_t)i));
   bulk_set(l->b, bulk_slots(l->b, 0) + i, object);
   return GCH_OK;
 }
@@ -188,7 +191,8 @@ static void link_part(struct load *l, uint64_t i, int64_t from, int64_t to) {
   const graph_nodes *n = l->nodes;
   const gch_ref *table = bulk_slots(l->b, 1);
   gch_ref object = bulk_element(bulk_slots(l->b, 0) + i);
-  uint64_t first, degree = graph_degree(l->b->h, object, typetab_get(&l->b->h->types, header_load((uintptr_t)object)), &first);
+  uint64_t first,
+      degree = graph_degree(l->b->h, object, typetab_get(&l->b->h->types, header_load((uintptr_t)object)), &first);
   gch_ref *slot = gch_slot(object, first) + (from - n->indptr[i]);
   int64_t last = n->indptr[n->count];
   GCH_ASSERT(degree == (uint64_t)(n->indptr[i + 1] - n->indptr[i]));
@@ -235,17 +239,19 @@ int graph_load(gch_mutator *m, graph_types *types, const graph_nodes *nodes, gch
 static int store_one(struct bulk *b, uint64_t elements, int64_t element, int64_t slot, int64_t value) {
   const gch_ref *table = bulk_slots(b, 0);
   if (element < 0 || (uint64_t)element >= elements || value >= (int64_t)elements)
-    return bulk_fail(b, BULK_BAD_INDEX, "element %lld or value %lld is out of range for a table of %llu", (long long)element,
-                     (long long)value, (unsigned long long)elements);
+    return bulk_fail(b, BULK_BAD_INDEX, "element %lld or value %lld is out of range for a table of %llu",
+                     (long long)element, (long long)value, (unsigned long long)elements);
   gch_ref object = bulk_element(table + element);
-  if (object == NULL) return bulk_fail(b, BULK_NULL, "element %lld of the table is null, expected an object", (long long)element);
+  if (object == NULL)
+    return bulk_fail(b, BULK_NULL, "element %lld of the table is null, expected an object", (long long)element);
   const struct type_info *type = typetab_get(&b->h->types, header_load((uintptr_t)object));
   if (graph_kind(type) < BULK_KIND_GRAPH)
-    return bulk_fail(b, BULK_WRONG_TYPE, "element %lld is of type %s, expected an object of a loaded graph", (long long)element, type->name);
+    return bulk_fail(b, BULK_WRONG_TYPE, "element %lld is of type %s, expected an object of a loaded graph",
+                     (long long)element, type->name);
   uint64_t first, degree = graph_degree(b->h, object, type, &first);
   if (slot < 0 || (uint64_t)slot >= degree)
-    return bulk_fail(b, BULK_BAD_INDEX, "slot %lld of element %lld is out of range for %llu references", (long long)slot,
-                     (long long)element, (unsigned long long)degree);
+    return bulk_fail(b, BULK_BAD_INDEX, "slot %lld of element %lld is out of range for %llu references",
+                     (long long)slot, (long long)element, (unsigned long long)degree);
   gch_set(b->m, object, first + 8 * (uint64_t)slot, value < 0 ? NULL : bulk_element(table + value));
   return GCH_OK;
 }

@@ -31,7 +31,8 @@ const char *gch_status_name(gch_status status) {
 }
 
 const char *gch_event_kind_name(uint32_t kind) {
-  static const char *const names[] = {"?", "phase", "pause", "fault", "moved", "refusal", "degraded", "minor", "watchdog"};
+  static const char *const names[] = {"?",       "phase",    "pause", "fault",   "moved",
+                                      "refusal", "degraded", "minor", "watchdog"};
   return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 
@@ -103,9 +104,11 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   gch_collect_options_init(&o);
   if (options != NULL) o = *options;
   if (o.struct_bytes != sizeof o)
-    return error_set(&m->error, GCH_BAD_VALUE, "gch_collect_options.struct_bytes is %u, expected %zu", o.struct_bytes, sizeof o);
+    return error_set(&m->error, GCH_BAD_VALUE, "gch_collect_options.struct_bytes is %u, expected %zu", o.struct_bytes,
+                     sizeof o);
   if ((unsigned)o.policy >= GCH_POLICY_COUNT)
-    return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy, GCH_POLICY_COUNT - 1);
+    return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy,
+                     GCH_POLICY_COUNT - 1);
   if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
   if (report == NULL) report = &local;
   if (o.concurrent && !o.minor && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
@@ -275,8 +278,8 @@ static gch_status check_field(gch_mutator *m, gch_ref object, uint64_t offset) {
   if (!heap_contains(h, (uintptr_t)object))
     return error_set(error, GCH_BAD_VALUE, "%p is not a reference of this heap", (void *)object);
   if (!is_reference_slot(h, object, offset))
-    return error_set(error, GCH_BAD_VALUE, "offset %llu of an object of type %s is not a reference", (unsigned long long)offset,
-                     typetab_get(&h->types, header_load((uintptr_t)object))->name);
+    return error_set(error, GCH_BAD_VALUE, "offset %llu of an object of type %s is not a reference",
+                     (unsigned long long)offset, typetab_get(&h->types, header_load((uintptr_t)object))->name);
   return GCH_OK;
 }
 
@@ -302,16 +305,20 @@ gch_status gch_pin(gch_mutator *m, gch_ref object, void **payload) {
   if (object == NULL || !heap_contains(m->heap, (uintptr_t)object))
     return error_set(error, GCH_BAD_VALUE, "%p is not a reference of this heap: nothing to pin", (void *)object);
   faults_ensure(m->heap, (uintptr_t)object, (uintptr_t)object + gch_object_bytes(m->heap, object));
-  if (pins_add(m->heap, (uintptr_t)object) != GCH_OK) return error_set(error, GCH_NO_MEMORY, "no memory for the pin table");
+  if (pins_add(m->heap, (uintptr_t)object) != GCH_OK)
+    return error_set(error, GCH_NO_MEMORY, "no memory for the pin table");
   if (payload != NULL) *payload = gch_payload(object);
   return GCH_OK;
 }
 
-gch_status gch_unpin(gch_heap *h, gch_ref object) {
-  return pins_remove(h, (uintptr_t)object) ? GCH_OK : GCH_BAD_VALUE;
-}
+gch_status gch_unpin(gch_heap *h, gch_ref object) { return pins_remove(h, (uintptr_t)object) ? GCH_OK : GCH_BAD_VALUE; }
 
 uint32_t gch_identity_hash(gch_mutator *m, gch_ref object) {
+  if (object == NULL || !heap_contains(m->heap, (uintptr_t)object)) {
+    error_set(&mutator_of(m)->error, GCH_BAD_VALUE, "%p is not a reference of this heap: it has no identity hash",
+              (void *)object);
+    return 0;
+  }
   uint64_t *header = (uint64_t *)(void *)object, old = at_load(header);
   while ((old & HEADER_HASH_MASK) == 0) {
     uint64_t *seed = &mutator_of(m)->hash_seed;

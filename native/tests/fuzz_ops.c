@@ -124,6 +124,15 @@ static void pin(struct fuzz *f, struct side *s, struct side *other) {
   if (below(f, 8) == 0) gch_unpin(s->k.heap, (gch_ref)(uintptr_t)draw(f)); /* a random word */
 }
 
+static void identity(struct fuzz *f, struct side *s, struct side *other) {
+  gch_ref o = below(f, 16) ? *slot(f, s) : *slot(f, other);
+  uint32_t hash = gch_identity_hash(s->k.m, o);
+  bool mine = o != NULL && heap_contains(s->k.heap, (uintptr_t)o);
+  CHECK_EQ(hash != 0, mine);
+  if (mine) CHECK_EQ(gch_identity_hash(s->k.m, o), hash);
+  if (!mine) CHECK(gch_last_error(s->k.m)->message[0] != 0);
+}
+
 static void statics(struct fuzz *f, struct side *s) {
   uint32_t i = below(f, STATICS);
   if (!s->added[i]) {
@@ -226,8 +235,8 @@ static void call(struct fuzz *f) {
     misuse(f, s);
   else if (op < 950)
     *slot(f, s) = NULL;
-  else if (op < 960 && *slot(f, s) != NULL)
-    gch_identity_hash(s->k.m, s->slots[0] != NULL ? s->slots[0] : kit_node(&s->k, 1));
+  else if (op < 960)
+    identity(f, s, other);
   gch_safepoint(s->k.m);
 }
 

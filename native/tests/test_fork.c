@@ -123,13 +123,20 @@ static bool end_child(pid_t pid) {
 }
 
 static const struct kind KINDS[] = {
-    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},      {GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, false},
-    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_ON, false},       {GCH_MOVER_COPY, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
-    {GCH_MOVER_COPY, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, false},      {GCH_MOVER_SIMULATED, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
-    {GCH_MOVER_MEMCPY, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},    {GCH_MOVER_SLIDE, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
-    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_OFF, true},       {GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, true},
-    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_ON, true},        {GCH_MOVER_COPY, GCH_FAULT_THREAD, GCH_HUGE_OFF, true},
-    {GCH_MOVER_COPY, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, true},       {GCH_MOVER_SIMULATED, GCH_FAULT_THREAD, GCH_HUGE_OFF, true},
+    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
+    {GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, false},
+    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_ON, false},
+    {GCH_MOVER_COPY, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
+    {GCH_MOVER_COPY, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, false},
+    {GCH_MOVER_SIMULATED, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
+    {GCH_MOVER_MEMCPY, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
+    {GCH_MOVER_SLIDE, GCH_FAULT_THREAD, GCH_HUGE_OFF, false},
+    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_OFF, true},
+    {GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, true},
+    {GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_ON, true},
+    {GCH_MOVER_COPY, GCH_FAULT_THREAD, GCH_HUGE_OFF, true},
+    {GCH_MOVER_COPY, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, true},
+    {GCH_MOVER_SIMULATED, GCH_FAULT_THREAD, GCH_HUGE_OFF, true},
 };
 enum { KIND_COUNT = sizeof KINDS / sizeof KINDS[0] };
 
@@ -185,7 +192,8 @@ static void *run_beside(void *arg) {
   __atomic_store_n(&b->m, model.m, __ATOMIC_RELEASE);
   while (!__atomic_load_n(&b->quit, __ATOMIC_ACQUIRE)) {
     for (int i = 0; i < 300; i++) model_step(&model);
-    if (model_below(&model, 20) == 0) collect(&model, model_below(&model, 2), model_below(&model, 2), model_below(&model, 2));
+    if (model_below(&model, 20) == 0)
+      collect(&model, model_below(&model, 2), model_below(&model, 2), model_below(&model, 2));
     if (model_below(&model, 10) == 0 && model_check(&model) != 0) b->good = false;
   }
   model_leave(&model);
@@ -314,7 +322,8 @@ static void play_two_heaps(bool greedy) {
   pthread_create(&thread, NULL, use_both, &pair);
   gch_native_enter(a.m);
   gch_native_enter(b.m);
-  for (int i = 0; i < (greedy ? 1 : 10); i++) end_child(start_child(&a, greedy ? one_may_be_unusable : both_from_native));
+  for (int i = 0; i < (greedy ? 1 : 10); i++)
+    end_child(start_child(&a, greedy ? one_may_be_unusable : both_from_native));
   __atomic_store_n(&quit, 1, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
   gch_native_leave(b.m);
@@ -492,7 +501,8 @@ static void bare_clone(void) {
   fflush(NULL);
   long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (pid == 0) {
-    bool good = collect(&model, true, false, true) == GCH_BAD_STATE && gch_heap_destroy(model.heap, NULL) == GCH_BAD_STATE;
+    bool good =
+        collect(&model, true, false, true) == GCH_BAD_STATE && gch_heap_destroy(model.heap, NULL) == GCH_BAD_STATE;
     _exit(good ? 0 : 1);
   }
   end_child((pid_t)pid);

@@ -253,9 +253,7 @@ static void concurrent_rules(void) {
 }
 
 /* --- watchdog, fork, barrier --------------------------------------------------------------------------- */
-static void slow_caller(void *arg) {
-  (void)kernel_munmap(&k, arg, pages_size());
-}
+static void slow_caller(void *arg) { (void)kernel_munmap(&k, arg, pages_size()); }
 
 struct seen {
   uint32_t count;

@@ -151,7 +151,7 @@ static void samplers(void) {
   CHECK(mem_free > MIB);
   if (pages_cgroup_usage(&cgroup) == 0) CHECK(cgroup > 0);
   printf("  MemFree %llu MiB, cgroup %llu MiB, peak reset %d\n", (unsigned long long)(mem_free / MIB),
-          (unsigned long long)(cgroup / MIB), reset);
+         (unsigned long long)(cgroup / MIB), reset);
 }
 
 int main(void) {

@@ -35,8 +35,8 @@ static void print_item(const char *name, const struct probe_item *item) {
 
 static void print_probe(const struct probe *p) {
   printf("  Linux %s (%u.%u.%u, move by auto: %d), page %llu, huge %llu, thp %s, %u CPUs\n", p->kernel_release,
-          p->release[0], p->release[1], p->release[2], p->release_moves_by_auto, (unsigned long long)p->page_bytes,
-          (unsigned long long)p->huge_bytes, pages_thp_name(p->thp), p->cpus);
+         p->release[0], p->release[1], p->release[2], p->release_moves_by_auto, (unsigned long long)p->page_bytes,
+         (unsigned long long)p->huge_bytes, pages_thp_name(p->thp), p->cpus);
   for (int i = 0; i < PROBE_OPENING_COUNT; i++) print_item("open", &p->openings[i]);
   printf("  features %#llx, user mode only: %d\n", (unsigned long long)p->uffd_features, p->user_mode_only);
   print_item("move", &p->move);
@@ -111,11 +111,11 @@ static void calibration(void) {
   CHECK_EQ(sigaction(SIGBUS, NULL, &after), 0);
   CHECK(before.sa_handler == after.sa_handler);
   printf("  ns a page: move %.0f %.0f %.0f, copy %.0f %.0f %.0f (runs of 1, 16, 512), drop %.0f\n", c.move_page_1,
-          c.move_page_16, c.move_page_512, c.copy_page_1, c.copy_page_16, c.copy_page_512, c.drop_page_512);
+         c.move_page_16, c.move_page_512, c.copy_page_1, c.copy_page_16, c.copy_page_512, c.drop_page_512);
   printf("  memcpy warm %.0f, first touch %.0f; huge move %.0f; syscall %.0f, uffd call %.0f, mprotect %.0f\n",
-          c.memcpy_page, c.touch_page, c.move_huge, c.syscall, c.uffd_call, c.mprotect);
+         c.memcpy_page, c.touch_page, c.move_huge, c.syscall, c.uffd_call, c.mprotect);
   printf("  fault by thread %.0f, by signal %.0f; took %.1f ms\n", c.fault_thread, c.fault_signal,
-          (double)c.spent_ns / (double)NS_PER_MS);
+         (double)c.spent_ns / (double)NS_PER_MS);
   CHECK(c.syscall > 0 && c.memcpy_page > 0 && c.touch_page > 0 && c.mprotect > 0);
   if (p.move.works) CHECK(c.move_page_1 > 0 && c.move_page_16 > 0 && c.move_page_512 > 0 && c.uffd_call > 0);
   if (p.copy.works) CHECK(c.copy_page_1 > 0 && c.copy_page_512 > 0 && c.fault_thread > 0);
@@ -123,10 +123,18 @@ static void calibration(void) {
 
 /* Nobody may be left waiting for a page, whatever fails. */
 static void calibration_under_failures(void) {
-  static const char *const specs[] = {
-      "move:EBUSY@every=3", "move:EEXIST-after@every=5", "copy:ENOMEM@every=4", "copy:EEXIST-after@every=3",
-      "copy:ENOMEM;unregister:ENOMEM;wake:EINVAL", "register:ENOMEM", "uffd_open:EPERM", "read:EIO", "mmap:ENOMEM",
-      "*:ENOMEM@p=0.1,seed=1", "*:ENOMEM@p=0.3,seed=2", "*:EAGAIN@p=0.05,seed=3"};
+  static const char *const specs[] = {"move:EBUSY@every=3",
+                                      "move:EEXIST-after@every=5",
+                                      "copy:ENOMEM@every=4",
+                                      "copy:EEXIST-after@every=3",
+                                      "copy:ENOMEM;unregister:ENOMEM;wake:EINVAL",
+                                      "register:ENOMEM",
+                                      "uffd_open:EPERM",
+                                      "read:EIO",
+                                      "mmap:ENOMEM",
+                                      "*:ENOMEM@p=0.1,seed=1",
+                                      "*:ENOMEM@p=0.3,seed=2",
+                                      "*:EAGAIN@p=0.05,seed=3"};
   struct probe p;
   struct probe_costs c;
   inject("");

@@ -24,7 +24,9 @@ struct beside {
 /* --- what an operation does, shared by heap and shadow ---------------------------------------------------------- */
 
 static inline uint64_t mix(uint64_t checksum, uint64_t label) { return (checksum << 5 | checksum >> 59) ^ (label + 1); }
-static inline uint64_t turn(uint64_t turns, uint32_t step, uint64_t degree) { return (turns >> (8 * step) & 0xff) % degree; }
+static inline uint64_t turn(uint64_t turns, uint32_t step, uint64_t degree) {
+  return (turns >> (8 * step) & 0xff) % degree;
+}
 
 /* The two slots that a store swaps. */
 static inline void choose_swap(uint64_t turns, uint64_t degree, uint64_t *a, uint64_t *b) {
@@ -139,7 +141,8 @@ static void beside_main(void *arg) {
 int beside_start(gch_heap *heap, const beside_config *config, beside **out, gch_error *error) {
   *out = NULL;
   if (config->steps > MAX_STEPS || config->schedule == 0)
-    return (int)error_set(error, GCH_BAD_VALUE, "a walk of %u steps on %llu schedule entries, expected at most %d steps and an entry",
+    return (int)error_set(error, GCH_BAD_VALUE,
+                          "a walk of %u steps on %llu schedule entries, expected at most %d steps and an entry",
                           config->steps, (unsigned long long)config->schedule, MAX_STEPS);
   struct beside *run = calloc(1, sizeof *run);
   if (run == NULL) return (int)error_set(error, GCH_NO_MEMORY, "no memory for a workload's records");
@@ -174,7 +177,8 @@ void beside_finish(beside *run, bool now, beside_result *out) {
 /* --- replay --------------------------------------------------------------------------------------------------------- */
 
 static uint64_t shadow_label(const beside_shadow *s, int64_t node, uint64_t degree) {
-  if (degree > GRAPH_FIXED_MAX || s->sizes[node] < GCH_HEADER_BYTES + 8 * degree + GRAPH_LABEL_BYTES) return unlabelled(degree);
+  if (degree > GRAPH_FIXED_MAX || s->sizes[node] < GCH_HEADER_BYTES + 8 * degree + GRAPH_LABEL_BYTES)
+    return unlabelled(degree);
   return (uint64_t)(s->labels != NULL ? s->labels[node] : node);
 }
 

@@ -32,7 +32,9 @@ def _lines(path: str) -> list[str]:
     return (ROOT / path).read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("reference", references(GUIDE.read_text(encoding="utf-8")), ids=lambda r: f"{r.path}:{r.line}")
+@pytest.mark.parametrize(
+    "reference", references(GUIDE.read_text(encoding="utf-8")), ids=lambda r: f"{r.path}:{r.line}"
+)
 def test_token_stands_on_its_line(reference: Reference) -> None:
     lines = _lines(reference.path)
     assert reference.line <= len(lines), f"{reference.path} has {len(lines)} lines"

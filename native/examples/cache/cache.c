@@ -29,8 +29,10 @@ static gch_status open_types(struct cache *c, gch_error *error) {
   static const uint32_t entry_refs[] = {CHAIN, OLDER, NEWER, KEY, VALUE};
   const gch_type_desc table = {.struct_bytes = sizeof table, .tail = GCH_TAIL_REFS, .name = "table"};
   const gch_type_desc bytes = {.struct_bytes = sizeof bytes, .tail = GCH_TAIL_BYTES, .tail_bytes = 1, .name = "bytes"};
-  const gch_type_desc entry = {.struct_bytes = sizeof entry, .fixed_bytes = sizeof(struct entry) - GCH_HEADER_BYTES,
-                               .ref_offsets = entry_refs, .ref_count = sizeof entry_refs / sizeof entry_refs[0],
+  const gch_type_desc entry = {.struct_bytes = sizeof entry,
+                               .fixed_bytes = sizeof(struct entry) - GCH_HEADER_BYTES,
+                               .ref_offsets = entry_refs,
+                               .ref_count = sizeof entry_refs / sizeof entry_refs[0],
                                .name = "entry"};
   gch_status status = gch_type_new(c->heap, &table, &c->table_type, error);
   if (status == GCH_OK) status = gch_type_new(c->heap, &bytes, &c->bytes_type, error);

@@ -11,9 +11,10 @@ struct options {
 };
 
 static void usage(FILE *to) {
-  fputs("usage: cache_server [--limit SIZE] [--selftest SECONDS [--threads N]] [heap options: host_options.h]\n"
-        "Serves the protocol of server.h on its standard input and output.\n",
-        to);
+  fputs(
+      "usage: cache_server [--limit SIZE] [--selftest SECONDS [--threads N]] [heap options: host_options.h]\n"
+      "Serves the protocol of server.h on its standard input and output.\n",
+      to);
 }
 
 static void parse(struct options *o, char **argv) {

@@ -17,8 +17,8 @@ enum { KEYS = 20000, MAILBOXES = 64, PINS = 8, SMALL_BYTES = 4096, LARGE_BYTES =
 struct shared {
   struct cache *cache;
   uint64_t mailboxes[MAILBOXES]; /* [atomic] handles, 0: none */
-  uint32_t stop;                 /* [atomic] */
-  uint32_t failed;               /* [atomic] */
+  uint32_t stop; /* [atomic] */
+  uint32_t failed; /* [atomic] */
 };
 
 struct pin {
@@ -257,8 +257,8 @@ int selftest(struct cache *cache, gch_mutator *m, unsigned threads, unsigned sec
   bool good = wrong == NULL && shared.failed == 0;
   printf("selftest %s: %u threads, %" PRIu64 " operations, %" PRIu64 " refused, %" PRIu64 " entries, %" PRIu64
          " evictions, %u rounds, %" PRIu64 " minor and %" PRIu64 " major collections\n",
-         good ? "ok" : "FAILED", threads, operations, refused, counts.entries, counts.evictions, rounds, stats.minor_count,
-         stats.major_count);
+         good ? "ok" : "FAILED", threads, operations, refused, counts.entries, counts.evictions, rounds,
+         stats.minor_count, stats.major_count);
   free(clients);
   return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -218,7 +218,8 @@ static void command_limit(struct connection *s, char **words) {
 }
 
 static void command_collect(struct connection *s, char **words) {
-  static const char *const policies[] = {[GCH_POLICY_NEEDED] = "needed", [GCH_POLICY_ALL] = "all", [GCH_POLICY_RELEASE] = "release"};
+  static const char *const policies[] = {
+      [GCH_POLICY_NEEDED] = "needed", [GCH_POLICY_ALL] = "all", [GCH_POLICY_RELEASE] = "release"};
   const char *name = words[1] == NULL ? "needed" : words[1];
   gch_collect_options options;
   gch_collect_options_init(&options);
@@ -231,7 +232,8 @@ static void command_collect(struct connection *s, char **words) {
     return;
   }
   options.policy = (gch_policy)policy;
-  gch_status status = gch_collect(s->m, &options, NULL); /* what this function holds is in no register: all is in the cache */
+  gch_status status =
+      gch_collect(s->m, &options, NULL); /* what this function holds is in no register: all is in the cache */
   if (status == GCH_OK)
     reply(s, "COLLECTED %s", name);
   else
@@ -242,12 +244,23 @@ static void command_stats(struct connection *s) {
   struct cache_counts counts = cache_count(s->cache, s->m);
   gch_stats stats;
   gch_stats_get(s->cache->heap, &stats, sizeof stats);
-  const struct { const char *name; uint64_t value; } rows[] = {
-      {"entries", counts.entries}, {"entry_bytes", counts.bytes}, {"hits", counts.hits}, {"misses", counts.misses},
-      {"evictions", counts.evictions}, {"heap_max_bytes", stats.max_bytes}, {"heap_bytes", stats.heap_bytes},
-      {"live_bytes", stats.live_bytes}, {"allocated_bytes", stats.allocated_bytes}, {"minor_collections", stats.minor_count},
-      {"major_collections", stats.major_count}, {"pause_longest_us", stats.pause.max / 1000},
-      {"pause_p99_us", stats.pause.p99 / 1000}, {"pins", stats.pins}};
+  const struct {
+    const char *name;
+    uint64_t value;
+  } rows[] = {{"entries", counts.entries},
+              {"entry_bytes", counts.bytes},
+              {"hits", counts.hits},
+              {"misses", counts.misses},
+              {"evictions", counts.evictions},
+              {"heap_max_bytes", stats.max_bytes},
+              {"heap_bytes", stats.heap_bytes},
+              {"live_bytes", stats.live_bytes},
+              {"allocated_bytes", stats.allocated_bytes},
+              {"minor_collections", stats.minor_count},
+              {"major_collections", stats.major_count},
+              {"pause_longest_us", stats.pause.max / 1000},
+              {"pause_p99_us", stats.pause.p99 / 1000},
+              {"pins", stats.pins}};
   reply(s, "STAT mover %s", gch_mover_name((gch_mover)stats.mover));
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) reply(s, "STAT %s %" PRIu64, rows[i].name, rows[i].value);
   reply(s, "END");
@@ -272,8 +285,12 @@ static bool save_entry(gch_ref key, gch_ref value, void *data) {
   const struct connection *s = data;
   uint64_t key_bytes = gch_length(s->cache->heap, key), bytes = gch_length(s->cache->heap, value);
   char line[LINE_MAX_BYTES];
-  int length = snprintf(line, sizeof line, "SET %.*s %" PRIu64 "\n", (int)key_bytes, (const char *)gch_payload(key), bytes);
-  struct { const char *from; size_t bytes; } parts[] = {{line, (size_t)length}, {gch_payload(value), bytes}, {"\n", 1}};
+  int length =
+      snprintf(line, sizeof line, "SET %.*s %" PRIu64 "\n", (int)key_bytes, (const char *)gch_payload(key), bytes);
+  struct {
+    const char *from;
+    size_t bytes;
+  } parts[] = {{line, (size_t)length}, {gch_payload(value), bytes}, {"\n", 1}};
   for (size_t i = 0; i < 3; i++)
     for (size_t done = 0; done < parts[i].bytes;) {
       ssize_t put = write(s->out, parts[i].from + done, parts[i].bytes - done);
@@ -323,13 +340,17 @@ static unsigned split(char *line, char **words) {
 static void dispatch(struct connection *s, char *line) {
   char *words[WORDS_MAX];
   unsigned count = split(line, words);
-  static const struct { const char *name; unsigned most; } known[] = {
-      {"SET", 3}, {"GET", 2}, {"DEL", 2}, {"LIMIT", 2}, {"COLLECT", 2}, {"STATS", 1}, {"VERIFY", 1}, {"SAVE", 2}, {"QUIT", 1}};
+  static const struct {
+    const char *name;
+    unsigned most;
+  } known[] = {{"SET", 3},   {"GET", 2},    {"DEL", 2},  {"LIMIT", 2}, {"COLLECT", 2},
+               {"STATS", 1}, {"VERIFY", 1}, {"SAVE", 2}, {"QUIT", 1}};
   enum { SET, GET, DEL, LIMIT, COLLECT, STATS, VERIFY, SAVE, QUIT, COMMANDS } command = 0;
   if (count == 0) return;
   while (command < COMMANDS && strcmp(words[0], known[command].name) != 0) command++;
   if (command == COMMANDS) {
-    reply(s, "ERROR unknown command '%.40s', expected SET, GET, DEL, LIMIT, COLLECT, STATS, VERIFY, SAVE or QUIT", words[0]);
+    reply(s, "ERROR unknown command '%.40s', expected SET, GET, DEL, LIMIT, COLLECT, STATS, VERIFY, SAVE or QUIT",
+          words[0]);
     return;
   }
   if (count > known[command].most) {
@@ -345,9 +366,7 @@ static void dispatch(struct connection *s, char *line) {
     case STATS: command_stats(s); break;
     case VERIFY: command_verify(s); break;
     case SAVE: command_save(s, words); break;
-    default:
-      reply(s, "BYE");
-      s->ended = true;
+    default: reply(s, "BYE"); s->ended = true;
   }
 }
 

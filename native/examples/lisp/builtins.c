@@ -198,7 +198,7 @@ static value is_vector(struct lisp *l, value *a, uint64_t count) {
   (void)count;
   return boolean(is_kind(l, argument(a, 0), VECTOR));
 }
-static value not(struct lisp *l, value *a, uint64_t count) {
+static value not(struct lisp * l, value *a, uint64_t count) {
   (void)l, (void)count;
   return boolean(!is_true(argument(a, 0)));
 }
@@ -345,8 +345,13 @@ static value error(struct lisp *l, value *a, uint64_t count) {
 
 /* (gc) a minor collection; (gc 'needed), (gc 'all), (gc 'release) major ones; 'major is 'needed. */
 static value gc(struct lisp *l, value *a, uint64_t count) {
-  static const struct { const char *name; gch_policy policy; } policies[] = {
-      {"major", GCH_POLICY_NEEDED}, {"needed", GCH_POLICY_NEEDED}, {"all", GCH_POLICY_ALL}, {"release", GCH_POLICY_RELEASE}};
+  static const struct {
+    const char *name;
+    gch_policy policy;
+  } policies[] = {{"major", GCH_POLICY_NEEDED},
+                  {"needed", GCH_POLICY_NEEDED},
+                  {"all", GCH_POLICY_ALL},
+                  {"release", GCH_POLICY_RELEASE}};
   gch_collect_options options;
   gch_collect_options_init(&options);
   options.minor = count == 0;
@@ -370,9 +375,16 @@ static value heap_stats(struct lisp *l, value *a, uint64_t count) {
   (void)a, (void)count;
   gch_stats s;
   gch_stats_get(l->heap, &s, sizeof s);
-  const struct { const char *name; uint64_t n; } rows[] = {
-      {"pause-longest-us", s.pause.max / 1000}, {"heap-max-bytes", s.max_bytes}, {"heap-bytes", s.heap_bytes},
-      {"live-bytes", s.live_bytes}, {"allocated-bytes", s.allocated_bytes}, {"major", s.major_count}, {"minor", s.minor_count}};
+  const struct {
+    const char *name;
+    uint64_t n;
+  } rows[] = {{"pause-longest-us", s.pause.max / 1000},
+              {"heap-max-bytes", s.max_bytes},
+              {"heap-bytes", s.heap_bytes},
+              {"live-bytes", s.live_bytes},
+              {"allocated-bytes", s.allocated_bytes},
+              {"major", s.major_count},
+              {"minor", s.minor_count}};
   GCH_FRAME(l->m, roots, COUNT);
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
     roots[ROW] = intern(l, rows[i].name, strlen(rows[i].name));
@@ -402,22 +414,58 @@ static value identity_hash(struct lisp *l, value *a, uint64_t count) {
 
 static const struct builtin builtins[] = {
     {"apply", NULL, 2, 2},
-    {"+", add, 0, ANY}, {"-", subtract, 1, ANY}, {"*", multiply, 0, ANY},
-    {"quotient", quotient, 2, 2}, {"remainder", remainder_of, 2, 2}, {"modulo", modulo, 2, 2},
-    {"<", less, 1, ANY}, {">", greater, 1, ANY}, {"<=", at_most, 1, ANY}, {">=", at_least, 1, ANY}, {"=", equal_numbers, 1, ANY},
-    {"cons", do_cons, 2, 2}, {"car", do_car, 1, 1}, {"cdr", do_cdr, 1, 1}, {"set-car!", set_car, 2, 2}, {"set-cdr!", set_cdr, 2, 2},
-    {"list", list, 0, ANY}, {"length", length, 1, 1}, {"reverse", reverse, 1, 1},
-    {"eq?", eq, 2, 2}, {"equal?", equal, 2, 2}, {"null?", is_null, 1, 1}, {"pair?", is_pair, 1, 1}, {"number?", is_number, 1, 1},
-    {"string?", is_string, 1, 1}, {"symbol?", is_symbol, 1, 1}, {"vector?", is_vector, 1, 1}, {"not", not, 1, 1},
-    {"vector", vector, 0, ANY}, {"make-vector", make_vector_of, 1, 2}, {"vector-length", vector_length, 1, 1},
-    {"vector-ref", vector_ref, 2, 2}, {"vector-set!", vector_set, 3, 3},
-    {"make-string", make_string_of, 1, 2}, {"string-length", string_length, 1, 1}, {"string-ref", string_ref, 2, 2},
-    {"string-set!", string_set, 3, 3}, {"string-append", string_append, 0, ANY}, {"substring", substring, 2, 3},
-    {"string=?", string_equal, 2, 2}, {"number->string", number_to_string, 1, 1},
-    {"string->symbol", string_to_symbol, 1, 1}, {"symbol->string", symbol_to_string, 1, 1},
-    {"display", display, 0, ANY}, {"write", write_value, 0, ANY}, {"newline", newline, 0, 0}, {"print", print_line, 0, ANY},
+    {"+", add, 0, ANY},
+    {"-", subtract, 1, ANY},
+    {"*", multiply, 0, ANY},
+    {"quotient", quotient, 2, 2},
+    {"remainder", remainder_of, 2, 2},
+    {"modulo", modulo, 2, 2},
+    {"<", less, 1, ANY},
+    {">", greater, 1, ANY},
+    {"<=", at_most, 1, ANY},
+    {">=", at_least, 1, ANY},
+    {"=", equal_numbers, 1, ANY},
+    {"cons", do_cons, 2, 2},
+    {"car", do_car, 1, 1},
+    {"cdr", do_cdr, 1, 1},
+    {"set-car!", set_car, 2, 2},
+    {"set-cdr!", set_cdr, 2, 2},
+    {"list", list, 0, ANY},
+    {"length", length, 1, 1},
+    {"reverse", reverse, 1, 1},
+    {"eq?", eq, 2, 2},
+    {"equal?", equal, 2, 2},
+    {"null?", is_null, 1, 1},
+    {"pair?", is_pair, 1, 1},
+    {"number?", is_number, 1, 1},
+    {"string?", is_string, 1, 1},
+    {"symbol?", is_symbol, 1, 1},
+    {"vector?", is_vector, 1, 1},
+    {"not", not, 1, 1},
+    {"vector", vector, 0, ANY},
+    {"make-vector", make_vector_of, 1, 2},
+    {"vector-length", vector_length, 1, 1},
+    {"vector-ref", vector_ref, 2, 2},
+    {"vector-set!", vector_set, 3, 3},
+    {"make-string", make_string_of, 1, 2},
+    {"string-length", string_length, 1, 1},
+    {"string-ref", string_ref, 2, 2},
+    {"string-set!", string_set, 3, 3},
+    {"string-append", string_append, 0, ANY},
+    {"substring", substring, 2, 3},
+    {"string=?", string_equal, 2, 2},
+    {"number->string", number_to_string, 1, 1},
+    {"string->symbol", string_to_symbol, 1, 1},
+    {"symbol->string", symbol_to_string, 1, 1},
+    {"display", display, 0, ANY},
+    {"write", write_value, 0, ANY},
+    {"newline", newline, 0, 0},
+    {"print", print_line, 0, ANY},
     {"error", error, 1, 1},
-    {"gc", gc, 0, 1}, {"heap-stats", heap_stats, 0, 0}, {"heap-verify", verify, 0, 0}, {"identity-hash", identity_hash, 1, 1},
+    {"gc", gc, 0, 1},
+    {"heap-stats", heap_stats, 0, 0},
+    {"heap-verify", verify, 0, 0},
+    {"identity-hash", identity_hash, 1, 1},
 };
 
 const struct builtin *builtin_get(value v) { return &builtins[builtin_of(v)]; }

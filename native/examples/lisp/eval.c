@@ -192,7 +192,8 @@ static value unzip(struct lisp *l, value bindings, int which) {
   GCH_FRAME(l->m, roots, COUNT);
   for (roots[BINDINGS] = bindings; is_kind(l, roots[BINDINGS], PAIR); roots[BINDINGS] = cdr(roots[BINDINGS])) {
     value binding = car(roots[BINDINGS]);
-    if (!is_kind(l, binding, PAIR) || !is_kind(l, cdr(binding), PAIR)) lisp_error(l, "let: a binding is (name expression)");
+    if (!is_kind(l, binding, PAIR) || !is_kind(l, cdr(binding), PAIR))
+      lisp_error(l, "let: a binding is (name expression)");
     roots[MADE] = cons(l, which == 0 ? car(binding) : car(cdr(binding)), NULL);
     if (roots[HEAD] == NULL)
       roots[HEAD] = roots[MADE];
@@ -285,13 +286,20 @@ static const struct {
   step_fn step;
 } forms[FORMS] = {
     [FORM_NONE] = {"", NULL},
-    [FORM_QUOTE] = {"quote", step_quote},   [FORM_IF] = {"if", step_if},
-    [FORM_DEFINE] = {"define", step_define}, [FORM_SET] = {"set!", step_set},
-    [FORM_LAMBDA] = {"lambda", step_lambda}, [FORM_BEGIN] = {"begin", step_begin},
-    [FORM_LET] = {"let", step_let},          [FORM_LET_STAR] = {"let*", step_let_star},
-    [FORM_LETREC] = {"letrec", step_letrec}, [FORM_WHILE] = {"while", step_while},
-    [FORM_COND] = {"cond", step_cond},       [FORM_ELSE] = {"else", NULL},
-    [FORM_AND] = {"and", step_and},          [FORM_OR] = {"or", step_or},
+    [FORM_QUOTE] = {"quote", step_quote},
+    [FORM_IF] = {"if", step_if},
+    [FORM_DEFINE] = {"define", step_define},
+    [FORM_SET] = {"set!", step_set},
+    [FORM_LAMBDA] = {"lambda", step_lambda},
+    [FORM_BEGIN] = {"begin", step_begin},
+    [FORM_LET] = {"let", step_let},
+    [FORM_LET_STAR] = {"let*", step_let_star},
+    [FORM_LETREC] = {"letrec", step_letrec},
+    [FORM_WHILE] = {"while", step_while},
+    [FORM_COND] = {"cond", step_cond},
+    [FORM_ELSE] = {"else", NULL},
+    [FORM_AND] = {"and", step_and},
+    [FORM_OR] = {"or", step_or},
 };
 
 const char *form_name(enum form form) { return forms[form].name; }
@@ -325,8 +333,8 @@ static bool enter_closure(struct lisp *l, value *r, uint64_t count) {
   for (; is_kind(l, names, PAIR); names = cdr(names)) fixed++;
   bool takes_rest = names != NULL;
   if (count < fixed || (count > fixed && !takes_rest))
-    lisp_error(l, "a closure got %llu arguments, expected %s%llu", (unsigned long long)count, takes_rest ? "at least " : "",
-               (unsigned long long)fixed);
+    lisp_error(l, "a closure got %llu arguments, expected %s%llu", (unsigned long long)count,
+               takes_rest ? "at least " : "", (unsigned long long)fixed);
   if (takes_rest) gather_rest(l, r, fixed, count);
   gch_set(l->m, r[ARGUMENTS], ENVIRONMENT_PARENT, gch_load(r[FUNCTION], CLOSURE_ENVIRONMENT));
   gch_set(l->m, r[ARGUMENTS], ENVIRONMENT_NAMES, gch_load(r[FUNCTION], CLOSURE_PARAMETERS));

@@ -16,9 +16,10 @@ struct options {
 };
 
 static void usage(FILE *to) {
-  fputs("usage: lisp [--stack SIZE] [heap options: host_options.h] [SCRIPT]\n"
-        "Evaluates the forms of SCRIPT, or of standard input. An error ends its form; the next one goes on.\n",
-        to);
+  fputs(
+      "usage: lisp [--stack SIZE] [heap options: host_options.h] [SCRIPT]\n"
+      "Evaluates the forms of SCRIPT, or of standard input. An error ends its form; the next one goes on.\n",
+      to);
 }
 
 static void parse(struct options *o, char **argv) {
@@ -100,7 +101,8 @@ int main(int argc, char **argv) {
   int rc = pthread_attr_setstacksize(&attributes, (size_t)options.stack_bytes);
   if (rc == 0) rc = pthread_create(&thread, &attributes, run, &options);
   if (rc != 0) {
-    fprintf(stderr, "no thread with a stack of %llu bytes: %s\n", (unsigned long long)options.stack_bytes, strerror(rc));
+    fprintf(stderr, "no thread with a stack of %llu bytes: %s\n", (unsigned long long)options.stack_bytes,
+            strerror(rc));
     return EXIT_FAILURE;
   }
   pthread_join(thread, &failed);

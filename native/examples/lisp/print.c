@@ -89,7 +89,11 @@ static void put_closure(struct lisp *l, value closure) {
 }
 
 static void put_immediate(struct lisp *l, value v) {
-  static const char *const names[] = {[UNSPECIFIED] = "#<unspecified>", [FALSE] = "#f", [TRUE] = "#t", [UNBOUND] = "#<unbound>", [END_OF_INPUT] = "#<end>"};
+  static const char *const names[] = {[UNSPECIFIED] = "#<unspecified>",
+                                      [FALSE] = "#f",
+                                      [TRUE] = "#t",
+                                      [UNBOUND] = "#<unbound>",
+                                      [END_OF_INPUT] = "#<end>"};
   char text[32];
   if (is_fixnum(v)) {
     snprintf(text, sizeof text, "%lld", (long long)fixnum_of(v));

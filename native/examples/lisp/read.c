@@ -107,7 +107,8 @@ static value read_list(struct lisp *l, struct reader *r) {
     if (c == NO_CHAR) syntax_error(l, r, "a list is not closed");
     roots[ITEM] = read_some(l, r);
     if (roots[ITEM] == NULL || !is_kind(l, roots[ITEM], SYMBOL) ||
-        !(length_of(l, gch_load(roots[ITEM], SYMBOL_NAME)) == 1 && string_bytes(gch_load(roots[ITEM], SYMBOL_NAME))[0] == '.')) {
+        !(length_of(l, gch_load(roots[ITEM], SYMBOL_NAME)) == 1 &&
+          string_bytes(gch_load(roots[ITEM], SYMBOL_NAME))[0] == '.')) {
       roots[ITEM] = cons(l, roots[ITEM], NULL);
       if (roots[HEAD] == NULL)
         roots[HEAD] = roots[ITEM];

@@ -18,7 +18,8 @@ static gch_status open_types(struct lisp *l, gch_error *error) {
       [STRING] = {.tail = GCH_TAIL_BYTES, .tail_bytes = 1, .name = "string"},
       [VECTOR] = {.tail = GCH_TAIL_REFS, .name = "vector"},
       [CLOSURE] = {.fixed_bytes = 32, .ref_offsets = closure, .ref_count = 4, .name = "closure"},
-      [ENVIRONMENT] = {.fixed_bytes = 24, .ref_offsets = environment, .ref_count = 3, .tail = GCH_TAIL_REFS, .name = "environment"},
+      [ENVIRONMENT] =
+          {.fixed_bytes = 24, .ref_offsets = environment, .ref_count = 3, .tail = GCH_TAIL_REFS, .name = "environment"},
   };
   gch_status status = GCH_OK;
   for (int kind = 0; kind < KINDS && status == GCH_OK; kind++) {

@@ -9,16 +9,16 @@
 #ifndef GCHEAP_GCHEAP_H
 #define GCHEAP_GCHEAP_H
 
-#include "gcheap/types.h"
-#include "gcheap/options.h"
-#include "gcheap/stats.h"
-#include "gcheap/events.h"
-#include "gcheap/type.h"
-#include "gcheap/heap.h"
-#include "gcheap/mutator.h"
-#include "gcheap/roots.h"
-#include "gcheap/inspect.h"
 #include "gcheap/alloc_inline.h"
 #include "gcheap/barrier_inline.h"
+#include "gcheap/events.h"
+#include "gcheap/heap.h"
+#include "gcheap/inspect.h"
+#include "gcheap/mutator.h"
+#include "gcheap/options.h"
+#include "gcheap/roots.h"
+#include "gcheap/stats.h"
+#include "gcheap/type.h"
+#include "gcheap/types.h"
 
 #endif

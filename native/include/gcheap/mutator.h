@@ -68,9 +68,9 @@ static inline void gch_frame_push(gch_mutator *m, gch_frame *frame, gch_ref *slo
 static inline void gch_frame_pop(gch_mutator *m) { m->frames = m->frames->previous; }
 
 /* Declares `name`, an array of `n` null references that the collector sees until GCH_FRAME_END. */
-#define GCH_FRAME(m, name, n)    \
-  gch_ref name[n] = {NULL};      \
-  gch_frame name##_frame;        \
+#define GCH_FRAME(m, name, n) \
+  gch_ref name[n] = {NULL};   \
+  gch_frame name##_frame;     \
   gch_frame_push((m), &name##_frame, name, (n))
 #define GCH_FRAME_END(m) gch_frame_pop(m)
 #endif

@@ -35,7 +35,8 @@ GCH_API gch_status gch_pin(gch_mutator *mutator, gch_ref object, void **payload)
 /* Undoes one gch_pin; any state, any thread, never waits. GCH_BAD_VALUE if it is not pinned. */
 GCH_API gch_status gch_unpin(gch_heap *heap, gch_ref object);
 
-/* A number that stays with the object, 24 bits, never 0; given on first request. Managed state. */
+/* A number that stays with the object, 24 bits, never 0; given on first request. Managed state. 0 if `object` is
+ * NULL or not of this heap: see gch_last_error. */
 GCH_API uint32_t gch_identity_hash(gch_mutator *mutator, gch_ref object);
 
 #endif

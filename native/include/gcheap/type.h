@@ -22,24 +22,24 @@ typedef enum gch_tail {
  * every word is. References must be 8-byte aligned words. */
 typedef struct gch_type_desc {
   uint32_t struct_bytes;
-  uint32_t fixed_bytes;          /* bytes of fields after the header; a multiple of 8 if a tail of references follows */
-  const uint32_t *ref_offsets;   /* `ref_count` offsets from the object's first byte, ascending */
+  uint32_t fixed_bytes; /* bytes of fields after the header; a multiple of 8 if a tail of references follows */
+  const uint32_t *ref_offsets; /* `ref_count` offsets from the object's first byte, ascending */
   uint32_t ref_count;
   gch_tail tail;
-  uint32_t tail_bytes;           /* bytes of one element of a GCH_TAIL_BYTES tail */
-  uint64_t tag_mask;             /* 0..7 */
+  uint32_t tail_bytes; /* bytes of one element of a GCH_TAIL_BYTES tail */
+  uint64_t tag_mask; /* 0..7 */
   uint64_t tag_value;
-  const char *name;              /* copied */
-  uint64_t user;                 /* yours; see gch_type_user */
+  const char *name; /* copied */
+  uint64_t user; /* yours; see gch_type_user */
 } gch_type_desc;
 
 /* A type of one heap; lives as long as the heap. The fields are read by the inlined fast paths. */
 struct gch_type {
-  uint64_t header;      /* what a fixed-size object of this type starts with */
-  uint32_t bytes;       /* object size without a tail, header included, rounded to 16 */
+  uint64_t header; /* what a fixed-size object of this type starts with */
+  uint32_t bytes; /* object size without a tail, header included, rounded to 16 */
   uint32_t tail_offset; /* of the first tail element */
-  uint32_t tail_bytes;  /* of an element; 0: no tail */
-  uint32_t leaf;        /* 1: no references anywhere */
+  uint32_t tail_bytes; /* of an element; 0: no tail */
+  uint32_t leaf; /* 1: no references anywhere */
 };
 
 /* Registers a type. Thread-safe, never collects. GCH_BAD_VALUE names the field that is wrong;

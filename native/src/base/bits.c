@@ -28,9 +28,7 @@ static uint64_t find_forward(const uint64_t *words, uint64_t bit, uint64_t end, 
   return found < end ? found : BITS_NONE;
 }
 
-uint64_t bits_find_next(const uint64_t *words, uint64_t bit, uint64_t end) {
-  return find_forward(words, bit, end, 0);
-}
+uint64_t bits_find_next(const uint64_t *words, uint64_t bit, uint64_t end) { return find_forward(words, bit, end, 0); }
 
 uint64_t bits_find_next_clear(const uint64_t *words, uint64_t bit, uint64_t end) {
   return find_forward(words, bit, end, ~(uint64_t)0);

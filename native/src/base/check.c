@@ -37,8 +37,8 @@ static size_t clip(int printed, size_t room) {
 
 void gch_check_failed(const char *file, int line, const char *condition, const char *format, ...) {
   char text[1024];
-  size_t used = clip(snprintf(text, sizeof text, "gcheap: %s:%d: check failed: %s: ", file, line, condition),
-                     sizeof text);
+  size_t used =
+      clip(snprintf(text, sizeof text, "gcheap: %s:%d: check failed: %s: ", file, line, condition), sizeof text);
   va_list args;
   va_start(args, format);
   used += clip(vsnprintf(text + used, sizeof text - used, format, args), sizeof text - used);

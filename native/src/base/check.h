@@ -17,8 +17,7 @@
 _Noreturn void gch_check_failed(const char *file, int line, const char *condition, const char *format, ...)
     __attribute__((format(printf, 4, 5), cold));
 
-#define GCH_CHECK(cond, ...) \
-  (gch_likely(cond) ? (void)0 : gch_check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__))
+#define GCH_CHECK(cond, ...) (gch_likely(cond) ? (void)0 : gch_check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__))
 
 #ifndef NDEBUG
 #define GCH_ASSERT(cond) GCH_CHECK(cond, "%s", "assertion")

@@ -6,8 +6,7 @@
 #include "base/check.h"
 
 void deque_init(struct deque *d, uint64_t *items, uint64_t capacity) {
-  GCH_CHECK(is_pow2(capacity), "the capacity of a deque is a power of two, not %llu",
-            (unsigned long long)capacity);
+  GCH_CHECK(is_pow2(capacity), "the capacity of a deque is a power of two, not %llu", (unsigned long long)capacity);
   d->items = items;
   d->mask = (int64_t)capacity - 1;
   at_store_relaxed(&d->top, 0); /* relaxed: whoever shares the deque publishes it */

@@ -43,9 +43,7 @@ void lock_assert_held(const struct lock *lock) {
   GCH_CHECK(rank_holds(lock), "lock %s is not held by this thread", lock->name);
 }
 
-void lock_assert_none(void) {
-  GCH_CHECK(held_count == 0, "lock %s is held where none may be", held[0]->name);
-}
+void lock_assert_none(void) { GCH_CHECK(held_count == 0, "lock %s is held where none may be", held[0]->name); }
 #else
 static void rank_check(const struct lock *lock) { (void)lock; }
 static void rank_push(const struct lock *lock) { (void)lock; }

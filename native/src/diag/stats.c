@@ -11,9 +11,13 @@
 _Static_assert(sizeof(gch_event) == sizeof(struct ring_event), "events are copied as they are");
 
 static void describe(gch_distribution *out, const struct histogram *h) {
-  *out = (gch_distribution){.count = histogram_count(h), .sum = histogram_sum(h), .max = histogram_max(h),
-                            .p50 = histogram_percentile(h, 50), .p90 = histogram_percentile(h, 90),
-                            .p99 = histogram_percentile(h, 99), .p999 = histogram_percentile(h, 99.9)};
+  *out = (gch_distribution){.count = histogram_count(h),
+                            .sum = histogram_sum(h),
+                            .max = histogram_max(h),
+                            .p50 = histogram_percentile(h, 50),
+                            .p90 = histogram_percentile(h, 90),
+                            .p99 = histogram_percentile(h, 99),
+                            .p999 = histogram_percentile(h, 99.9)};
 }
 
 /* Memory behind the arenas in use: blocks, and large objects by page. */
@@ -23,7 +27,8 @@ static uint64_t populated_bytes(gch_heap *h) {
     uint32_t first, count = region_arenas(h, r, &first);
     enum space_id space = h->layout.regions[r].space;
     for (uint32_t a = first; a < first + count && !space_is_large(space); a++)
-      bytes += (uint64_t)__builtin_popcount(at_load_relaxed(&h->tables.arenas[a].populated)) * BLOCK_BYTES; /* a sample */
+      bytes +=
+          (uint64_t)__builtin_popcount(at_load_relaxed(&h->tables.arenas[a].populated)) * BLOCK_BYTES; /* a sample */
   }
   lock_lock(&h->large.lock);
   for (uint32_t id = 1; id < h->large.count; id++)
@@ -96,7 +101,9 @@ static uint64_t page_bytes_used(const gch_heap *h, size_t block) {
 
 static gch_block_info describe_block(const gch_heap *h, size_t b, enum space_id space) {
   const struct block *block = &h->tables.blocks[b];
-  gch_block_info info = {.address = block_address(&h->layout, b), .space = (uint8_t)space, .free = block->state == BLOCK_FREE,
+  gch_block_info info = {.address = block_address(&h->layout, b),
+                         .space = (uint8_t)space,
+                         .free = block->state == BLOCK_FREE,
                          .pinned = block->pins != 0};
   info.populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
   if (space_is_large(space)) {

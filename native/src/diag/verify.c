@@ -28,15 +28,18 @@ static void check_block(struct verifier *v, size_t b, bool large) {
   const gch_heap *h = v->heap;
   const struct block *block = &h->tables.blocks[b];
   bool used = h->tables.arenas[b / ARENA_BLOCKS].used >> b % ARENA_BLOCKS & 1;
-  if (used != (block->state != BLOCK_FREE)) FAIL(v, "block %zu has state %u, its arena says it is %s", b, block->state, used ? "used" : "free");
-  if (h->tables.forward[b] != 0) FAIL(v, "block %zu still forwards by %lld at rest", b, (long long)h->tables.forward[b]);
+  if (used != (block->state != BLOCK_FREE))
+    FAIL(v, "block %zu has state %u, its arena says it is %s", b, block->state, used ? "used" : "free");
+  if (h->tables.forward[b] != 0)
+    FAIL(v, "block %zu still forwards by %lld at rest", b, (long long)h->tables.forward[b]);
   if (h->tables.dest[b] != 0 || h->tables.needed[b] != 0) FAIL(v, "block %zu is still in a plan at rest", b);
   if (block->state == BLOCK_DEST) FAIL(v, "block %zu is a destination at rest", b);
   bool populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
   if (!large && used && !populated) FAIL(v, "block %zu is in use but not populated", b);
   if (bits_find_next(h->tables.mark, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
     FAIL(v, "block %zu has marks at rest", b);
-  if (block->state == BLOCK_FREE && bits_find_next(h->tables.live, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
+  if (block->state == BLOCK_FREE &&
+      bits_find_next(h->tables.live, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
     FAIL(v, "free block %zu has live objects", b);
   if (!large && used) v->used_bytes += BLOCK_BYTES;
 }
@@ -87,10 +90,13 @@ static void check_slot(uint64_t *slot, void *context) {
   if (v->failed || !word_is_ref(v->type, *slot)) return;
   uintptr_t a = (uintptr_t)(*slot & ~v->type->tag_mask);
   if (!object_exists(h, a))
-    FAIL(v, "slot %p of object %p (type %s) refers to %p, where no object is", (void *)slot, (void *)v->object, v->type->name, (void *)a);
+    FAIL(v, "slot %p of object %p (type %s) refers to %p, where no object is", (void *)slot, (void *)v->object,
+         v->type->name, (void *)a);
   else if (heap_is_young(h, a) && !heap_is_young(h, v->object) &&
-           (!h->tables.cards[card_index(&h->layout, (uintptr_t)slot)] || !h->tables.dirty[arena_index(&h->layout, (uintptr_t)slot)]))
-    FAIL(v, "slot %p of old object %p refers to young %p, but its card is clean", (void *)slot, (void *)v->object, (void *)a);
+           (!h->tables.cards[card_index(&h->layout, (uintptr_t)slot)] ||
+            !h->tables.dirty[arena_index(&h->layout, (uintptr_t)slot)]))
+    FAIL(v, "slot %p of old object %p refers to young %p, but its card is clean", (void *)slot, (void *)v->object,
+         (void *)a);
 }
 
 static bool check_object(uintptr_t object, const struct type_info *type, uint64_t bytes, void *context) {
@@ -104,7 +110,8 @@ static bool check_object(uintptr_t object, const struct type_info *type, uint64_
   }
   uint32_t id = v->heap->tables.large_ids[(object - v->heap->layout.base) >> v->heap->layout.page_shift];
   const struct large *e = &v->heap->large.entries[id];
-  if (id == 0 || e->base != object || e->bytes != bytes) FAIL(v, "large object %p is entry %u, which is at %p", (void *)object, id, (void *)e->base);
+  if (id == 0 || e->base != object || e->bytes != bytes)
+    FAIL(v, "large object %p is entry %u, which is at %p", (void *)object, id, (void *)e->base);
   scan_object_range(type, object, e->length, object, object + bytes, check_slot, v);
   return !v->failed;
 }
@@ -132,11 +139,13 @@ static void check_pins(struct verifier *v) {
   for (size_t i = 0; i < h->pins.capacity; i++) objects += h->pins.entries[i].count != 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = region_arenas(h, r, &first);
-    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) counted += h->tables.blocks[b].pins;
+    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
+      counted += h->tables.blocks[b].pins;
   }
   lock_unlock(&h->pins.lock);
   if (objects != counted)
-    FAIL(v, "%llu objects are pinned, their blocks count %llu", (unsigned long long)objects, (unsigned long long)counted);
+    FAIL(v, "%llu objects are pinned, their blocks count %llu", (unsigned long long)objects,
+         (unsigned long long)counted);
 }
 
 gch_status verify_heap(gch_heap *h, gch_error *error) {

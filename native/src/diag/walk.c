@@ -30,12 +30,9 @@ static bool walk_young(gch_heap *h, size_t block, walk_fn fn, void *context) {
 
 static bool walk_block(gch_heap *h, size_t b, walk_fn fn, void *context) {
   switch (h->tables.blocks[b].state) {
-    case BLOCK_USED:
-      return walk_mapped(h, b, fn, context);
-    case BLOCK_YOUNG:
-      return walk_young(h, b, fn, context);
-    default:
-      return true;
+    case BLOCK_USED: return walk_mapped(h, b, fn, context);
+    case BLOCK_YOUNG: return walk_young(h, b, fn, context);
+    default: return true;
   }
 }
 

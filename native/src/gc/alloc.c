@@ -21,7 +21,8 @@ static uint64_t object_bytes(struct mutator *m, const gch_type *type, uint64_t c
     return 0;
   }
   if (count != 0 && count > (max - type->tail_offset) / type->tail_bytes) {
-    error_set(&m->error, GCH_NO_MEMORY, "%llu elements of %u bytes (type %s) are more than the heap's limit of %llu bytes",
+    error_set(&m->error, GCH_NO_MEMORY,
+              "%llu elements of %u bytes (type %s) are more than the heap's limit of %llu bytes",
               (unsigned long long)count, type->tail_bytes, info->name, (unsigned long long)max);
     return 0;
   }
@@ -73,11 +74,13 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;
-    bool nursery = bytes <= GCH_SMALL_MAX && at_load_relaxed(&h->young.blocks) >= young_limit(h) && patience++ < PATIENCE;
+    bool nursery =
+        bytes <= GCH_SMALL_MAX && at_load_relaxed(&h->young.blocks) >= young_limit(h) && patience++ < PATIENCE;
     if (!nursery && majors++ == MAJORS) break;
     cycle_for_allocation(m, !nursery);
   }
-  error_set(&m->error, GCH_NO_MEMORY, "no room for an object of %llu bytes: %llu of the heap's %llu bytes are in use after a full collection",
+  error_set(&m->error, GCH_NO_MEMORY,
+            "no room for an object of %llu bytes: %llu of the heap's %llu bytes are in use after a full collection",
             (unsigned long long)bytes, (unsigned long long)at_load_relaxed(&h->used_bytes),
             (unsigned long long)h->config.max_bytes);
   return NULL;

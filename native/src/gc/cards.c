@@ -1,8 +1,8 @@
 #include "gc/cards.h"
 
+#include "heap/small.h"
 #include "heap/unit.h"
 #include "os/thread.h"
-#include "heap/small.h"
 
 bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
   /* The cursor counts arenas of the regions in use, one after the other. */
@@ -23,7 +23,8 @@ bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
 }
 
 /* Objects of a small block under the card [from, to). */
-static void visit_small(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part, void *context) {
+static void visit_small(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part,
+                        void *context) {
   const struct layout *l = &h->layout;
   uint64_t first = granule_index(l, from), end = granule_index(l, to);
   uint64_t block_first = block_index(l, from) * BLOCK_GRANULES;
@@ -47,7 +48,8 @@ static bool large_is_live(const gch_heap *h, uintptr_t base) {
   return bits_test_atomic(h->tables.live, granule_index(&h->layout, base));
 }
 
-static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part, void *context) {
+static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit visit, struct card_part *part,
+                        void *context) {
   uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
   if (id == 0) return;
   const struct large *e = &h->large.entries[id];

@@ -98,7 +98,8 @@ static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
   }
   copy_bits(h, src + delta, src, bytes);
   uint32_t bit = (uint32_t)(block_index(&h->layout, src + delta) % ARENA_BLOCKS);
-  at_or_relaxed(&heap_arena(h, src + delta)->populated, (uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
+  at_or_relaxed(&heap_arena(h, src + delta)->populated,
+                (uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
   block_unpopulate(h, src, blocks);
 }
 
@@ -182,7 +183,8 @@ static void move_large(struct compaction *c, uint32_t id) {
     h->mover->publish(h, e->forward, e->base, bytes);
     return;
   }
-  for (uintptr_t at = e->forward; at < e->forward + bytes && h->huge; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
+  for (uintptr_t at = e->forward; at < e->forward + bytes && h->huge;
+       at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
     supply_arena(h, at & ~(uintptr_t)(ARENA_BYTES - 1));
   if (!h->huge) must_supply(h, e->forward, bytes);
   memcpy((void *)e->forward, (void *)e->base, e->bytes);

@@ -25,7 +25,8 @@ enum { TRIGGER_SLACK = 32 << 20 };
 static uint64_t cpu_now(const gch_heap *h) { return clock_thread_cpu_ns() + team_cpu_ns(h); }
 
 static void report_begin(gch_heap *h, gch_cycle *r) {
-  *r = (gch_cycle){.number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
+  *r = (gch_cycle){
+      .number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
   r->collector_cpu_ns = cpu_now(h);
   r->cycle_ns = clock_ns();
   r->pages_moved = at_load_relaxed(&h->moved.pages); /* counters of the heap: report_end takes the difference */
@@ -53,7 +54,8 @@ static void report_end(gch_heap *h, gch_cycle *r) {
   r->bytes_copied = at_load_relaxed(&h->moved.bytes) - r->bytes_copied;
   r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
   r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
-  for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
+  for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
+    r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
 }
 
 static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
@@ -94,7 +96,8 @@ static void reset_live(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = region_arenas(h, r, &first);
     for (uint32_t a = first; a < first + count; a++)
-      for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; b++)
+      for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0;
+           b++)
         h->tables.blocks[b].live = 0;
   }
 }

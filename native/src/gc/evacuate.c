@@ -101,7 +101,8 @@ struct packer {
 
 /* The end of the group of lines that starts at `line`: lines are joined while an object reaches into the next. */
 static uint32_t group_end(const struct line_forward *lines, const uint64_t *starts, uint32_t line) {
-  while (line + 1 < BLOCK_LINES && lines[line].extents >> 63 && (lines[line + 1].extents & 1) && !(starts[line + 1] & 1))
+  while (line + 1 < BLOCK_LINES && lines[line].extents >> 63 && (lines[line + 1].extents & 1) &&
+         !(starts[line + 1] & 1))
     line++;
   return line + 1;
 }
@@ -117,7 +118,8 @@ static void open_next(struct packer *p, uint32_t source, uint32_t line) {
   GCH_ASSERT(p->next != 0);
   p->next = 0;
   p->open = &p->plan->dests[p->plan->dest_count];
-  *p->open = (struct dest){.block = (uint32_t)index, .first_source = source, .last_source = source, .first_line = (uint8_t)line};
+  *p->open = (struct dest){
+      .block = (uint32_t)index, .first_source = source, .last_source = source, .first_line = (uint8_t)line};
   p->heap->tables.dest[index] = ++p->plan->dest_count;
 }
 
@@ -157,8 +159,8 @@ static bool pack_source(struct packer *p, uint32_t source) {
   return true;
 }
 
-uint32_t evacuate_pack(gch_heap *h, struct plan *plan, uint32_t from, uint32_t to, const uint64_t *map, dest_source take,
-                       void *context) {
+uint32_t evacuate_pack(gch_heap *h, struct plan *plan, uint32_t from, uint32_t to, const uint64_t *map,
+                       dest_source take, void *context) {
   struct packer p = {.heap = h, .plan = plan, .map = map, .take = take, .context = context};
   uint32_t source = from;
   while (source < to && pack_source(&p, source)) source++;
@@ -223,8 +225,8 @@ void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
     }
     for (; line < end; line++) to = gather_line(g, &c, block, line, to);
   }
-  GCH_CHECK(to - into == (uintptr_t)d->granules * GRANULE_BYTES, "destination %u: filled %zu bytes, planned %zu", d->block,
-            (size_t)(to - into), (size_t)d->granules * GRANULE_BYTES);
+  GCH_CHECK(to - into == (uintptr_t)d->granules * GRANULE_BYTES, "destination %u: filled %zu bytes, planned %zu",
+            d->block, (size_t)(to - into), (size_t)d->granules * GRANULE_BYTES);
 }
 
 /* --- fixing in place ------------------------------------------------------------------------------------------ */
@@ -257,7 +259,8 @@ void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t h
     if (end > to) end = to;
     c.type = &h->types.items[e->type];
     if (!e->leaf)
-      scan_object_range(c.type, e->base + g->source_delta, e->length, from + g->source_delta, end + g->source_delta, fix_slot, &c);
+      scan_object_range(c.type, e->base + g->source_delta, e->length, from + g->source_delta, end + g->source_delta,
+                        fix_slot, &c);
     from = end;
   }
 }

@@ -68,13 +68,11 @@ static void answer(gch_heap *h, struct drops *drops, uintptr_t address) {
     case UNIT_ARMED:
       if (produce_unit(h, drops, block, true)) note_fault(h, address, start, false);
       break;
-    case UNIT_BUSY:
-      break; /* publishing wakes */
-    case UNIT_MAPPED:
-      wake(h, address);
-      break;
+    case UNIT_BUSY: break; /* publishing wakes */
+    case UNIT_MAPPED: wake(h, address); break;
     case UNIT_NONE:
-      GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address, (unsigned long long)h->cycle_number);
+      GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
+                (unsigned long long)h->cycle_number);
   }
 }
 
@@ -98,7 +96,8 @@ void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
   struct drops drops = {.heap = h};
   if (h->faults == NULL) return;
   if (enter(h)) {
-    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES) produce_ensure(h, &drops, at, true);
+    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES)
+      produce_ensure(h, &drops, at, true);
     drops_flush(&drops);
   }
   leave(h);
@@ -144,8 +143,8 @@ static void answer_signal(gch_heap *h, uintptr_t address) {
   struct drops drops = {.heap = h};
   if (enter(h)) {
     bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
-    GCH_CHECK(produce_ensure(h, &drops, address, true), "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
-              (unsigned long long)h->cycle_number);
+    GCH_CHECK(produce_ensure(h, &drops, address, true), "a touch of %p: missing, but in no unit of cycle %llu",
+              (void *)address, (unsigned long long)h->cycle_number);
     drops_flush(&drops);
     if (own)
       note_fault(h, address, start, true);
@@ -169,7 +168,9 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
   errno = saved;
 }
 
-static bool is_ours(const struct sigaction *action) { return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_signal; }
+static bool is_ours(const struct sigaction *action) {
+  return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_signal;
+}
 
 static void install(gch_heap *h) {
   struct sigaction current, action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};

@@ -78,7 +78,8 @@ static void note_relocations(gch_heap *h) {
   }
   for (uint32_t i = 0; i < p->arena_count; i++)
     for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
-      if (h->tables.forward[b] != 0) h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
+      if (h->tables.forward[b] != 0)
+        h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
 }
 
 static void arm_large(gch_heap *h) {
@@ -88,7 +89,8 @@ static void arm_large(gch_heap *h) {
     if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
     if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
     e->left = (uint32_t)(block_index(&h->layout, e->forward + e->bytes - 1) - block_index(&h->layout, e->forward) + 1);
-    for (size_t b = block_index(&h->layout, e->forward); b <= block_index(&h->layout, e->forward + e->bytes - 1); b++) unit_arm(h, b);
+    for (size_t b = block_index(&h->layout, e->forward); b <= block_index(&h->layout, e->forward + e->bytes - 1); b++)
+      unit_arm(h, b);
   }
   lock_unlock(&h->large.lock);
 }
@@ -130,7 +132,9 @@ static uint64_t find_lock_free(gch_heap *h) {
   uint64_t total = 0;
   for (int i = 0; i < LOCK_TRIES; i++) {
     uint64_t ns = 0;
-    if (pages_lock_wait(&h->kernel, (void *)h->layout.regions[layout_first_region(&h->layout, SPACE_FRAMES)].start, &ns) < 0) break;
+    if (pages_lock_wait(&h->kernel, (void *)h->layout.regions[layout_first_region(&h->layout, SPACE_FRAMES)].start,
+                        &ns) < 0)
+      break;
     total += ns;
     if (ns < LOCK_QUICK_NS) break;
   }

@@ -39,8 +39,9 @@ static int told[2]; /* a pipe from the child: its copies of shared memory are ma
  * them. With the world stopped and the cycle lock held they are held for moments only, by threads in native state. A lock
  * that a heap gets has to be added here. */
 static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
-  struct lock *all[] = {controller_lock(h), &h->world.lock,  team_lock(h),    &h->types.lock, &h->old.lock,  &h->leaf.lock,
-                        &h->large.lock,     &h->young.lock, &h->frames.lock, &h->pins.lock,  &h->measures.lock};
+  struct lock *all[] = {controller_lock(h), &h->world.lock, team_lock(h),     &h->types.lock,
+                        &h->old.lock,       &h->leaf.lock,  &h->large.lock,   &h->young.lock,
+                        &h->frames.lock,    &h->pins.lock,  &h->measures.lock};
   uint32_t count = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i] != NULL) out[count++] = all[i];
@@ -53,7 +54,8 @@ static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
 static bool keep_collections_out(gch_heap *h, uint64_t deadline) {
   if (!lock_hold(&h->cycle_lock, deadline)) return false;
   bool in_time = true;
-  while (at_load(&h->phase) != GCH_PHASE_IDLE && in_time) in_time = cond_wait_held(&h->cycle_done, &h->cycle_lock, deadline);
+  while (at_load(&h->phase) != GCH_PHASE_IDLE && in_time)
+    in_time = cond_wait_held(&h->cycle_done, &h->cycle_lock, deadline);
   if (at_load(&h->phase) == GCH_PHASE_IDLE) return true;
   lock_let(&h->cycle_lock);
   return false;
@@ -308,7 +310,8 @@ static void install(void) { installed = pthread_atfork(prepare, parent, child); 
 gch_status fork_watch(gch_heap *h, gch_error *error) {
   pthread_once(&once, install);
   if (installed != 0) return error_set(error, GCH_NO_MEMORY, "%s", "no memory for the handlers of fork()");
-  if (!registry_add(h)) return error_set(error, GCH_NO_MEMORY, "there are %d heaps already, the most there can be", REGISTRY_MAX);
+  if (!registry_add(h))
+    return error_set(error, GCH_NO_MEMORY, "there are %d heaps already, the most there can be", REGISTRY_MAX);
   return GCH_OK;
 }
 
@@ -317,7 +320,8 @@ void fork_unwatch(gch_heap *h) { registry_remove(h); }
 bool fork_is_home(const gch_heap *h) { return h->pid == (uint64_t)getpid(); }
 
 gch_status fork_check(const gch_heap *h, gch_error *error) {
-  if (gch_unlikely(h->broken[0] != 0)) return error_set(error, GCH_BAD_STATE, "the heap did not survive fork(): %s", h->broken);
+  if (gch_unlikely(h->broken[0] != 0))
+    return error_set(error, GCH_BAD_STATE, "the heap did not survive fork(): %s", h->broken);
   if (gch_unlikely(!fork_is_home(h)))
     return error_set(error, GCH_BAD_STATE, "the heap belongs to process %llu; this one was made without fork()",
                      (unsigned long long)h->pid);

@@ -278,8 +278,7 @@ static void run_to_end(struct marker *m, bool minor) {
     for (uint32_t spins = 0;; spins++) {
       if (at_load_seq(&m->job->idle) == m->workers) return;
       bool work = false;
-      for (uint32_t i = 0; i < m->workers && !work; i++)
-        work = deque_size(&state_of(m->heap)->markers[i].deque) > 0;
+      for (uint32_t i = 0; i < m->workers && !work; i++) work = deque_size(&state_of(m->heap)->markers[i].deque) > 0;
       if (work) {
         at_sub(&m->job->idle, 1);
         if (steal(m)) break;
@@ -368,7 +367,8 @@ static void mark_overflowed(struct mark_job *job) {
   size_t blocks = layout_block_count(&job->heap->layout);
   m->workers = 1;
   while (at_xchg(&job->overflow, 0) != 0) {
-    for (uint64_t b = bits_find_next(s->overflow, 0, blocks); b != BITS_NONE; b = bits_find_next(s->overflow, b + 1, blocks)) {
+    for (uint64_t b = bits_find_next(s->overflow, 0, blocks); b != BITS_NONE;
+         b = bits_find_next(s->overflow, b + 1, blocks)) {
       bits_clear(s->overflow, b);
       rescan_block(m, b, job->minor);
       if (job->minor)
@@ -385,7 +385,8 @@ static void mark_overflowed(struct mark_job *job) {
 static void give_stack_back(gch_heap *h, struct marker *m) {
   if (m->peak <= STACK_KEEP) return;
   uint64_t from = align_up(STACK_KEEP * sizeof(uint64_t), h->layout.page_bytes);
-  kernel_madvise(&h->kernel, (char *)m->stack + from, align_down(m->capacity * sizeof(uint64_t), 4096) - from, MADV_DONTNEED);
+  kernel_madvise(&h->kernel, (char *)m->stack + from, align_down(m->capacity * sizeof(uint64_t), 4096) - from,
+                 MADV_DONTNEED);
 }
 
 static void mark_all(gch_heap *h, bool minor, struct mark_result *result) {

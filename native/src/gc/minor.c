@@ -162,10 +162,12 @@ static void keep_block(gch_heap *h, size_t block) {
 static void plan_kept(struct minor *m) {
   gch_heap *h = m->heap;
   for (uint32_t a = m->first_arena; a < m->first_arena + m->arena_count; a++)
-    for (size_t i = (size_t)a * ARENA_BLOCKS; i < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; i++) {
+    for (size_t i = (size_t)a * ARENA_BLOCKS; i < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0;
+         i++) {
       struct block *b = &h->tables.blocks[i];
       bool pinned = at_load_relaxed(&b->pins) != 0;
-      if (b->state != BLOCK_YOUNG || h->tables.forward[i] != 0 || h->tables.dest[i] != 0 || (b->live == 0 && !pinned)) continue;
+      if (b->state != BLOCK_YOUNG || h->tables.forward[i] != 0 || h->tables.dest[i] != 0 || (b->live == 0 && !pinned))
+        continue;
       keep_block(h, i);
       m->plan->fixes[m->plan->fix_count++] = (uint32_t)i;
     }
@@ -257,7 +259,10 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   while (cards_next_arena(h, &m->card_cursor, &arena)) cards_clean_arena(h, arena, fix_card, h);
   /* Cleaning and marking the cards of one arena must not meet. */
   wait_for_all(m, workers);
-  struct gather g = {.heap = h, .plan = m->plan, .map = h->tables.mark, .cards = true,
+  struct gather g = {.heap = h,
+                     .plan = m->plan,
+                     .map = h->tables.mark,
+                     .cards = true,
                      .young_only = at_load_relaxed(&h->phase) != GCH_PHASE_FLIP};
   uint64_t dests = m->plan->dest_count, moves = m->plan->arena_count, fixes = m->plan->fix_count;
   for (uint64_t i; (i = at_add_relaxed(&m->next, 1)) < dests + moves + fixes;) {
@@ -308,7 +313,8 @@ static void finish_minor(struct minor *m) {
     heap_arena(h, to)->huge = h->tables.arenas[m->plan->arenas[i]].huge;
   }
   for (uint32_t a = m->first_arena; a < m->first_arena + m->arena_count; a++)
-    for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; b++) {
+    for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0;
+         b++) {
       if (h->tables.blocks[b].state != BLOCK_YOUNG) continue;
       finish_block(m, b);
       clear_marks(h, b);
@@ -328,10 +334,15 @@ static void reset_live(struct minor *m) {
 
 void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
   uint32_t region = layout_first_region(&h->layout, SPACE_YOUNG);
-  struct minor m = {.heap = h, .plan = h->minor_plan, .result = result, .promote_all = promote_all,
-                    .first_arena = region_first_arena(h, region), .arena_count = h->young.arena_count};
+  struct minor m = {.heap = h,
+                    .plan = h->minor_plan,
+                    .result = result,
+                    .promote_all = promote_all,
+                    .first_arena = region_first_arena(h, region),
+                    .arena_count = h->young.arena_count};
   struct mark_result marked;
-  *result = (struct minor_result){.young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES};
+  *result = (struct minor_result){
+      .young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES};
   uint64_t start = clock_ns();
   mutator_retire_buffers(h);
   reset_live(&m);

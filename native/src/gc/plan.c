@@ -57,7 +57,8 @@ static void each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t
   for (uint32_t r = 0; r < p->heap->layout.region_count; r++) {
     enum space_id space = p->heap->layout.regions[r].space;
     uint32_t first, count = region_arenas(p->heap, r, &first);
-    bool kept = space == SPACE_YOUNG && !space_is_large(p->space) && !p->options.flips; /* a flip fixes them in its pause */
+    bool kept =
+        space == SPACE_YOUNG && !space_is_large(p->space) && !p->options.flips; /* a flip fixes them in its pause */
     if (space != p->space && !kept) continue;
     for (uint32_t a = first; a < first + count; a++)
       if (p->heap->tables.arenas[a].kind == (p->leaf ? ARENA_LEAF : ARENA_REFS)) fn(p, r, a);
@@ -112,7 +113,10 @@ static void choose_target(struct planner *p) {
   uint32_t start = region_first_arena(h, p->target);
   uint32_t end = start + (uint32_t)(h->layout.regions[p->target].bytes >> ARENA_SHIFT);
   p->moves = (struct outlet){.next = start, .end = end, .whole = true};
-  p->dests = (struct outlet){.next = start, .end = end, .whole = p->options.policy != GCH_POLICY_NEEDED || (p->leaf && p->options.flips && h->huge)};
+  p->dests =
+      (struct outlet){.next = start,
+                      .end = end,
+                      .whole = p->options.policy != GCH_POLICY_NEEDED || (p->leaf && p->options.flips && h->huge)};
 }
 
 /* --- destinations --------------------------------------------------------------------------------------------- */
@@ -260,7 +264,8 @@ struct chain {
 static uintptr_t take_emptied(gch_heap *h, void *context) {
   struct chain *c = context;
   struct plan *plan = c->planner->plan;
-  while (c->next < plan->packing && heap_in_young(h, block_address(&h->layout, plan->sources[c->next]))) c->next++; /* not here */
+  while (c->next < plan->packing && heap_in_young(h, block_address(&h->layout, plan->sources[c->next])))
+    c->next++; /* not here */
   if (c->next < plan->packing) return block_address(&h->layout, plan->sources[c->next++]);
   return outlet_take(c->planner, &c->planner->dests);
 }
@@ -271,7 +276,8 @@ static void plan_chains(struct planner *p, uint32_t from) {
   struct plan *plan = p->plan;
   uint32_t threads = p->heap->config.gc_threads, count = plan->source_count - from, end = plan->source_count;
   for (uint32_t i = 0; i < threads && count > 0 && plan->chain_count < TEAM_CHAINS; i++) {
-    uint32_t first = from + (uint32_t)((uint64_t)count * i / threads), last = from + (uint32_t)((uint64_t)count * (i + 1) / threads);
+    uint32_t first = from + (uint32_t)((uint64_t)count * i / threads),
+             last = from + (uint32_t)((uint64_t)count * (i + 1) / threads);
     struct chain chain = {.planner = p, .next = first};
     plan->chains[plan->chain_count++] = plan->dest_count;
     uint32_t packed = evacuate_pack(p->heap, plan, first, last, p->options.map, take_emptied, &chain);
@@ -351,7 +357,8 @@ static bool large_moves(const struct planner *p, const struct large *e) {
 
 static void choose_large_target(struct planner *p) {
   const gch_heap *h = p->heap;
-  uint32_t first = layout_first_region(&h->layout, p->space), held_out = p->leaf ? h->large.alloc_region[1] : h->held_out[1];
+  uint32_t first = layout_first_region(&h->layout, p->space),
+           held_out = p->leaf ? h->large.alloc_region[1] : h->held_out[1];
   bool fullest = p->options.policy == GCH_POLICY_NEEDED;
   p->target = REGION_NONE;
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {

@@ -130,7 +130,10 @@ static void produce_claimed(struct production *p) {
   gch_heap *h = p->heap;
   uint32_t dest = h->tables.dest[p->block];
   p->piece_of_huge = h->huge && !h->mover->fill_in_place;
-  p->gather = (struct gather){.heap = h, .plan = h->plan, .map = h->tables.live, .born = h->tables.live,
+  p->gather = (struct gather){.heap = h,
+                              .plan = h->plan,
+                              .map = h->tables.live,
+                              .born = h->tables.live,
                               .source_delta = source_delta(h, p->at)};
   if (h->tables.blocks[p->block].state == BLOCK_LARGE)
     produce_large(p);
@@ -175,7 +178,8 @@ uint32_t produce_run(gch_heap *h, struct drops *drops, size_t block, uint32_t li
   uintptr_t at = block_address(&h->layout, block);
   struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live, .source_delta = source_delta(h, at)};
   (void)drops;
-  while (end < block + limit && h->tables.dest[end] == 0 && h->tables.blocks[end].state == BLOCK_USED && unit_claim(h, end))
+  while (end < block + limit && h->tables.dest[end] == 0 && h->tables.blocks[end].state == BLOCK_USED &&
+         unit_claim(h, end))
     fix_block(&g, end++, 0);
   if (end == block) return 0;
   h->mover->publish_armed(h, at, at + g.source_delta, (end - block) * (uint64_t)BLOCK_BYTES);
@@ -190,13 +194,9 @@ bool produce_ensure(gch_heap *h, struct drops *drops, uintptr_t address, bool fa
   size_t block = block_index(&h->layout, address);
   for (uint32_t spins = 0;; spins++) {
     switch (unit_state(h, block)) {
-      case UNIT_NONE:
-        return false;
-      case UNIT_MAPPED:
-        return true;
-      case UNIT_ARMED:
-        produce_unit(h, drops, block, fault);
-        break;
+      case UNIT_NONE: return false;
+      case UNIT_MAPPED: return true;
+      case UNIT_ARMED: produce_unit(h, drops, block, fault); break;
       case UNIT_BUSY:
         if (spins < 100)
           spin_pause();

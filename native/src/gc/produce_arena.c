@@ -76,7 +76,8 @@ static enum make decide(struct arena_production *p) {
 
 static struct gather gather_of(const struct arena_production *p) {
   gch_heap *h = p->heap;
-  return (struct gather){.heap = h, .plan = h->plan, .map = h->tables.live, .born = h->tables.live, .source_delta = p->delta};
+  return (struct gather){
+      .heap = h, .plan = h->plan, .map = h->tables.live, .born = h->tables.live, .source_delta = p->delta};
 }
 
 /* The run of a large object that lies in [at, stop): fixed where it is, or copied into the page and fixed there. */

@@ -56,7 +56,8 @@ void roots_visit(gch_heap *h, root_visit visit, void *context) {
         if (f->slots[i] != NULL) visit((uint64_t *)&f->slots[i], context);
   uint64_t top = at_load(&r->handle_top);
   for (uint64_t i = 0; i < top; i++)
-    if (at_load_relaxed(&r->handles[i].ref) != 0) visit(&r->handles[i].ref, context); /* relaxed: the world is stopped */
+    if (at_load_relaxed(&r->handles[i].ref) != 0)
+      visit(&r->handles[i].ref, context); /* relaxed: the world is stopped */
   for (size_t i = 0; i < r->static_count; i++)
     if (*r->statics[i] != NULL) visit((uint64_t *)r->statics[i], context);
   if (r->fn != NULL) r->fn(visit_embedder, &(struct embedder_context){visit, context}, r->fn_data);
@@ -117,7 +118,8 @@ gch_handle gch_handle_new(gch_mutator *m, gch_ref object) {
     uint64_t top = at_add(&r->handle_top, 1);
     if (top >= r->handle_capacity) {
       at_sub(&r->handle_top, 1);
-      error_set(&mutator_of(m)->error, GCH_NO_MEMORY, "all %llu handles are in use", (unsigned long long)r->handle_capacity);
+      error_set(&mutator_of(m)->error, GCH_NO_MEMORY, "all %llu handles are in use",
+                (unsigned long long)r->handle_capacity);
       return 0;
     }
     index = (uint32_t)top + 1;

@@ -23,17 +23,19 @@ void gch_config_init(gch_config *config) { *config = (gch_config){.struct_bytes 
 
 static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->struct_bytes != sizeof *c)
-    return error_set(error, GCH_BAD_VALUE, "gch_config.struct_bytes is %u, expected %zu (use gch_config_init)", c->struct_bytes, sizeof *c);
+    return error_set(error, GCH_BAD_VALUE, "gch_config.struct_bytes is %u, expected %zu (use gch_config_init)",
+                     c->struct_bytes, sizeof *c);
   if ((unsigned)c->mover >= GCH_MOVER_COUNT)
     return error_set(error, GCH_BAD_VALUE, "mover is %u, expected 0 to %d", (unsigned)c->mover, GCH_MOVER_COUNT - 1);
   if ((unsigned)c->fault_mode >= GCH_FAULT_COUNT)
-    return error_set(error, GCH_BAD_VALUE, "fault_mode is %u, expected 0 (thread) or 1 (signal)", (unsigned)c->fault_mode);
+    return error_set(error, GCH_BAD_VALUE, "fault_mode is %u, expected 0 (thread) or 1 (signal)",
+                     (unsigned)c->fault_mode);
   if (c->max_bytes != 0 && c->max_bytes < MAX_MIN)
-    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at least %llu", (unsigned long long)c->max_bytes,
-                     (unsigned long long)MAX_MIN);
+    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at least %llu",
+                     (unsigned long long)c->max_bytes, (unsigned long long)MAX_MIN);
   if (c->max_bytes > MAX_MAX)
-    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at most %llu (16 TiB)", (unsigned long long)c->max_bytes,
-                     (unsigned long long)MAX_MAX);
+    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at most %llu (16 TiB)",
+                     (unsigned long long)c->max_bytes, (unsigned long long)MAX_MAX);
   if (c->nursery_bytes > NURSERY_MAX)
     return error_set(error, GCH_BAD_VALUE, "nursery_bytes is %llu, expected at most %llu (64 GiB)",
                      (unsigned long long)c->nursery_bytes, (unsigned long long)NURSERY_MAX);
@@ -43,10 +45,13 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if ((unsigned)c->huge > GCH_HUGE_OFF)
     return error_set(error, GCH_BAD_VALUE, "huge is %u, expected 0 (auto), 1 (on) or 2 (off)", (unsigned)c->huge);
   if ((unsigned)c->huge_faults > GCH_HUGE_THROUGHPUT)
-    return error_set(error, GCH_BAD_VALUE, "huge_faults is %u, expected 0 (latency) or 1 (throughput)", (unsigned)c->huge_faults);
-  if (c->geometry_page != 0 && (!is_pow2(c->geometry_page) || c->geometry_page % pages_size() != 0 || c->geometry_page > BLOCK_BYTES))
-    return error_set(error, GCH_BAD_VALUE, "geometry_page is %u, expected a power of two, a multiple of %llu, at most %d",
-                     c->geometry_page, (unsigned long long)pages_size(), BLOCK_BYTES);
+    return error_set(error, GCH_BAD_VALUE, "huge_faults is %u, expected 0 (latency) or 1 (throughput)",
+                     (unsigned)c->huge_faults);
+  if (c->geometry_page != 0 &&
+      (!is_pow2(c->geometry_page) || c->geometry_page % pages_size() != 0 || c->geometry_page > BLOCK_BYTES))
+    return error_set(error, GCH_BAD_VALUE,
+                     "geometry_page is %u, expected a power of two, a multiple of %llu, at most %d", c->geometry_page,
+                     (unsigned long long)pages_size(), BLOCK_BYTES);
   if (c->gc_threads > GC_THREADS_MAX)
     return error_set(error, GCH_BAD_VALUE, "gc_threads is %u, expected at most %d", c->gc_threads, GC_THREADS_MAX);
   if (c->promote_age > 7)
@@ -79,7 +84,8 @@ static void complete_config(gch_config *c) {
 static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES + 64 * MIB; }
 
 static int place(gch_heap *h, size_t page, bool tight) {
-  if (!layout_plan(&h->layout, h->config.max_bytes, young_span(&h->config), h->config.staging_bytes, page, tight)) return -1;
+  if (!layout_plan(&h->layout, h->config.max_bytes, young_span(&h->config), h->config.staging_bytes, page, tight))
+    return -1;
   void *base = NULL, *index = NULL;
   int rc = pages_reserve(&h->kernel, h->layout.span, h->layout.align, &base, NULL);
   if (rc < 0) return rc;
@@ -111,9 +117,10 @@ static gch_status reserve_space(gch_heap *h, gch_error *error) {
   int rc = place(h, page, false);
   if (rc < 0) rc = place(h, page, true);
   if (rc >= 0) return GCH_OK;
-  return error_set(error, GCH_NO_MEMORY,
-                   "cannot reserve %llu GiB of addresses for a heap of at most %llu MiB: %s (see RLIMIT_AS, vm.overcommit_memory)",
-                   (unsigned long long)(h->layout.span >> 30), (unsigned long long)(h->config.max_bytes >> 20), strerror(-rc));
+  return error_set(
+      error, GCH_NO_MEMORY,
+      "cannot reserve %llu GiB of addresses for a heap of at most %llu MiB: %s (see RLIMIT_AS, vm.overcommit_memory)",
+      (unsigned long long)(h->layout.span >> 30), (unsigned long long)(h->config.max_bytes >> 20), strerror(-rc));
 }
 
 /* --- heap ----------------------------------------------------------------------------------------------------- */
@@ -137,7 +144,8 @@ static gch_status init_memory(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = frames_init(h, error);
   if (status != GCH_OK) return status;
   h->ring_slots = calloc(h->config.event_capacity, sizeof *h->ring_slots);
-  if (h->ring_slots == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for %u events", h->config.event_capacity);
+  if (h->ring_slots == NULL)
+    return error_set(error, GCH_NO_MEMORY, "no memory for %u events", h->config.event_capacity);
   ring_init(&h->ring, h->ring_slots, h->config.event_capacity);
   small_init(h);
   return GCH_OK;

@@ -26,7 +26,8 @@ struct frames {
   uintptr_t arenas[16]; /* [lock] consumed huge arenas */
   uint32_t arena_count; /* [lock] */
   uint32_t arena_limit; /* [const] */
-  uint32_t arena_slots; /* [const] arenas at the start of the FRAMES region that serve as frames of 2 MiB (huge heaps) */
+  uint32_t
+      arena_slots; /* [const] arenas at the start of the FRAMES region that serve as frames of 2 MiB (huge heaps) */
   uint32_t arena_taken; /* [lock] bit a slot: in use */
   uint64_t *empty;      /* [lock] bit a slot: unpopulated */
 };

@@ -128,7 +128,8 @@ struct gch_heap {
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
   uint64_t cycle_number;        /* [cycle] majors and minors */
   const struct mover_ops *mover; /* [const] */
-  int (*drop)(gch_heap *heap, uintptr_t start, uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
+  int (*drop)(gch_heap *heap, uintptr_t start,
+              uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
   int shared_fd;                 /* [const] `simulated`: the object behind the heap, or -1 */
   struct uffd quiet;             /* [const] makes ranges destinations of page moves; mover/region.c; fd -1 without */
   struct uffd missing;           /* [const] delivers faults of armed memory */

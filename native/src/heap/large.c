@@ -30,7 +30,8 @@ gch_status large_init(gch_heap *h, gch_error *error) {
   int rc = reserve_array(h, s->capacity * sizeof(struct large), (void **)&s->entries);
   if (rc >= 0) rc = reserve_array(h, pages_map_bytes(l), (void **)&s->pages);
   if (rc >= 0) return GCH_OK;
-  return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for %u large objects: %s", s->capacity, strerror(-rc));
+  return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for %u large objects: %s", s->capacity,
+                   strerror(-rc));
 }
 
 void large_destroy(gch_heap *h) {
@@ -188,7 +189,8 @@ uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64
   heap_use(h, footprint);
   lock_lock(&s->lock);
   uint32_t id = take_entry(s);
-  uintptr_t start = id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf]);
+  uintptr_t start =
+      id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf]);
   if (start != 0) {
     large_claim(h, start, bytes, id, leaf);
     if (!populate_zeroed(h, start, footprint)) {
@@ -197,8 +199,12 @@ uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64
     }
   }
   if (start != 0) {
-    s->entries[id] = (struct large){.base = start, .forward = start, .bytes = bytes, .length = length,
-                                    .type = header_type(type->header), .leaf = leaf};
+    s->entries[id] = (struct large){.base = start,
+                                    .forward = start,
+                                    .bytes = bytes,
+                                    .length = length,
+                                    .type = header_type(type->header),
+                                    .leaf = leaf};
     *(uint64_t *)start = type->header | HEADER_LARGE;
     bits_set(h->tables.live, granule_index(&h->layout, start));
     if (heap_births(h)) note_birth(h, &s->entries[id]);

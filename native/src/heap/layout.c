@@ -38,6 +38,7 @@ void layout_index(struct layout *l, uint8_t *region_of) {
   l->region_of = region_of;
   for (uint32_t r = 0; r < l->region_count; r++) {
     uintptr_t end = r + 1 < l->region_count ? l->regions[r + 1].start : l->base + l->span;
-    for (uintptr_t a = l->regions[r].start; a < end; a += l->align) region_of[(a - l->base) >> l->align_shift] = (uint8_t)r;
+    for (uintptr_t a = l->regions[r].start; a < end; a += l->align)
+      region_of[(a - l->base) >> l->align_shift] = (uint8_t)r;
   }
 }

@@ -32,7 +32,8 @@ bool mature_refill(gch_heap *heap, struct mature *buffer, bool leaf);
 /* Completes the open blocks. */
 void mature_retire(gch_heap *heap, struct mature *buffer);
 /* Up to `count` small objects of one kind into the open block; their addresses go to `out`. Returns how many fitted. */
-uint64_t mature_fill(gch_heap *heap, struct mature *buffer, const struct mature_kind *kind, uint64_t count, gch_ref *out);
+uint64_t mature_fill(gch_heap *heap, struct mature *buffer, const struct mature_kind *kind, uint64_t count,
+                     gch_ref *out);
 
 static inline void mature_note(gch_heap *h, uintptr_t object) {
   uint64_t bit = granule_index(&h->layout, object);

@@ -143,7 +143,8 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
   }
   if (fresh == UINT32_MAX) return 0;
   y->cursor[leaf] = fresh;
-  return arena_address(&h->layout, first + fresh) + pick_block(&h->tables.arenas[first + fresh]) * (uintptr_t)BLOCK_BYTES;
+  return arena_address(&h->layout, first + fresh) +
+         pick_block(&h->tables.arenas[first + fresh]) * (uintptr_t)BLOCK_BYTES;
 }
 
 uint64_t young_limit(const gch_heap *h) {

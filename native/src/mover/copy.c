@@ -10,7 +10,8 @@
 void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
   for (uint64_t done = 0; done < bytes;) {
     uint64_t copied = 0;
-    int rc = kernel_uffd_copy(&h->kernel, fd, (void *)(dst + done), (const void *)(src + done), bytes - done, mode, &copied);
+    int rc =
+        kernel_uffd_copy(&h->kernel, fd, (void *)(dst + done), (const void *)(src + done), bytes - done, mode, &copied);
     done += copied;
     if (rc == 0 || done == bytes) continue;
     if (rc == -EEXIST) { /* a stray page: the unit is ours, so whatever is there is not */
@@ -18,9 +19,13 @@ void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
       pages_drop(&h->kernel, (void *)(dst + done), h->layout.page_bytes);
       continue;
     }
-    mover_refused(h, rc == -EAGAIN ? GCH_REFUSAL_AGAIN : rc == -ENOMEM ? GCH_REFUSAL_NO_MEMORY : GCH_REFUSAL_OTHER, dst + done, 0);
-    GCH_CHECK(rc == -EAGAIN || rc == -ENOENT || rc == -EINVAL || rc == -ENOMEM, "UFFDIO_COPY to %p: %s", (void *)(dst + done),
-              strerror(-rc));
+    mover_refused(h,
+                  rc == -EAGAIN   ? GCH_REFUSAL_AGAIN
+                  : rc == -ENOMEM ? GCH_REFUSAL_NO_MEMORY
+                                  : GCH_REFUSAL_OTHER,
+                  dst + done, 0);
+    GCH_CHECK(rc == -EAGAIN || rc == -ENOENT || rc == -EINVAL || rc == -ENOMEM, "UFFDIO_COPY to %p: %s",
+              (void *)(dst + done), strerror(-rc));
   }
   mover_count_copied(h, bytes);
 }

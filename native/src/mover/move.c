@@ -43,7 +43,8 @@ static void touch_page(uintptr_t page) { __atomic_fetch_or((uint8_t *)page, 0, _
 static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, int error, uint32_t tries) {
   uint64_t page = h->layout.page_bytes;
   bool maybe = error == -EEXIST || error == -EBUSY || error == -ENOENT;
-  if (maybe && kernel_pagemap_present(&h->kernel, (void *)src) == 0 && kernel_pagemap_present(&h->kernel, (void *)dst) == 1) {
+  if (maybe && kernel_pagemap_present(&h->kernel, (void *)src) == 0 &&
+      kernel_pagemap_present(&h->kernel, (void *)dst) == 1) {
     mover_refused(h, GCH_REFUSAL_EXIST_MOVED, src, page);
     return page;
   }
@@ -69,11 +70,8 @@ static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src
       if (tries == 0) mover_refused(h, GCH_REFUSAL_OTHER, src, page);
       thread_yield();
       return 0;
-    case -ENOMEM:
-      mover_refused(h, GCH_REFUSAL_NO_MEMORY, src, page);
-      break;
-    default:
-      mover_refused(h, GCH_REFUSAL_OTHER, src, page);
+    case -ENOMEM: mover_refused(h, GCH_REFUSAL_NO_MEMORY, src, page); break;
+    default: mover_refused(h, GCH_REFUSAL_OTHER, src, page);
   }
   copy_page(h, fd, dst, src);
   return page;

@@ -43,8 +43,8 @@ static gch_status open_descriptors(gch_heap *h, gch_error *error) {
       const struct region *region = &h->layout.regions[r];
       int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes);
       if (rc < 0)
-        return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s", region->bytes >> 20,
-                         (void *)region->start, strerror(-rc));
+        return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s",
+                         region->bytes >> 20, (void *)region->start, strerror(-rc));
     }
   }
   return status;
@@ -75,8 +75,8 @@ gch_status shadow_open(gch_heap *h, gch_error *error) {
   if (h->layout.tight) return GCH_OK; /* majors run in the pause */
   int rc = pages_reserve(&h->kernel, h->layout.mirror_span, h->layout.align, &shadow, NULL);
   if (rc < 0)
-    return error_set(error, GCH_NO_MEMORY, "cannot reserve %zu GiB of addresses for the shadow: %s", h->layout.mirror_span >> 30,
-                     strerror(-rc));
+    return error_set(error, GCH_NO_MEMORY, "cannot reserve %zu GiB of addresses for the shadow: %s",
+                     h->layout.mirror_span >> 30, strerror(-rc));
   h->layout.shadow_delta = (uintptr_t)shadow - h->layout.base;
   return GCH_OK;
 }
@@ -89,14 +89,14 @@ void quiet_close(gch_heap *h) {
 }
 
 /* Repeats a call that only a lack of kernel memory, or injection, makes fail. */
-#define INSIST(h, call, what, region)                                                                             \
-  do {                                                                                                            \
-    int rc_ = -1;                                                                                                 \
-    for (int i_ = 0; i_ < TRIES && rc_ < 0; i_++) {                                                               \
-      rc_ = (call);                                                                                               \
-      if (rc_ < 0 && i_ > 10) thread_sleep_ns(100000);                                                            \
-    }                                                                                                             \
-    GCH_CHECK(rc_ >= 0, "%s of the region at %p: %s", what, (void *)(region)->start, strerror(-rc_));             \
+#define INSIST(h, call, what, region)                                                                 \
+  do {                                                                                                \
+    int rc_ = -1;                                                                                     \
+    for (int i_ = 0; i_ < TRIES && rc_ < 0; i_++) {                                                   \
+      rc_ = (call);                                                                                   \
+      if (rc_ < 0 && i_ > 10) thread_sleep_ns(100000);                                                \
+    }                                                                                                 \
+    GCH_CHECK(rc_ >= 0, "%s of the region at %p: %s", what, (void *)(region)->start, strerror(-rc_)); \
   } while (0)
 
 static void leave_quiet(gch_heap *h, const struct region *r) {

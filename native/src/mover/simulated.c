@@ -51,7 +51,8 @@ static int map_regions(gch_heap *h) {
 
 static int map_alias(gch_heap *h) {
   void *alias = NULL;
-  int rc = kernel_mmap(&h->kernel, NULL, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, h->shared_fd, 0, &alias);
+  int rc = kernel_mmap(&h->kernel, NULL, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                       h->shared_fd, 0, &alias);
   if (rc >= 0) h->layout.shadow_delta = (uintptr_t)alias - h->layout.base;
   return rc;
 }
@@ -63,11 +64,13 @@ static gch_status simulated_open(gch_heap *h, gch_error *error) {
   if (rc >= 0) rc = map_regions(h);
   if (rc >= 0) rc = map_alias(h);
   if (rc >= 0) return GCH_OK;
-  return error_set(error, GCH_UNSUPPORTED, "cannot map a shared object of %zu GiB twice: %s", h->layout.span >> 30, strerror(-rc));
+  return error_set(error, GCH_UNSUPPORTED, "cannot map a shared object of %zu GiB twice: %s", h->layout.span >> 30,
+                   strerror(-rc));
 }
 
 static void simulated_close(gch_heap *h) {
-  if (h->layout.shadow_delta != 0) kernel_munmap(&h->kernel, (void *)(h->layout.base + h->layout.shadow_delta), h->layout.span);
+  if (h->layout.shadow_delta != 0)
+    kernel_munmap(&h->kernel, (void *)(h->layout.base + h->layout.shadow_delta), h->layout.span);
   h->layout.shadow_delta = 0;
   if (h->shared_fd >= 0) kernel_close_fd(&h->kernel, h->shared_fd);
   h->shared_fd = -1;
@@ -102,7 +105,8 @@ static void cut_off(gch_heap *h) {
   void *spans[] = {(void *)h->layout.base, (void *)(h->layout.base + h->layout.shadow_delta)};
   for (int i = 0; i < 2; i++) {
     void *out = NULL;
-    int rc = kernel_mmap(&h->kernel, spans[i], h->layout.span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0, &out);
+    int rc = kernel_mmap(&h->kernel, spans[i], h->layout.span, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0, &out);
     if (rc < 0) kernel_mprotect(&h->kernel, spans[i], h->layout.span, PROT_NONE);
   }
   if (h->shared_fd >= 0) kernel_close_fd(&h->kernel, h->shared_fd);
@@ -121,7 +125,8 @@ static gch_status simulated_inherit(gch_heap *h, bool parent_waits, gch_error *e
     rc = map_regions(h);
   }
   if (rc >= 0)
-    rc = kernel_mmap(&h->kernel, alias, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, own, 0, &out);
+    rc = kernel_mmap(&h->kernel, alias, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+                     own, 0, &out);
   if (own >= 0) kernel_close_fd(&h->kernel, h->shared_fd == own ? parents : own);
   if (rc >= 0) return GCH_OK;
   cut_off(h);

@@ -45,8 +45,7 @@ SCAN_INLINE void scan_small(const struct type_info *type, uintptr_t object, uint
                             void *context) {
   for (uint64_t bits = type->ref_bits; bits != 0; bits &= bits - 1)
     visit((uint64_t *)(object + 8 * (uintptr_t)__builtin_ctzll(bits)), context);
-  for (uint32_t i = 0; gch_unlikely(i < type->far_count); i++)
-    visit((uint64_t *)(object + type->far_refs[i]), context);
+  for (uint32_t i = 0; gch_unlikely(i < type->far_count); i++) visit((uint64_t *)(object + type->far_refs[i]), context);
   if (type->tail == GCH_TAIL_REFS) {
     uint64_t *first = (uint64_t *)(object + type->pub.tail_offset);
     scan_words(first, first + header_tail_bytes(header) / 8, visit, context);

@@ -39,28 +39,31 @@ static gch_status check_desc(const gch_type_desc *d, gch_error *error) {
   const char *name = d->name != NULL ? d->name : "?";
   uint64_t end = GCH_HEADER_BYTES + (uint64_t)d->fixed_bytes;
   if (d->struct_bytes != sizeof *d)
-    return error_set(error, GCH_BAD_VALUE, "type %s: struct_bytes is %u, expected %zu", name, d->struct_bytes, sizeof *d);
+    return error_set(error, GCH_BAD_VALUE, "type %s: struct_bytes is %u, expected %zu", name, d->struct_bytes,
+                     sizeof *d);
   if (end > GCH_SMALL_MAX)
     return error_set(error, GCH_BAD_VALUE, "type %s: fixed_bytes is %u, at most %d fit a small object", name,
                      d->fixed_bytes, GCH_SMALL_MAX - GCH_HEADER_BYTES);
   if (d->tag_mask > 7 || (d->tag_value & ~d->tag_mask) != 0)
-    return error_set(error, GCH_BAD_VALUE, "type %s: tag_mask %llu with tag_value %llu; the mask is 0..7 and covers the value",
-                     name, (unsigned long long)d->tag_mask, (unsigned long long)d->tag_value);
+    return error_set(error, GCH_BAD_VALUE,
+                     "type %s: tag_mask %llu with tag_value %llu; the mask is 0..7 and covers the value", name,
+                     (unsigned long long)d->tag_mask, (unsigned long long)d->tag_value);
   if ((unsigned)d->tail > GCH_TAIL_REFS || (d->tail == GCH_TAIL_BYTES) != (d->tail_bytes != 0))
-    return error_set(error, GCH_BAD_VALUE, "type %s: tail %u with elements of %u bytes; only a tail of bytes has an element size",
-                     name, (unsigned)d->tail, d->tail_bytes);
+    return error_set(error, GCH_BAD_VALUE,
+                     "type %s: tail %u with elements of %u bytes; only a tail of bytes has an element size", name,
+                     (unsigned)d->tail, d->tail_bytes);
   if (d->tail_bytes > 65536)
     return error_set(error, GCH_BAD_VALUE, "type %s: tail_bytes is %u, at most 65536", name, d->tail_bytes);
   if (d->tail == GCH_TAIL_REFS && end % 8 != 0)
-    return error_set(error, GCH_BAD_VALUE, "type %s: fixed_bytes is %u; a tail of references needs a multiple of 8", name,
-                     d->fixed_bytes);
+    return error_set(error, GCH_BAD_VALUE, "type %s: fixed_bytes is %u; a tail of references needs a multiple of 8",
+                     name, d->fixed_bytes);
   if (d->ref_count != 0 && d->ref_offsets == NULL)
     return error_set(error, GCH_BAD_VALUE, "type %s: ref_count is %u, but ref_offsets is NULL", name, d->ref_count);
   for (uint32_t i = 0; i < d->ref_count; i++) {
     uint32_t offset = d->ref_offsets[i];
     if (offset % 8 != 0 || offset < GCH_HEADER_BYTES || offset + 8 > end)
-      return error_set(error, GCH_BAD_VALUE, "type %s: reference offset %u; expected a multiple of 8 in [8, %llu]", name,
-                       offset, (unsigned long long)(end >= 8 ? end - 8 : 0));
+      return error_set(error, GCH_BAD_VALUE, "type %s: reference offset %u; expected a multiple of 8 in [8, %llu]",
+                       name, offset, (unsigned long long)(end >= 8 ? end - 8 : 0));
     if (i > 0 && offset <= d->ref_offsets[i - 1])
       return error_set(error, GCH_BAD_VALUE, "type %s: reference offset %u follows %u; expected ascending order", name,
                        offset, d->ref_offsets[i - 1]);
@@ -112,6 +115,7 @@ gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_typ
   }
   lock_unlock(&tab->lock);
   if (id < TYPE_MAX) return GCH_OK;
-  if (t.far_count != 0) kernel_munmap(kernel, (void *)(uintptr_t)t.far_refs, align_up(t.far_count * sizeof(uint32_t), 4096));
+  if (t.far_count != 0)
+    kernel_munmap(kernel, (void *)(uintptr_t)t.far_refs, align_up(t.far_count * sizeof(uint32_t), 4096));
   return error_set(error, GCH_NO_MEMORY, "the heap has %d types already, the most a header can name", TYPE_MAX - 1);
 }

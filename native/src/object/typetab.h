@@ -34,7 +34,8 @@ struct typetab {
 
 gch_status typetab_init(struct typetab *tab, struct kernel *kernel, gch_error *error);
 void typetab_destroy(struct typetab *tab, struct kernel *kernel);
-gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *desc, const gch_type **out, gch_error *error);
+gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *desc, const gch_type **out,
+                       gch_error *error);
 
 static inline const struct type_info *typetab_get(const struct typetab *tab, uint64_t header) {
   return &tab->items[header_type(header)];

@@ -99,8 +99,8 @@ static int call_end(struct call *c, int result) {
 }
 
 /* Whether the call is to be made. If not, *refused is its answer, and the frame is closed. */
-static bool call_begin(struct call *c, struct kernel *k, enum kernel_call id, const void *address,
-                       const void *other, uint64_t bytes, int *refused) {
+static bool call_begin(struct call *c, struct kernel *k, enum kernel_call id, const void *address, const void *other,
+                       uint64_t bytes, int *refused) {
   *c = (struct call){.k = k, .id = id, .saved_errno = errno};
   if (id != KERNEL_READ) {
     c->watch = watch_claim(k);
@@ -271,8 +271,7 @@ static int transfer_end(struct call *c, int result, int64_t wrote, uint64_t aske
   return call_end(c, result);
 }
 
-int kernel_uffd_move(struct kernel *k, int fd, void *dst, void *src, uint64_t bytes, uint64_t mode,
-                     uint64_t *moved) {
+int kernel_uffd_move(struct kernel *k, int fd, void *dst, void *src, uint64_t bytes, uint64_t mode, uint64_t *moved) {
   struct call c;
   int refused;
   if (moved != NULL) *moved = 0;

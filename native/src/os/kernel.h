@@ -32,35 +32,35 @@
 #include "os/uffd_abi.h"
 
 /* id, name in rules and reports. `drop`, `populate` and `collapse` are madvise with that advice. */
-#define KERNEL_CALLS(X)         \
-  X(MMAP, "mmap")               \
-  X(MUNMAP, "munmap")           \
-  X(MREMAP, "mremap")           \
-  X(MADVISE, "madvise")         \
-  X(DROP, "drop")               \
-  X(POPULATE, "populate")       \
-  X(COLLAPSE, "collapse")       \
-  X(MPROTECT, "mprotect")       \
-  X(MEMFD, "memfd")             \
-  X(FTRUNCATE, "ftruncate")     \
-  X(PUNCH, "punch")             \
-  X(UFFD_OPEN, "uffd_open")     \
-  X(REGISTER, "register")       \
-  X(UNREGISTER, "unregister")   \
-  X(MOVE, "move")               \
-  X(COPY, "copy")               \
-  X(ZEROPAGE, "zeropage")       \
-  X(WAKE, "wake")               \
-  X(READ, "read")               \
-  X(PAGEMAP, "pagemap")         \
-  X(BARRIER, "barrier")         \
+#define KERNEL_CALLS(X)       \
+  X(MMAP, "mmap")             \
+  X(MUNMAP, "munmap")         \
+  X(MREMAP, "mremap")         \
+  X(MADVISE, "madvise")       \
+  X(DROP, "drop")             \
+  X(POPULATE, "populate")     \
+  X(COLLAPSE, "collapse")     \
+  X(MPROTECT, "mprotect")     \
+  X(MEMFD, "memfd")           \
+  X(FTRUNCATE, "ftruncate")   \
+  X(PUNCH, "punch")           \
+  X(UFFD_OPEN, "uffd_open")   \
+  X(REGISTER, "register")     \
+  X(UNREGISTER, "unregister") \
+  X(MOVE, "move")             \
+  X(COPY, "copy")             \
+  X(ZEROPAGE, "zeropage")     \
+  X(WAKE, "wake")             \
+  X(READ, "read")             \
+  X(PAGEMAP, "pagemap")       \
+  X(BARRIER, "barrier")       \
   X(CLOSE, "close")
 
 enum kernel_call {
 #define KERNEL_CALL_ID(id, name) KERNEL_##id,
   KERNEL_CALLS(KERNEL_CALL_ID)
 #undef KERNEL_CALL_ID
-  KERNEL_CALL_COUNT
+      KERNEL_CALL_COUNT
 };
 
 #define KERNEL_RULES 16
@@ -119,8 +119,7 @@ void kernel_after_fork(struct kernel *k);
 const char *kernel_call_name(uint32_t call);
 
 /* --- address space ------------------------------------------------------------------------------------- */
-int kernel_mmap(struct kernel *k, void *addr, uint64_t bytes, int prot, int flags, int fd, uint64_t offset,
-                void **out);
+int kernel_mmap(struct kernel *k, void *addr, uint64_t bytes, int prot, int flags, int fd, uint64_t offset, void **out);
 int kernel_munmap(struct kernel *k, void *addr, uint64_t bytes);
 /* MREMAP_MAYMOVE|FIXED|DONTUNMAP: the pages of `old` are at `to` afterwards, `old` is mapped and empty. */
 int kernel_mremap_dontunmap(struct kernel *k, void *old, uint64_t bytes, void *to);
@@ -158,8 +157,7 @@ int kernel_uffd_open(struct kernel *k, const struct kernel_uffd_request *request
 int kernel_uffd_register(struct kernel *k, int fd, void *addr, uint64_t bytes, uint64_t mode, uint64_t *ioctls);
 int kernel_uffd_unregister(struct kernel *k, int fd, void *addr, uint64_t bytes);
 /* *moved: bytes done, also with a negative answer; 0 on a validation error. `mode`: UABI_MOVE_DONTWAKE or 0. */
-int kernel_uffd_move(struct kernel *k, int fd, void *dst, void *src, uint64_t bytes, uint64_t mode,
-                     uint64_t *moved);
+int kernel_uffd_move(struct kernel *k, int fd, void *dst, void *src, uint64_t bytes, uint64_t mode, uint64_t *moved);
 int kernel_uffd_copy(struct kernel *k, int fd, void *dst, const void *src, uint64_t bytes, uint64_t mode,
                      uint64_t *copied);
 int kernel_uffd_zeropage(struct kernel *k, int fd, void *dst, uint64_t bytes, uint64_t mode, uint64_t *zeroed);

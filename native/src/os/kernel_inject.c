@@ -83,7 +83,7 @@ static void rule_apply(struct kernel_rule *rule, uintptr_t address, struct kerne
   out->error = rule->error;
   out->after = rule->after;
   out->partial_bytes = rule->partial_bytes;
-  if (rule->partial_bytes != 0 && rule->error != EAGAIN) 
+  if (rule->partial_bytes != 0 && rule->error != EAGAIN)
     rule->resume = address + align_up(rule->partial_bytes, pages_size());
 }
 

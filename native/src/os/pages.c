@@ -159,5 +159,6 @@ int pages_lock_wait(struct kernel *k, void *open_page, uint64_t *ns) {
 
 void pages_touch(void *addr, uint64_t bytes) {
   uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-  for (uint64_t at = 0; at < bytes; at += page) __atomic_fetch_or((uint8_t *)addr + at, 0, __ATOMIC_RELAXED); /* any order */
+  for (uint64_t at = 0; at < bytes; at += page)
+    __atomic_fetch_or((uint8_t *)addr + at, 0, __ATOMIC_RELAXED); /* any order */
 }

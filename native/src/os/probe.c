@@ -21,7 +21,7 @@
 #define PATTERN 0x67636865617030ull
 
 __attribute__((format(printf, 3, 4))) static void item_set(struct probe_item *item, int error, const char *format,
-                                                            ...) {
+                                                           ...) {
   va_list args;
   va_start(args, format);
   item->works = error == 0;

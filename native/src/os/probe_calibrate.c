@@ -80,8 +80,8 @@ static void bench_close(struct bench *b) {
 
 static int bench_open(struct bench *b, struct kernel *k) {
   uint64_t page = pages_size();
-  *b = (struct bench){.k = k, .uffd = {.fd = -1}, .page = page, .bytes = 512 * page,
-                      .until = clock_ns() + BENCH_BUDGET};
+  *b =
+      (struct bench){.k = k, .uffd = {.fd = -1}, .page = page, .bytes = 512 * page, .until = clock_ns() + BENCH_BUDGET};
   int result = area_open(b, true, &b->a);
   if (result == 0) result = area_open(b, false, &b->b);
   if (result != 0) bench_close(b);
@@ -252,8 +252,7 @@ static void answer_fault(struct bench *b, uintptr_t address) {
   char *page = (char *)align_down(address, b->page);
   int result = kernel_uffd_copy(b->k, b->uffd.fd, page, b->a, b->page, 0, &done);
   if (result == -EEXIST) result = kernel_uffd_wake(b->k, b->uffd.fd, page, b->page);
-  for (int i = 0; i < 100 && result != 0; i++)
-    result = kernel_uffd_unregister(b->k, b->uffd.fd, b->b, b->bytes);
+  for (int i = 0; i < 100 && result != 0; i++) result = kernel_uffd_unregister(b->k, b->uffd.fd, b->b, b->bytes);
   if (result != 0) uffd_close(b->k, &b->uffd); /* ends it without asking */
 }
 

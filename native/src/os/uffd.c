@@ -16,8 +16,7 @@
 #define READ_MAX 64
 
 const char *uffd_how_name(enum kernel_uffd_how how, bool user_mode_only) {
-  if (how == KERNEL_UFFD_DEVICE)
-    return user_mode_only ? "/dev/userfaultfd, user mode only" : "/dev/userfaultfd";
+  if (how == KERNEL_UFFD_DEVICE) return user_mode_only ? "/dev/userfaultfd, user mode only" : "/dev/userfaultfd";
   return user_mode_only ? "userfaultfd(2), user mode only" : "userfaultfd(2)";
 }
 

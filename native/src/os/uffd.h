@@ -58,8 +58,7 @@ struct uffd_fault {
 
 /* Reads what is there, at most `limit` (<= 64) faults; other events are skipped and counted in *skipped (may be
  * NULL). The count (0: nothing there) or a negative errno. One address may be reported several times. */
-int uffd_read_faults(struct kernel *k, const struct uffd *u, struct uffd_fault *out, uint32_t limit,
-                     uint32_t *skipped);
+int uffd_read_faults(struct kernel *k, const struct uffd *u, struct uffd_fault *out, uint32_t limit, uint32_t *skipped);
 
 /* --- waiting ------------------------------------------------------------------------------------------- */
 #define UFFD_READY_FAULT 1 /* messages to read */

@@ -28,7 +28,8 @@ static void once_round(void) {
     }
   }
   pages_memory_read(&after);
-  printf("    %llu MiB more than after the third cycle\n", (unsigned long long)(after.rss_anon_bytes - before.rss_anon_bytes) >> 20);
+  printf("    %llu MiB more than after the third cycle\n",
+         (unsigned long long)(after.rss_anon_bytes - before.rss_anon_bytes) >> 20);
   CHECK(after.rss_anon_bytes < before.rss_anon_bytes + (16 << 20));
   kit_verify(&k);
   GCH_FRAME_END(k.m);
