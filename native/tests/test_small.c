@@ -131,44 +131,83 @@ static void limits_and_lack_of_memory(void) {
 
 /* --- frames --------------------------------------------------------------------------------------------------- */
 
+static uintptr_t one_frame(gch_heap *h, bool must) {
+  uintptr_t frame = 0;
+  return frames_take(h, 1, must, &frame) == 1 ? frame : 0;
+}
+
 static void frames_within_the_budget(void) {
   gch_heap *h = kit.heap;
   uintptr_t taken[BLOCKS];
   uint32_t slots = h->frames.slots, count = 0;
   for (; count < slots + 1; count++)
-    if ((taken[count] = frames_take(h, false)) == 0) break;
+    if ((taken[count] = one_frame(h, false)) == 0) break;
   CHECK_EQ(count, slots - h->frames.reserve);
-  for (uint32_t i = 0; i < h->frames.reserve; i++) CHECK((taken[count++] = frames_take(h, true)) != 0);
-  CHECK_EQ(frames_take(h, true), 0);
+  for (uint32_t i = 0; i < h->frames.reserve; i++) CHECK((taken[count++] = one_frame(h, true)) != 0);
+  CHECK_EQ(one_frame(h, true), 0);
   for (uint32_t i = 0; i < count; i++) {
     CHECK(is_present(taken[i]) && heap_is_frame(h, taken[i]));
     for (uint32_t j = 0; j < i; j++)
       if (!CHECK(taken[i] != taken[j])) return;
   }
-  frames_done(h, taken[3], false); /* to be used again as it is */
-  CHECK(frames_take(h, false) == taken[3]);
+  frames_done(h, taken[3], 1, false); /* to be used again as it is */
+  CHECK(one_frame(h, true) == taken[3]);
   pages_drop(&h->kernel, (void *)taken[5], BLOCK_BYTES);
-  frames_done(h, taken[5], true); /* its pages were moved away: it gets new ones */
-  CHECK(frames_take(h, true) == taken[5] && is_present(taken[5]));
-  for (uint32_t i = 0; i < count; i++) frames_done(h, taken[i], false);
-  CHECK_EQ(h->frames.taken, 0);
+  frames_done(h, taken[5], 1, true); /* its pages were moved away: it gets new ones */
+  CHECK(one_frame(h, true) == taken[5] && is_present(taken[5]));
+  for (uint32_t i = 0; i < count; i++) frames_done(h, taken[i], 1, false);
+  CHECK_EQ(h->frames.free_count, slots);
   frames_settle(h);
+}
+
+static void frames_in_runs(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t a, b, c;
+  CHECK_EQ(frames_take(h, 8, false, &a), 8);
+  for (uint32_t i = 0; i < 8; i++) CHECK(is_present(a + i * (uintptr_t)BLOCK_BYTES));
+  CHECK_EQ(frames_take(h, 8, false, &b), 8);
+  CHECK(b == a + 8 * (uintptr_t)BLOCK_BYTES);
+  frames_done(h, a + BLOCK_BYTES, 2, false);
+  CHECK_EQ(frames_take(h, 8, false, &c), 2); /* as much as there is in one piece */
+  CHECK(c == a + BLOCK_BYTES);
+  frames_done(h, a, 8, false);
+  frames_done(h, b, 8, false);
+  gch_inject(h, "populate:ENOMEM", NULL);
+  CHECK_EQ(frames_take(h, 8, false, &a), 0); /* and nothing is lost by it */
+  CHECK_EQ(h->frames.free_count, h->frames.slots);
+  CHECK_EQ(frames_take(h, 8, true, &a), 8);
+  gch_inject(h, "", NULL);
+  frames_done(h, a, 8, false);
 }
 
 static void consumed_blocks_become_frames(void) {
   gch_heap *h = kit.heap;
-  uintptr_t block = small_take(h, false, true);
-  while (h->frames.count > 0) frames_take(h, true), h->frames.taken--;
-  CHECK(frames_give(h, block));
-  CHECK(frames_reuse(h, false) == block);
-  CHECK_EQ(frames_reuse(h, false), 0);
-  CHECK(frames_give(h, block));
+  uintptr_t block = small_take(h, false, true), out;
+  CHECK_EQ(frames_give(h, block, 1), 1);
+  CHECK_EQ(frames_reuse(h, 8, &out), 1);
+  CHECK(out == block);
+  CHECK_EQ(frames_reuse(h, 1, &out), 0);
+  CHECK_EQ(frames_give(h, block, 1), 1);
+  CHECK(one_frame(h, false) == block); /* before memory of staging */
+  CHECK_EQ(frames_give(h, block, 1), 1);
   CHECK_EQ(frames_settle(h), BLOCK_BYTES); /* what is not at home is dropped */
   CHECK(!is_present(block));
   block_free(h, block, false);
-  for (uint32_t i = 0; i < h->frames.slots; i++) CHECK(frames_give(h, block + i * (uintptr_t)BLOCK_BYTES));
-  CHECK(!frames_give(h, block)); /* full: the caller drops it */
-  h->frames.count = 0;
+}
+
+static void runs_of_consumed_blocks(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t region = h->layout.regions[0].start, out;
+  uint32_t slots = h->frames.slots;
+  CHECK_EQ(frames_give(h, region, 6), 6);
+  CHECK_EQ(frames_give(h, region + ARENA_BYTES, 2), 2);
+  CHECK_EQ(frames_reuse(h, 4, &out), 4); /* the one that is long enough, from its warm end */
+  CHECK(out == region + 2 * (uintptr_t)BLOCK_BYTES);
+  CHECK_EQ(frames_reuse(h, 4, &out), 2);
+  CHECK(out == region + ARENA_BYTES);
+  CHECK_EQ(frames_give(h, region + ARENA_BYTES, slots), slots - 2); /* the budget: the caller drops the rest */
+  CHECK_EQ(frames_give(h, region + 4 * (uintptr_t)ARENA_BYTES, 1), 0);
+  h->frames.run_count = h->frames.pooled = 0;
 }
 
 int main(void) {
@@ -183,7 +222,9 @@ int main(void) {
   RUN(taken_by_several_threads);
   RUN(limits_and_lack_of_memory);
   RUN(frames_within_the_budget);
+  RUN(frames_in_runs);
   RUN(consumed_blocks_become_frames);
+  RUN(runs_of_consumed_blocks);
   kit_verify(&kit);
   kit_close(&kit);
   return CHECK_SUMMARY();

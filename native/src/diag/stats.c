@@ -34,10 +34,7 @@ static uint64_t populated_bytes(gch_heap *h) {
   for (uint32_t id = 1; id < h->large.count; id++)
     if (h->large.entries[id].base != 0) bytes += align_up(h->large.entries[id].bytes, h->layout.page_bytes);
   lock_unlock(&h->large.lock);
-  lock_lock(&h->frames.lock);
-  for (uint32_t s = 0; s < h->frames.slots; s++) bytes += bits_test(h->frames.empty, s) ? 0 : BLOCK_BYTES;
-  lock_unlock(&h->frames.lock);
-  return bytes;
+  return bytes + frames_bytes(h);
 }
 
 static void fill_facts(gch_heap *h, gch_stats *s) {

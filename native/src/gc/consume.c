@@ -5,7 +5,11 @@
 enum { DROP_BATCH = 32 };
 
 void drops_flush(struct drops *d) {
-  if (d->start != d->end) mover_release(d->heap, d->start, d->end - d->start);
+  if (d->start == d->end) return;
+  uint32_t blocks = (uint32_t)((d->end - d->start) / BLOCK_BYTES);
+  uint32_t kept = d->heap->mover->recycles ? frames_give(d->heap, d->start, blocks) : 0;
+  uintptr_t rest = d->start + kept * (uintptr_t)BLOCK_BYTES;
+  if (kept < blocks) mover_release(d->heap, rest, d->end - rest);
   d->start = d->end = 0;
 }
 
@@ -24,12 +28,15 @@ void block_unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
   at_and_relaxed(&heap_arena(h, at)->populated, ~(uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
 }
 
-void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) {
-  struct arena *arena = heap_arena(h, at);
-  if (at_sub(&arena->pending, 1) != 1 || arena->stays || !arena->huge) return;
-  uintptr_t start = at & ~(uintptr_t)(ARENA_BYTES - 1);
+void consume_arena(gch_heap *h, uintptr_t start, uintptr_t delta) {
   block_unpopulate(h, start, ARENA_BLOCKS);
   if (!h->mover->recycles || !frames_give_arena(h, start + delta)) mover_release(h, start + delta, ARENA_BYTES);
+}
+
+void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) {
+  struct arena *arena = heap_arena(h, at);
+  if (at_sub(&arena->pending, 1) == 1 && !arena->stays && arena->huge)
+    consume_arena(h, at & ~(uintptr_t)(ARENA_BYTES - 1), delta);
 }
 
 void consume_block(struct drops *d, size_t block, uintptr_t delta) {
@@ -42,7 +49,7 @@ void consume_block(struct drops *d, size_t block, uintptr_t delta) {
     return;
   }
   block_unpopulate(h, at, 1);
-  if (!h->mover->recycles || !frames_give(h, at + delta)) drops_add(d, at + delta);
+  drops_add(d, at + delta);
 }
 
 void consume_count(gch_heap *h, const struct plan *p) {

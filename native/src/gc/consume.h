@@ -1,14 +1,15 @@
 /* Giving sources back as they empty.
  *
  * A source block (or, where arenas are huge, an arena whose last source is done) is consumed when its last reader is
- * done: it becomes a frame where the mover can use it as one, else its memory is dropped, in runs. Sources lie at their
- * address + delta (in the shadow after a flip). Memory of the young space is never given back. */
+ * done: it becomes a frame where the mover can use it as one and the pool has room, else its memory is dropped; both in
+ * runs, because both pay a call. Sources lie at their address + delta (in the shadow after a flip). Memory of the young
+ * space is never given back. */
 #ifndef GC_CONSUME_H
 #define GC_CONSUME_H
 
 #include "gc/evacuate.h"
 
-/* Consumed blocks of one worker that wait to be dropped in runs. */
+/* Neighbouring consumed blocks of one worker that wait to be given back together. */
 struct drops {
   gch_heap *heap;
   uintptr_t start, end;
@@ -18,6 +19,8 @@ void drops_flush(struct drops *drops);
 void consume_block(struct drops *drops, size_t block, uintptr_t delta);
 /* One of the sources of the huge arena at `at` is consumed: the last one gives the arena back. */
 void consume_in_huge_arena(gch_heap *heap, uintptr_t at, uintptr_t delta);
+/* Gives back the memory of a huge arena that nobody reads any more. */
+void consume_arena(gch_heap *heap, uintptr_t start, uintptr_t delta);
 /* Counts how many sources each huge arena waits for. */
 void consume_count(gch_heap *heap, const struct plan *plan);
 /* Notes that `blocks` blocks at `at` have no memory any more. */

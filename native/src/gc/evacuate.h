@@ -33,6 +33,7 @@ struct plan {
   uint32_t *large_fixes; /* large objects with references that stay */
   struct dest *dests;
   uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_fix_count, dest_count;
+  uint32_t leaf_arenas, leaf_moves, leaf_large_moves; /* where leaf memory begins in these lists of a major */
   uint32_t packing;      /* source being packed */
   uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
   uint32_t chain_count;

@@ -62,7 +62,7 @@ static void produce_relocated(struct production *p, size_t source) {
 static uintptr_t take_frame(gch_heap *h, uintptr_t at, bool fault) {
   uintptr_t frame = h->mover->fill_in_place ? at + h->layout.shadow_delta : 0;
   for (uint32_t spins = 0; frame == 0; spins++) {
-    frame = frames_take(h, fault || spins > 1000);
+    frames_take(h, 1, fault || spins > 1000, &frame);
     if (frame == 0 && spins > 100) thread_yield();
   }
   return frame;
@@ -81,7 +81,7 @@ static void produce_evacuated(struct production *p, uint32_t dest) {
   gch_heap *h = p->heap;
   evacuate_gather(&p->gather, dest, p->frame);
   publish(p, p->at, p->frame, BLOCK_BYTES);
-  if (!h->mover->fill_in_place) frames_done(h, p->frame, h->mover->recycles && !p->piece_of_huge);
+  if (!h->mover->fill_in_place) frames_done(h, p->frame, 1, h->mover->recycles && !p->piece_of_huge);
   produce_consumed(h, p->drops, dest, p->gather.source_delta);
 }
 
@@ -164,7 +164,7 @@ bool produce_unit(gch_heap *h, struct drops *drops, size_t block, bool fault) {
   if (unit_state(h, block) != UNIT_ARMED) return false;
   if (fills) p.frame = take_frame(h, p.at, fault);
   if (!unit_claim(h, block)) {
-    if (fills && !h->mover->fill_in_place) frames_done(h, p.frame, false);
+    if (fills && !h->mover->fill_in_place) frames_done(h, p.frame, 1, false);
     return false;
   }
   produce_claimed(&p);

@@ -61,6 +61,18 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   return GCH_OK;
 }
 
+/* What this build was compiled for, this processor may lack. */
+static gch_status check_processor(gch_error *error) {
+#ifdef __POPCNT__
+  if (!__builtin_cpu_supports("popcnt"))
+    return error_set(error, GCH_UNSUPPORTED, "%s",
+                     "this processor has no POPCNT instruction; build gcheap with -DGCHEAP_POPCNT=OFF");
+#else
+  (void)error;
+#endif
+  return GCH_OK;
+}
+
 static uint64_t choose(uint64_t asked, uint64_t fallback) { return asked != 0 ? asked : fallback; }
 
 static void complete_config(gch_config *c) {
@@ -153,6 +165,7 @@ static gch_status init_memory(gch_heap *h, gch_error *error) {
 
 gch_status heap_new(const gch_config *config, gch_heap **out, gch_error *error) {
   gch_status status = check_config(config, error);
+  if (status == GCH_OK) status = check_processor(error);
   if (status != GCH_OK) return status;
   gch_heap *h = calloc(1, sizeof *h);
   if (h == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a heap's records (%zu bytes)", sizeof *h);

@@ -7,6 +7,13 @@
 #include "heap/heap.h"
 #include "os/pages.h"
 
+enum {
+  HOME_KEPT = 16, /* home slots whose memory is kept between cycles */
+  NEAR_RUNS = 8,  /* runs looked at for one that is long enough */
+};
+
+static uint64_t first_slot(const struct frames *f) { return (uint64_t)f->arena_slots * ARENA_BLOCKS; }
+
 gch_status frames_init(gch_heap *h, gch_error *error) {
   struct frames *f = &h->frames;
   const struct region *region = &h->layout.regions[layout_first_region(&h->layout, SPACE_FRAMES)];
@@ -14,93 +21,128 @@ gch_status frames_init(gch_heap *h, gch_error *error) {
   f->start = region->start;
   f->slots = (uint32_t)(h->config.staging_bytes / BLOCK_BYTES);
   f->reserve = f->slots > 16 ? 4 : 0;
-  f->capacity = f->slots + 64;
   f->arena_slots = h->huge ? f->slots / 2 / ARENA_BLOCKS : 0;
   f->arena_limit = (uint32_t)(h->config.staging_bytes / ARENA_BYTES);
   if (f->arena_limit > sizeof f->arenas / sizeof f->arenas[0]) f->arena_limit = sizeof f->arenas / sizeof f->arenas[0];
-  f->stack = malloc(f->capacity * sizeof *f->stack);
-  f->empty = malloc(bits_words(f->slots) * sizeof(uint64_t));
-  if (f->stack == NULL || f->empty == NULL)
+  f->runs = malloc(f->slots * sizeof *f->runs);
+  f->free = calloc(bits_words(f->slots), sizeof(uint64_t));
+  f->held = calloc(bits_words(f->slots), sizeof(uint64_t));
+  if (f->runs == NULL || f->free == NULL || f->held == NULL)
     return error_set(error, GCH_NO_MEMORY, "no memory for the records of %u staging frames", f->slots);
-  memset(f->empty, 0xff, bits_words(f->slots) * sizeof(uint64_t));
+  bits_set_range(f->free, first_slot(f), f->slots);
+  f->free_count = f->slots - (uint32_t)first_slot(f);
   return GCH_OK;
 }
 
 void frames_destroy(gch_heap *h) {
-  free(h->frames.stack);
-  free(h->frames.empty);
+  free(h->frames.runs);
+  free(h->frames.free);
+  free(h->frames.held);
   lock_destroy(&h->frames.lock);
 }
-
-static uintptr_t slot_address(const struct frames *f, uint64_t slot) { return f->start + slot * BLOCK_BYTES; }
 
 static bool is_home(const struct frames *f, uintptr_t frame) {
   return frame - f->start < (uintptr_t)f->slots * BLOCK_BYTES;
 }
 
-/* Lock held. */
-static uintptr_t populate_slot(gch_heap *h, struct frames *f, bool must) {
-  uint64_t slot = bits_find_next(f->empty, (uint64_t)f->arena_slots * ARENA_BLOCKS, f->slots);
+/* Lock held: a run of consumed blocks, cut to `want`: a long enough one of the warmest few, else the warmest. */
+static uint32_t take_pooled(struct frames *f, uint32_t want, uintptr_t *start) {
+  if (f->run_count == 0) return 0;
+  uint32_t last = f->run_count - 1, chosen = last;
+  for (uint32_t i = 0; i < NEAR_RUNS && i <= last && f->runs[chosen].blocks < want; i++)
+    if (f->runs[last - i].blocks >= want) chosen = last - i;
+  struct frame_run *run = &f->runs[chosen];
+  uint32_t blocks = run->blocks < want ? run->blocks : want;
+  run->blocks -= blocks;
+  *start = run->start + run->blocks * (uintptr_t)BLOCK_BYTES; /* its warm end */
+  if (run->blocks == 0) *run = f->runs[--f->run_count];
+  f->pooled -= blocks;
+  return blocks;
+}
+
+/* Lock held: neighbouring free home slots. */
+static uint32_t take_home(struct frames *f, uint32_t want, bool must, uintptr_t *start) {
+  uint32_t spare = must ? f->free_count : f->free_count > f->reserve ? f->free_count - f->reserve : 0;
+  if (want > spare) want = spare;
+  uint64_t slot = want == 0 ? BITS_NONE : bits_find_next(f->free, first_slot(f), f->slots);
   if (slot == BITS_NONE) return 0;
-  uintptr_t frame = slot_address(f, slot);
-  if (pages_populate(&h->kernel, (void *)frame, BLOCK_BYTES) < 0) {
-    if (!must) return 0;
-    pages_touch((void *)frame, BLOCK_BYTES);
+  uint64_t end = slot + want < f->slots ? slot + want : f->slots;
+  uint64_t taken = bits_find_next_clear(f->free, slot, end);
+  if (taken != BITS_NONE) end = taken;
+  bits_clear_range(f->free, slot, end);
+  bits_set_range(f->held, slot, end);
+  f->free_count -= (uint32_t)(end - slot);
+  *start = f->start + slot * BLOCK_BYTES;
+  return (uint32_t)(end - slot);
+}
+
+uint32_t frames_take(gch_heap *h, uint32_t want, bool must, uintptr_t *start) {
+  struct frames *f = &h->frames;
+  *start = 0;
+  lock_lock(&f->lock);
+  uint32_t blocks = take_pooled(f, want, start);
+  bool home = blocks == 0;
+  if (home) blocks = take_home(f, want, must, start);
+  lock_unlock(&f->lock);
+  /* Populating what is there costs nothing much. */
+  if (!home || blocks == 0 || pages_populate(&h->kernel, (void *)*start, blocks * (uint64_t)BLOCK_BYTES) >= 0)
+    return blocks;
+  if (must) {
+    pages_touch((void *)*start, blocks * (uint64_t)BLOCK_BYTES);
+    return blocks;
   }
-  bits_clear(f->empty, slot);
-  return frame;
+  frames_done(h, *start, blocks, true);
+  *start = 0;
+  return 0;
 }
 
-uintptr_t frames_take(gch_heap *h, bool must) {
+void frames_done(gch_heap *h, uintptr_t start, uint32_t blocks, bool published) {
   struct frames *f = &h->frames;
-  lock_lock(&f->lock);
-  uintptr_t frame = 0;
-  if (f->count > 0)
-    frame = f->stack[--f->count];
-  else if (f->taken < f->slots - (must ? 0 : f->reserve))
-    frame = populate_slot(h, f, must);
-  if (frame != 0) f->taken++;
-  lock_unlock(&f->lock);
-  return frame;
-}
-
-void frames_done(gch_heap *h, uintptr_t frame, bool published) {
-  struct frames *f = &h->frames;
-  lock_lock(&f->lock);
-  f->taken--;
-  if (!published && f->count < f->capacity)
-    f->stack[f->count++] = frame;
-  else if (published && is_home(f, frame))
-    bits_set(f->empty, (frame - f->start) / BLOCK_BYTES);
-  lock_unlock(&f->lock);
-}
-
-bool frames_give(gch_heap *h, uintptr_t block) {
-  struct frames *f = &h->frames;
-  lock_lock(&f->lock);
-  bool room = f->count < f->slots;
-  if (room) f->stack[f->count++] = block;
-  lock_unlock(&f->lock);
-  return room;
-}
-
-uintptr_t frames_reuse(gch_heap *h, bool arena) {
-  struct frames *f = &h->frames;
-  uintptr_t frame = 0;
-  lock_lock(&f->lock);
-  if (arena && f->arena_count > 0) frame = f->arenas[--f->arena_count];
-  for (uint32_t i = f->count; !arena && frame == 0 && i > 0; i--) {
-    if (is_home(f, f->stack[i - 1])) continue;
-    frame = f->stack[i - 1];
-    f->stack[i - 1] = f->stack[--f->count];
+  if (is_home(f, start)) {
+    uint64_t slot = (start - f->start) / BLOCK_BYTES;
+    lock_lock(&f->lock);
+    bits_set_range(f->free, slot, slot + blocks);
+    if (published) bits_clear_range(f->held, slot, slot + blocks);
+    f->free_count += blocks;
+    lock_unlock(&f->lock);
+  } else if (!published) {
+    uint32_t kept = frames_give(h, start, blocks);
+    if (kept < blocks) h->drop(h, start + kept * (uintptr_t)BLOCK_BYTES, (blocks - kept) * (uint64_t)BLOCK_BYTES);
   }
+}
+
+uint32_t frames_give(gch_heap *h, uintptr_t start, uint32_t blocks) {
+  struct frames *f = &h->frames;
+  lock_lock(&f->lock);
+  uint32_t room = f->slots - f->pooled;
+  if (blocks > room) blocks = room;
+  if (blocks > 0) f->runs[f->run_count++] = (struct frame_run){start, blocks};
+  f->pooled += blocks;
+  lock_unlock(&f->lock);
+  return blocks;
+}
+
+uint32_t frames_reuse(gch_heap *h, uint32_t want, uintptr_t *start) {
+  struct frames *f = &h->frames;
+  lock_lock(&f->lock);
+  uint32_t blocks = take_pooled(f, want, start);
+  lock_unlock(&f->lock);
+  return blocks;
+}
+
+/* --- whole arenas ----------------------------------------------------------------------------------------------- */
+
+uintptr_t frames_reuse_arena(gch_heap *h) {
+  struct frames *f = &h->frames;
+  lock_lock(&f->lock);
+  uintptr_t frame = f->arena_count > 0 ? f->arenas[--f->arena_count] : 0;
   lock_unlock(&f->lock);
   return frame;
 }
 
 uintptr_t frames_take_arena(gch_heap *h) {
   struct frames *f = &h->frames;
-  uintptr_t frame = frames_reuse(h, true);
+  uintptr_t frame = frames_reuse_arena(h);
   if (frame != 0) return frame;
   lock_lock(&f->lock);
   for (uint32_t i = 0; i < f->arena_slots && frame == 0; i++) {
@@ -137,21 +179,35 @@ bool frames_give_arena(gch_heap *h, uintptr_t arena) {
   return room;
 }
 
+/* --- end of a cycle ----------------------------------------------------------------------------------------------- */
+
+uint64_t frames_bytes(gch_heap *h) {
+  struct frames *f = &h->frames;
+  uint64_t blocks = 0;
+  lock_lock(&f->lock);
+  for (uint64_t w = 0; w < bits_words(f->slots); w++) blocks += popcount64(f->held[w]);
+  lock_unlock(&f->lock);
+  return blocks * BLOCK_BYTES;
+}
+
+/* Lock held. */
+static void settle_home(gch_heap *h, struct frames *f) {
+  uint64_t kept = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT); /* no huge page is torn */
+  if (kept >= f->slots || h->drop(h, f->start + kept * BLOCK_BYTES, (f->slots - kept) * BLOCK_BYTES) < 0) return;
+  bits_clear_range(f->held, kept, f->slots);
+}
+
 uint64_t frames_settle(gch_heap *h) {
   struct frames *f = &h->frames;
   uint64_t released = 0;
   lock_lock(&f->lock);
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < f->count; i++) {
-    if (is_home(f, f->stack[i])) {
-      f->stack[kept++] = f->stack[i];
-      continue;
-    }
-    h->drop(h, f->stack[i], BLOCK_BYTES);
-    released += BLOCK_BYTES;
+  for (uint32_t i = 0; i < f->run_count; i++) {
+    h->drop(h, f->runs[i].start, f->runs[i].blocks * (uint64_t)BLOCK_BYTES);
+    released += f->runs[i].blocks * (uint64_t)BLOCK_BYTES;
   }
-  f->count = kept;
+  f->run_count = f->pooled = 0;
   for (; f->arena_count > 0; released += ARENA_BYTES) h->drop(h, f->arenas[--f->arena_count], ARENA_BYTES);
+  settle_home(h, f);
   lock_unlock(&f->lock);
   return released;
 }

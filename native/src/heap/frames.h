@@ -1,54 +1,72 @@
-/* Frames: populated memory that is mapped nowhere in the heap, one block each.
+/* Frames: populated memory that is mapped nowhere in the heap, in blocks.
  *
- * An evacuated destination is filled in a frame and published by moving the frame's pages, which leaves a hole
- * where the frame was; a source block whose last reader is done becomes a frame where it stands. So memory
- * circulates and nothing is allocated while moving: the pool starts with what the FRAMES region holds and lives on
- * what the sources give back. Beyond the staging budget a frame given back is dropped (its memory returned).
+ * An evacuated destination is filled in a frame and published by moving the frame's pages, which leaves a hole where
+ * the frame was; a source block whose last reader is done becomes a frame where it stands. So memory circulates and
+ * nothing is allocated while moving: the pool starts with what the FRAMES region holds and lives on what the sources
+ * give back. Beyond the staging budget what is given back is dropped (its memory returned).
  *
- *   FRAMES slot:  EMPTY --populate--> frame --take/publish--> EMPTY        source block: consumed --give--> frame
+ * Frames are taken and given in runs of neighbouring blocks, because a run is published in one call: with a second CPU
+ * busy in the process, a call pays one TLB shootdown, which costs as much as moving a hundred pages.
  *
- * Contents of a frame are undefined. Thread-safe (one lock, a few instructions); never blocks on a pause. */
+ *   home slot (FRAMES region)   EMPTY --take: populated--> TAKEN --done, published--> EMPTY
+ *                                                           |  done, not published
+ *                                                           v
+ *                                                         READY --take--> TAKEN; beyond HOME_KEPT dropped when a cycle ends
+ *   source block                consumed --give--> pooled --take--> TAKEN --done, published--> (its place is empty)
+ *
+ * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated outside it); never
+ * blocks on a pause. */
 #ifndef HEAP_FRAMES_H
 #define HEAP_FRAMES_H
 
 #include <gcheap/types.h>
 #include "base/lock.h"
 
+struct frame_run {
+  uintptr_t start;
+  uint32_t blocks;
+};
+
 struct frames {
   struct lock lock;
-  uintptr_t start;      /* [const] of the FRAMES region */
-  uint32_t slots;       /* [const] blocks in it: the staging budget */
-  uint32_t reserve;     /* [const] of them kept for faulting threads (I3) */
-  uint32_t taken;       /* [lock] frames out there being filled */
-  uint32_t count;       /* [lock] frames in the stack */
-  uint32_t capacity;    /* [const] of the stack */
-  uintptr_t *stack;     /* [lock] frames ready to be taken, warmest last */
-  uintptr_t arenas[16]; /* [lock] consumed huge arenas */
-  uint32_t arena_count; /* [lock] */
-  uint32_t arena_limit; /* [const] */
+  uintptr_t start;        /* [const] of the FRAMES region */
+  uint32_t slots;         /* [const] blocks in it: the staging budget */
+  uint32_t reserve;       /* [const] of them kept for faulting threads (I3) */
+  uint64_t *free;         /* [lock] bit a home slot: nobody has taken it */
+  uint32_t free_count;    /* [lock] */
+  uint64_t *held;         /* [lock] bit a home slot: it has memory */
+  struct frame_run *runs; /* [lock] consumed blocks, warmest last */
+  uint32_t run_count;     /* [lock] */
+  uint32_t pooled;        /* [lock] blocks in the runs, at most `slots` */
+  uintptr_t arenas[16];   /* [lock] consumed huge arenas */
+  uint32_t arena_count;   /* [lock] */
+  uint32_t arena_limit;   /* [const] */
   uint32_t
-      arena_slots; /* [const] arenas at the start of the FRAMES region that serve as frames of 2 MiB (huge heaps) */
-  uint32_t arena_taken; /* [lock] bit a slot: in use */
-  uint64_t *empty;      /* [lock] bit a slot: unpopulated */
+      arena_slots;   /* [const] arenas at the start of the FRAMES region that serve as frames of 2 MiB (huge heaps) */
+  uint32_t arena_taken;   /* [lock] bit a slot: in use */
 };
 
 gch_status frames_init(gch_heap *heap, gch_error *error);
 void frames_destroy(gch_heap *heap);
-/* A frame, or 0 if the budget is used up and nothing was given back, or the kernel has no memory. `must`: may use the
- * reserve, and takes no refusal of the kernel. */
-uintptr_t frames_take(gch_heap *heap, bool must);
-/* The frame's pages were moved away (`published`), or it is to be used again. */
-void frames_done(gch_heap *heap, uintptr_t frame, bool published);
-/* A consumed source block joins the pool; false: the pool is full, the caller drops it. */
-bool frames_give(gch_heap *heap, uintptr_t block);
-/* A consumed block (or, `arena`, a consumed huge arena) given back before, or 0; nothing is populated for it. */
-uintptr_t frames_reuse(gch_heap *heap, bool arena);
+/* At most `want` neighbouring frames, from *start on; 0 (and *start is 0) if the budget is used up and nothing was given back, or the
+ * kernel has no memory. `must`: may use the reserve, and takes no refusal of the kernel. */
+uint32_t frames_take(gch_heap *heap, uint32_t want, bool must, uintptr_t *start);
+/* Frames whose pages were moved away (`published`), or that are to be used again. */
+void frames_done(gch_heap *heap, uintptr_t start, uint32_t blocks, bool published);
+/* Consumed source blocks join the pool; returns how many there was room for, from the first on. */
+uint32_t frames_give(gch_heap *heap, uintptr_t start, uint32_t blocks);
+/* At most `want` neighbouring consumed blocks given back before, or 0; nothing is populated for it. */
+uint32_t frames_reuse(gch_heap *heap, uint32_t want, uintptr_t *start);
+/* A consumed huge arena given back before, or 0. */
+uintptr_t frames_reuse_arena(gch_heap *heap);
 /* A frame of a whole arena, populated: a consumed one, or one of staging; 0: the budget is used up. */
 uintptr_t frames_take_arena(gch_heap *heap);
 void frames_done_arena(gch_heap *heap, uintptr_t frame, bool published);
 /* The same pool for whole huge arenas. False: full. */
 bool frames_give_arena(gch_heap *heap, uintptr_t arena);
-/* End of a cycle: frames outside the FRAMES region are dropped or moved home; returns bytes released. */
+/* Memory of home slots. */
+uint64_t frames_bytes(gch_heap *heap);
+/* Consumed memory that nobody took goes; returns bytes released. Nobody fills a frame. */
 uint64_t frames_settle(gch_heap *heap);
 
 #endif

@@ -97,7 +97,8 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
     if (settled > 0) tries = 0;
   }
   if (refused) kernel_uffd_wake(&h->kernel, fd, (void *)dst, bytes);
-  mover_count_moved(h, bytes >> h->layout.page_shift, bytes == ARENA_BYTES ? 1 : 0);
+  bool whole = is_aligned(dst | src | bytes, ARENA_BYTES);
+  mover_count_moved(h, bytes >> h->layout.page_shift, whole ? bytes / ARENA_BYTES : 0);
 }
 
 static void move_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
