@@ -45,15 +45,15 @@ static void must_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t fr
 /* Gives an arena memory once; others that need it meanwhile wait for whoever is at it. */
 static void supply_arena(gch_heap *h, uintptr_t start) {
   struct arena *arena = heap_arena(h, start);
-  uint32_t none = ARENA_UNSUPPLIED;
-  if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->supplied) != ARENA_BEING_SUPPLIED) return;
-  if (at_cas(&arena->supplied, &none, (uint32_t)ARENA_BEING_SUPPLIED)) {
+  uint32_t none = ARENA_UNMADE;
+  if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->made) != ARENA_MAKING) return;
+  if (at_cas(&arena->made, &none, (uint32_t)ARENA_MAKING)) {
     must_supply(h, start, ARENA_BYTES, h->mover->recycles ? frames_reuse_arena(h) : 0);
     arena->huge = 1;
     at_store(&arena->populated, UINT32_MAX);
-    at_store(&arena->supplied, (uint32_t)ARENA_SUPPLIED);
+    at_store(&arena->made, (uint32_t)ARENA_WHOLE);
   }
-  while (at_load(&arena->supplied) == ARENA_BEING_SUPPLIED) spin_pause();
+  while (at_load(&arena->made) == ARENA_MAKING) spin_pause();
 }
 
 /* Neighbouring empty blocks of one arena. */
@@ -421,7 +421,7 @@ static uint64_t finish_large(gch_heap *h, struct plan *p) {
 static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
-  a->pending = a->supplied = 0;
+  a->pending = a->made = a->left = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
     if (space == SPACE_YOUNG) sweep_block(h, b); /* kept blocks that died: see gc/sweep.h */

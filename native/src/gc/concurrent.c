@@ -1,15 +1,13 @@
 /* Workers take, in this order: evacuated destinations (they empty sources, which become frames), then every arena of the
- * flipped and armed regions for what is left. A batch is at most 8 blocks: publishing it pays one TLB shootdown to every CPU
- * that runs the process, and a fault waits for no more than a batch (measured: batches of 32 put a quarter of the faults
- * above 200 us). */
+ * flipped and armed regions for what is left. After each unit they look whether somebody waits: then what they hold is
+ * published, and faults are answered, before they go on. Where arenas are huge they make arenas, those first that faults
+ * have opened (gc/produce_arena.c). */
 #include "gc/concurrent.h"
 
 #include "gc/faults.h"
 #include "gc/produce_arena.h"
 #include "gc/team.h"
 #include "heap/small.h"
-
-enum { BATCH = 8 };
 
 struct movement {
   gch_heap *heap;
@@ -33,61 +31,65 @@ static bool take_arena(struct movement *m, uint32_t *out) {
   return false;
 }
 
-static void move_arena(gch_heap *h, struct drops *drops, uint32_t arena) {
-  size_t end = ((size_t)arena + 1) * ARENA_BLOCKS;
-  uint32_t made = 0;
-  if (h->huge) {
-    produce_arena(h, drops, arena);
-    faults_serve(h, drops);
-    return;
-  }
-  for (size_t b = (size_t)arena * ARENA_BLOCKS; b < end;) {
-    uint32_t run = 0;
-    if (unit_state(h, b) == UNIT_ARMED) {
-      uint32_t limit = end - b < BATCH ? (uint32_t)(end - b) : BATCH;
-      run = produce_run(h, drops, b, limit);
-      if (run == 0) run = produce_unit(h, drops, b, false);
-      made += run;
-    }
-    b += run > 0 ? run : 1;
-    if (made >= BATCH) {
-      faults_serve(h, drops);
-      made = 0;
-    }
-  }
+/* Between two units. */
+static void look_around(struct batch *b) {
+  if (batch_wanted(b)) batch_publish(b);
+  faults_serve(b);
+}
+
+static void move_blocks(struct batch *b, size_t from, size_t to) {
+  for (size_t block = from; block < to; block++)
+    if (produce_block(b, block, false)) look_around(b);
+}
+
+static void move_huge(struct batch *b, size_t arena) {
+  produce_arena(b, arena);
+  do faults_serve(b);
+  while (produce_opened(b));
+}
+
+/* Neighbouring destinations go to one worker: they are published together. */
+static void move_dests(struct movement *m, struct batch *b) {
+  const struct plan *p = m->heap->plan;
+  for (uint64_t i; (i = at_add_relaxed(&m->next_dest, BATCH_UNITS)) < p->dest_count;)
+    for (uint64_t end = i + BATCH_UNITS; i < end && i < p->dest_count; i++)
+      if (m->heap->huge)
+        move_huge(b, p->dests[i].block / ARENA_BLOCKS);
+      else
+        move_blocks(b, p->dests[i].block, p->dests[i].block + 1);
 }
 
 /* Units that another thread has claimed are published by it: the phase ends when the last one is. */
-static void wait_mapped(gch_heap *h, struct drops *drops) {
+static void wait_mapped(struct batch *b) {
+  gch_heap *h = b->heap;
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     if (!in_cycle(h, r)) continue;
     uint32_t first, count = region_arenas(h, r, &first);
-    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
-      if (unit_state(h, b) != UNIT_NONE) produce_ensure(h, drops, block_address(&h->layout, b), false);
+    for (size_t block = (size_t)first * ARENA_BLOCKS; block < (size_t)(first + count) * ARENA_BLOCKS; block++)
+      if (unit_state(h, block) != UNIT_NONE) produce_ensure(b, block_address(&h->layout, block), false);
   }
 }
 
 static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   struct movement *m = context;
-  gch_heap *h = m->heap;
-  struct drops drops = {.heap = h};
-  uint32_t arena, made = 0;
+  struct batch b;
+  uint32_t arena;
   (void)worker, (void)workers;
-  for (uint64_t i; (i = at_add_relaxed(&m->next_dest, 1)) < h->plan->dest_count;) {
-    if (h->huge)
-      produce_arena(h, &drops, h->plan->dests[i].block / ARENA_BLOCKS);
+  batch_begin(&b, m->heap);
+  move_dests(m, &b);
+  while (take_arena(m, &arena))
+    if (m->heap->huge)
+      move_huge(&b, arena);
     else
-      produce_unit(h, &drops, h->plan->dests[i].block, false);
-    if (++made % BATCH == 0) faults_serve(h, &drops);
-  }
-  while (take_arena(m, &arena)) move_arena(h, &drops, arena);
-  drops_flush(&drops);
+      move_blocks(&b, (size_t)arena * ARENA_BLOCKS, ((size_t)arena + 1) * ARENA_BLOCKS);
+  batch_end(&b);
 }
 
 void concurrent_move(gch_heap *h) {
   struct movement m = {.heap = h};
-  struct drops drops = {.heap = h};
+  struct batch b;
   team_run(h, move_worker, &m);
-  wait_mapped(h, &drops);
-  drops_flush(&drops);
+  batch_begin(&b, h);
+  wait_mapped(&b);
+  batch_end(&b);
 }

@@ -28,15 +28,54 @@ void block_unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
   at_and_relaxed(&heap_arena(h, at)->populated, ~(uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
 }
 
-void consume_arena(gch_heap *h, uintptr_t start, uintptr_t delta) {
-  block_unpopulate(h, start, ARENA_BLOCKS);
-  if (!h->mover->recycles || !frames_give_arena(h, start + delta)) mover_release(h, start + delta, ARENA_BYTES);
+static void give_arena(gch_heap *h, uintptr_t memory, bool huge) {
+  if (!huge || !h->mover->recycles || !frames_give_arena(h, memory)) mover_release(h, memory, ARENA_BYTES);
+}
+
+/* The last one who reads the arena's memory gives it back, if nothing of it is in use where it is. */
+static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
+  struct arena *arena = heap_arena(h, start);
+  if (at_sub(&arena->pending, 1) != 1) return;
+  if (at_load(&arena->made) == ARENA_CLOSED) {
+    give_arena(h, start + delta, arena->huge); /* what stays has been copied out of the shadow */
+  } else if (!arena->stays && arena->huge) {
+    block_unpopulate(h, start, ARENA_BLOCKS);
+    give_arena(h, start + delta, true);
+  }
 }
 
 void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) {
-  struct arena *arena = heap_arena(h, at);
-  if (at_sub(&arena->pending, 1) == 1 && !arena->stays && arena->huge)
-    consume_arena(h, at & ~(uintptr_t)(ARENA_BYTES - 1), delta);
+  consume_one(h, at & ~(uintptr_t)(ARENA_BYTES - 1), delta);
+}
+
+/* What the units of an arena were copied from. An arena relocates from one other, or it holds something that stays and is
+ * then its own source (it waits for itself since it was opened), or it was filled from sources that count on their own. */
+static void close_arena(gch_heap *h, size_t arena) {
+  uintptr_t at = arena_address(&h->layout, arena);
+  uintptr_t delta = h->flipped >> layout_region(&h->layout, at) & 1 ? h->layout.shadow_delta : 0;
+  bool waits = h->tables.arenas[arena].stays && delta != 0;
+  uint32_t relocated = 0;
+  for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS && relocated == 0; b++)
+    if (h->tables.blocks[b].state != BLOCK_LARGE && h->tables.dest[b] & DEST_RELOCATED)
+      relocated = h->tables.dest[b] & ~DEST_RELOCATED;
+  at_store(&h->tables.arenas[arena].made, (uint32_t)ARENA_CLOSED);
+  if (waits) {
+    consume_one(h, at, delta);
+  } else if (relocated != 0) {
+    uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
+    block_unpopulate(h, source, ARENA_BLOCKS);
+    give_arena(h, source + delta, heap_arena(h, source)->huge);
+  }
+}
+
+void consume_opened(gch_heap *h, size_t block) {
+  size_t arena = block / ARENA_BLOCKS;
+  if (at_load(&h->tables.arenas[arena].made) != ARENA_OPEN || at_sub(&h->tables.arenas[arena].left, 1) != 1) return;
+  close_arena(h, arena);
+  for (uint32_t i = 0; i < OPEN_ARENAS; i++) {
+    uint32_t slot = (uint32_t)arena + 1;
+    if (at_cas(&h->open_arenas[i], &slot, 0)) return;
+  }
 }
 
 void consume_block(struct drops *d, size_t block, uintptr_t delta) {

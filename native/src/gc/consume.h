@@ -19,8 +19,9 @@ void drops_flush(struct drops *drops);
 void consume_block(struct drops *drops, size_t block, uintptr_t delta);
 /* One of the sources of the huge arena at `at` is consumed: the last one gives the arena back. */
 void consume_in_huge_arena(gch_heap *heap, uintptr_t at, uintptr_t delta);
-/* Gives back the memory of a huge arena that nobody reads any more. */
-void consume_arena(gch_heap *heap, uintptr_t start, uintptr_t delta);
+/* A unit of a huge arena that was opened is MAPPED: the last one closes the arena, and what its units were copied from
+ * goes. */
+void consume_opened(gch_heap *heap, size_t block);
 /* Counts how many sources each huge arena waits for. */
 void consume_count(gch_heap *heap, const struct plan *plan);
 /* Notes that `blocks` blocks at `at` have no memory any more. */

@@ -15,6 +15,9 @@
 
 enum { TEAM_CHAINS = 64 };
 
+/* tables.dest of a destination: index + 1 in plan.dests, or this bit and the block it relocates from. */
+#define DEST_RELOCATED 0x80000000u
+
 struct dest {
   uint32_t block;                    /* destination block index */
   uint32_t first_source, last_source; /* indices in plan.sources */

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "gc/phase.h"
+#include "gc/produce_arena.h"
 #include "gc/registry.h"
 #include "heap/mutator.h"
 #include "mover/mover.h"
@@ -60,15 +61,18 @@ static void wake(gch_heap *h, uintptr_t address) {
 }
 
 /* During a move. */
-static void answer(gch_heap *h, struct drops *drops, uintptr_t address) {
+static void answer(struct batch *b, uintptr_t address) {
+  gch_heap *h = b->heap;
   uint64_t start = clock_ns();
   size_t block = block_index(&h->layout, address);
   GCH_POINT(fault_read);
   switch (unit_state(h, block)) {
     case UNIT_ARMED:
-      if (produce_unit(h, drops, block, true)) note_fault(h, address, start, false);
+      if (!produce_unit(b, block, true)) break;
+      batch_publish(b);
+      note_fault(h, address, start, false);
       break;
-    case UNIT_BUSY: break; /* publishing wakes */
+    case UNIT_BUSY: batch_hurry(h); break;
     case UNIT_MAPPED: wake(h, address); break;
     case UNIT_NONE:
       GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
@@ -76,40 +80,49 @@ static void answer(gch_heap *h, struct drops *drops, uintptr_t address) {
   }
 }
 
-uint32_t faults_serve(gch_heap *h, struct drops *drops) {
+/* b NULL: no move is going on, and every message is a late one. */
+static void serve(gch_heap *h, struct batch *b) {
   struct uffd_fault faults[READ_FAULTS];
-  if (uses_signals(h)) return 0;
-  bool moving = enter(h);
   int count = uffd_read_faults(&h->kernel, &h->missing, faults, READ_FAULTS, NULL);
+  if (count > 0 && b != NULL) batch_publish(b);
   for (int i = 0; i < count; i++) {
-    if (moving)
-      answer(h, drops, faults[i].address);
+    if (b != NULL)
+      answer(b, faults[i].address);
     else
-      wake(h, faults[i].address); /* a late message */
+      wake(h, faults[i].address);
   }
-  if (moving) drops_flush(drops);
+}
+
+void faults_serve(struct batch *b) {
+  if (!uses_signals(b->heap)) serve(b->heap, b);
+}
+
+static void serve_as_handler(gch_heap *h) {
+  struct batch b;
+  bool moving = enter(h);
+  batch_begin(&b, h);
+  serve(h, moving ? &b : NULL);
+  batch_end(&b);
   leave(h);
-  return count > 0 ? (uint32_t)count : 0;
 }
 
 void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
-  struct drops drops = {.heap = h};
+  struct batch b;
   if (h->faults == NULL) return;
   if (enter(h)) {
-    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES)
-      produce_ensure(h, &drops, at, true);
-    drops_flush(&drops);
+    batch_begin(&b, h);
+    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES) produce_ensure(&b, at, true);
+    batch_end(&b);
   }
   leave(h);
 }
 
 static void handler_main(void *arg) {
   gch_heap *h = arg;
-  struct drops drops = {.heap = h};
   for (;;) {
     int ready = uffd_wait(&h->missing, h->faults->bell, -1);
     if (ready > 0 && ready & UFFD_READY_BELL) return;
-    if (ready > 0) faults_serve(h, &drops);
+    if (ready > 0) serve_as_handler(h);
     if (ready < 0) thread_sleep_ns(1000000);
   }
 }
@@ -140,12 +153,13 @@ static void chain(int signal, siginfo_t *info, void *context) {
 
 static void answer_signal(gch_heap *h, uintptr_t address) {
   uint64_t start = clock_ns();
-  struct drops drops = {.heap = h};
+  struct batch b;
   if (enter(h)) {
+    batch_begin(&b, h);
     bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
-    GCH_CHECK(produce_ensure(h, &drops, address, true), "a touch of %p: missing, but in no unit of cycle %llu",
+    GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu",
               (void *)address, (unsigned long long)h->cycle_number);
-    drops_flush(&drops);
+    batch_end(&b);
     if (own)
       note_fault(h, address, start, true);
     else

@@ -6,12 +6,12 @@
  *                 returns; nothing is read. The handler runs with all signals blocked, takes BUS_ADRERR in ranges of our heaps
  *                 only, and chains everything else to what was installed before
  *
- * Answers to a fault during a move, by the state of its block: ARMED: make it; BUSY: its owner's publishing wakes who sleeps;
+ * Answers to a fault during a move, by the state of its block: ARMED: make it; BUSY: its owner is told to hurry, and its publishing wakes who sleeps;
  * MAPPED: wake (a late message); NONE: a broken invariant. Between moves every message is late: wake. */
 #ifndef GC_FAULTS_H
 #define GC_FAULTS_H
 
-#include "gc/produce.h"
+#include "gc/batch.h"
 
 /* Answering counts as being inside; a cycle reuses its tables, and the memory it has given back, only when everybody has
  * left (faults_drain, after the phase has become END). */
@@ -23,8 +23,8 @@ void faults_stop(gch_heap *heap);
  * faults_start does next is to start it again. */
 struct lock *faults_install_lock(void);
 void faults_forget(gch_heap *heap);
-/* Reads and answers what is there; never blocks. Returns the number of faults answered. */
-uint32_t faults_serve(gch_heap *heap, struct drops *drops);
+/* A worker's, during a move: reads and answers what is there, the worker's batch published first; never blocks. */
+void faults_serve(struct batch *batch);
 /* Makes every unit of [from, to) MAPPED, if a move is going on. A mutator's; never sleeps in the kernel. */
 void faults_ensure(gch_heap *heap, uintptr_t from, uintptr_t to);
 /* Signals: false if somebody has replaced our handler; a cycle then falls back to the pause. Thread mode: true. */

@@ -264,7 +264,7 @@ static void settle_region(gch_heap *h, uint32_t region) {
       if (*unit != UNIT_NONE) mapped |= (uint32_t)1 << i;
       at_store(unit, (uint8_t)UNIT_NONE);
     }
-    if (arena->supplied == ARENA_PUBLISHED_WHOLE || h->mover->fill_in_place) continue; /* nothing went anywhere */
+    if (arena->made == ARENA_WHOLE || h->mover->fill_in_place) continue; /* nothing went anywhere */
     arena->populated &= mapped;
     arena->huge = 0;
   }

@@ -1,31 +1,36 @@
-/* Where arenas are huge the page is 2 MiB: taking 64 KiB out of it costs 255 us, moving it whole 1.5. So workers make
- * arenas, not blocks. Where the page comes from:
+/* Where arenas are huge the page is 2 MiB: taking 64 KiB out of it costs 255 us, moving it whole 1.5. So an arena is made
+ * and published in one piece, if it can be. Where the page comes from:
  *
- *   some unit stays         the arena's own shadow: staying blocks are fixed in it, evacuated ones filled into its dead blocks
+ *   some unit stays         the arena's own shadow: staying blocks are fixed in it, evacuated ones filled into its dead
+ *                           blocks; only while nobody reads that shadow as a source
  *   all relocate from one   the shadow of that arena
  *   all are filled          a frame of 2 MiB (a consumed arena, or staging): evacuated blocks, or large objects that move
  *
- * An arena that a fault has opened (gc/produce.c: policy `latency`), or whose memory is not one huge page, is made block by
- * block. */
+ * But a faulting thread would wait for all of it (0.3 to 0.6 ms). So (policy `latency`) a fault *opens* the arena: its block
+ * is copied out and published, the others by whoever needs them, by pieces. What they are copied from is given back with the
+ * arena's last unit, so an open arena holds its memory twice: there are places for a quarter of the staging budget (I4),
+ * and workers finish opened arenas before they begin others. Who finds no place makes the arena whole (as policy
+ * `throughput` always does), or, where it cannot be made whole, finishes one that is open.
+ *
+ * `made` of the arena (heap/tables.h) says which of the two it is; one compare-and-swap decides, so whole arenas never meet
+ * half-made ones. */
 #include "gc/produce_arena.h"
 
 #include <string.h>
 
-#include "gc/produce.h"
-#include "heap/unit.h"
+#include "heap/frames.h"
 #include "mover/mover.h"
 #include "os/thread.h"
 
 struct arena_production {
   gch_heap *heap;
-  struct drops *drops;
-  uint32_t arena;
-  uint32_t claimed;  /* bit a block */
-  uint32_t units;    /* bit a block: has a unit in this cycle */
-  uintptr_t at;      /* address of the arena */
-  uintptr_t page;    /* where it is made */
-  uintptr_t delta;   /* sources are read at their address + delta */
-  bool frame;        /* `page` is a frame */
+  struct batch *batch;
+  size_t arena;
+  uint32_t units; /* bit a block: has a unit in this cycle */
+  uintptr_t at; /* address of the arena */
+  uintptr_t page; /* where it is made */
+  uintptr_t delta; /* sources are read at their address + delta */
+  bool frame; /* `page` is a frame */
 };
 
 /* --- what kind of arena --------------------------------------------------------------------------------------- */
@@ -53,7 +58,7 @@ static enum make decide(struct arena_production *p) {
   uint32_t stay = 0, relocated = 0;
   size_t source = 0;
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) {
-    size_t b = (size_t)p->arena * ARENA_BLOCKS + (uint32_t)__builtin_ctz(rest);
+    size_t b = p->arena * ARENA_BLOCKS + (uint32_t)__builtin_ctz(rest);
     bool reloc = h->tables.blocks[b].state != BLOCK_LARGE && h->tables.dest[b] & DEST_RELOCATED;
     if (reloc) source = (h->tables.dest[b] & ~DEST_RELOCATED) / ARENA_BLOCKS;
     relocated += reloc;
@@ -61,7 +66,7 @@ static enum make decide(struct arena_production *p) {
   }
   if (stay != 0) {
     p->page = p->at + p->delta;
-    bool whole = space_is_large(heap_region(h, p->at)->space) || arena->populated == UINT32_MAX;
+    bool whole = space_is_large(heap_region(h, p->at)->space) || at_load(&arena->populated) == UINT32_MAX;
     bool read = at_load(&arena->pending) != 0; /* somebody still reads the shadow: it cannot move away */
     return p->delta != 0 && arena->huge && whole && !read && relocated == 0 ? MAKE_IN_SHADOW : MAKE_BLOCKS;
   }
@@ -69,10 +74,10 @@ static enum make decide(struct arena_production *p) {
     p->page = arena_address(&h->layout, source) + p->delta;
     return h->tables.arenas[source].huge ? MAKE_RELOCATED : MAKE_BLOCKS;
   }
-  return h->mover->fill_in_place ? MAKE_BLOCKS : MAKE_IN_FRAME;
+  return MAKE_IN_FRAME;
 }
 
-/* --- making it ------------------------------------------------------------------------------------------------ */
+/* --- whole ------------------------------------------------------------------------------------------------------ */
 
 static struct gather gather_of(const struct arena_production *p) {
   gch_heap *h = p->heap;
@@ -100,7 +105,7 @@ static void make_large_block(struct arena_production *p, size_t block) {
     struct large *e = large_run_at(p->heap, at, end, &stop);
     if (e == NULL) continue;
     make_large_run(p, e, at, stop);
-    large_run_done(p->heap, p->drops, e, p->delta);
+    large_run_done(p->heap, e, p->delta);
   }
 }
 
@@ -119,69 +124,153 @@ static void make_block(struct arena_production *p, size_t block) {
     bits_copy_range(h->tables.live, block * BLOCK_GRANULES, h->tables.live, source * BLOCK_GRANULES, BLOCK_GRANULES);
   } else {
     evacuate_gather(&g, dest - 1, p->page + offset);
-    produce_consumed(h, p->drops, dest - 1, p->delta);
+    produce_consumed(h, &p->batch->drops, dest - 1, p->delta);
   }
 }
 
-static uint32_t publish_whole(struct arena_production *p) {
+/* All its units are ours: `made` is MAKING. */
+static void make_whole(struct arena_production *p) {
   gch_heap *h = p->heap;
   struct arena *arena = &h->tables.arenas[p->arena];
-  size_t first = (size_t)p->arena * ARENA_BLOCKS;
-  for (uint32_t rest = p->claimed; rest != 0; rest &= rest - 1) make_block(p, first + (uint32_t)__builtin_ctz(rest));
+  size_t first = p->arena * ARENA_BLOCKS;
+  for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) {
+    bool claimed = unit_claim(h, first + (uint32_t)__builtin_ctz(rest));
+    GCH_CHECK(claimed, "a unit of arena %zu was claimed by another while it is made whole", p->arena);
+  }
+  for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) make_block(p, first + (uint32_t)__builtin_ctz(rest));
   h->mover->publish_armed(h, p->at, p->page, ARENA_BYTES);
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
   at_store(&arena->populated, UINT32_MAX);
   arena->huge = h->mover->recycles;
-  at_store(&arena->supplied, ARENA_PUBLISHED_WHOLE);
-  for (uint32_t rest = p->claimed; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));
-  return (uint32_t)__builtin_popcount(p->claimed);
+  at_store(&arena->made, ARENA_WHOLE);
+  for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));
 }
 
-static uint32_t publish_blocks(struct arena_production *p) {
-  size_t first = (size_t)p->arena * ARENA_BLOCKS;
-  uint32_t made = 0;
-  for (uint32_t rest = p->units; rest != 0; rest &= rest - 1)
-    made += produce_unit(p->heap, p->drops, first + (uint32_t)__builtin_ctz(rest), false);
-  return made;
+static bool take_making(struct arena_production *p) {
+  uint32_t unmade = ARENA_UNMADE;
+  return at_cas(&p->heap->tables.arenas[p->arena].made, &unmade, (uint32_t)ARENA_MAKING);
 }
 
-/* All or nothing: units that are claimed one by one and not made would be owed. What a fault has taken spoils the whole. */
-static bool claim_all(struct arena_production *p) {
-  size_t first = (size_t)p->arena * ARENA_BLOCKS;
-  for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) {
-    uint32_t bit = (uint32_t)__builtin_ctz(rest);
-    if (!unit_claim(p->heap, first + bit)) return false;
-    p->claimed |= (uint32_t)1 << bit;
-  }
+/* False: it cannot be, now. What is waited for is in hand before it is claimed (I3). */
+static bool try_whole(struct arena_production *p) {
+  enum make make = decide(p);
+  if (make == MAKE_BLOCKS) return false;
+  if (make == MAKE_IN_FRAME) p->page = frames_take_arena(p->heap);
+  p->frame = make == MAKE_IN_FRAME;
+  if (p->page == 0) return false;
+  if (take_making(p))
+    make_whole(p);
+  else if (p->frame)
+    frames_done_arena(p->heap, p->page, false);
   return true;
 }
 
-static void make_claimed_blocks(struct arena_production *p) {
-  size_t first = (size_t)p->arena * ARENA_BLOCKS;
-  for (uint32_t rest = p->claimed; rest != 0; rest &= rest - 1)
-    produce_claimed_unit(p->heap, p->drops, first + (uint32_t)__builtin_ctz(rest));
+/* --- by pieces ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t *take_place(gch_heap *h, size_t arena) {
+  for (uint32_t i = 0; i < h->open_limit; i++) {
+    uint32_t none = 0;
+    if (at_cas(&h->open_arenas[i], &none, (uint32_t)arena + 1)) return &h->open_arenas[i];
+  }
+  return NULL;
 }
 
-uint32_t produce_arena(gch_heap *h, struct drops *drops, uint32_t arena) {
-  struct arena_production p = {.heap = h, .drops = drops, .arena = arena, .at = arena_address(&h->layout, arena)};
-  size_t first = (size_t)arena * ARENA_BLOCKS;
-  uint32_t armed = 0;
-  for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
-    enum unit_state state = unit_state(h, first + i);
-    if (state != UNIT_NONE) p.units |= (uint32_t)1 << i;
-    armed += state == UNIT_ARMED;
+/* The place is ours until the arena is closed; whoever was quicker has its own. */
+static void open_arena(struct arena_production *p, uint32_t *place) {
+  gch_heap *h = p->heap;
+  struct arena *arena = &h->tables.arenas[p->arena];
+  if (!take_making(p)) {
+    at_store(place, 0);
+    return;
   }
-  if (armed == 0) return 0;
-  p.delta = h->flipped >> layout_region(&h->layout, p.at) & 1 ? h->layout.shadow_delta : 0;
-  enum make make = decide(&p);
-  if (make == MAKE_BLOCKS || armed != (uint32_t)__builtin_popcount(p.units)) return publish_blocks(&p);
-  if (make == MAKE_IN_FRAME) {
-    p.page = frames_take_arena(h);
-    p.frame = p.page != 0;
-    if (!p.frame) return publish_blocks(&p);
+  at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
+  if (arena->stays && p->delta != 0) at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
+  at_store(&arena->made, (uint32_t)ARENA_OPEN);
+}
+
+/* At most a batch of its units: faults are answered in between. */
+static bool make_some(struct batch *b, size_t arena) {
+  uint32_t made = 0;
+  for (size_t block = arena * ARENA_BLOCKS; block < (arena + 1) * ARENA_BLOCKS && made < BATCH_UNITS; block++)
+    made += produce_block(b, block, false);
+  batch_publish(b);
+  return made > 0;
+}
+
+bool produce_opened(struct batch *b) {
+  gch_heap *h = b->heap;
+  bool some = false;
+  for (uint32_t i = 0; i < h->open_limit; i++) {
+    uint32_t arena = at_load(&h->open_arenas[i]);
+    if (arena != 0 && at_load(&h->tables.arenas[arena - 1].made) == ARENA_OPEN) some |= make_some(b, arena - 1);
   }
-  if (claim_all(&p)) return publish_whole(&p);
-  if (p.frame) frames_done_arena(h, p.page, false);
-  make_claimed_blocks(&p);
-  return publish_blocks(&p) + (uint32_t)__builtin_popcount(p.claimed);
+  return some;
+}
+
+/* --- entry ---------------------------------------------------------------------------------------------------------- */
+
+static struct arena_production production_of(struct batch *b, size_t arena) {
+  gch_heap *h = b->heap;
+  struct arena_production p = {.heap = h, .batch = b, .arena = arena, .at = arena_address(&h->layout, arena)};
+  for (uint32_t i = 0; i < ARENA_BLOCKS; i++)
+    if (unit_state(h, arena * ARENA_BLOCKS + i) != UNIT_NONE) p.units |= (uint32_t)1 << i;
+  p.delta = produce_delta(h, p.at);
+  return p;
+}
+
+/* Until it is decided how the arena is made: whole, which is then done, or by pieces. */
+static void settle_how(struct batch *b, size_t arena, bool by_pieces) {
+  gch_heap *h = b->heap;
+  uint32_t *made = &h->tables.arenas[arena].made;
+  batch_publish(b);
+  for (uint32_t spins = 0; at_load(made) == ARENA_UNMADE; spins++) {
+    struct arena_production p = production_of(b, arena);
+    uint32_t *place = by_pieces ? take_place(h, arena) : NULL;
+    if (place == NULL && try_whole(&p)) return;
+    if (place == NULL) place = take_place(h, arena);
+    if (place != NULL) {
+      open_arena(&p, place);
+      return;
+    }
+    if (!produce_opened(b) && spins > 100) thread_yield(); /* others finish them, and wait for nobody */
+  }
+}
+
+static bool by_arenas(const gch_heap *h) { return h->huge && !h->mover->fill_in_place; }
+
+bool produce_unit(struct batch *b, size_t block, bool fault) {
+  gch_heap *h = b->heap;
+  if (!by_arenas(h)) return produce_block(b, block, fault);
+  if (unit_state(h, block) != UNIT_ARMED) return false;
+  settle_how(b, block / ARENA_BLOCKS, fault && h->config.huge_faults == GCH_HUGE_LATENCY);
+  if (unit_state(h, block) == UNIT_MAPPED) return true;
+  return at_load(&h->tables.arenas[block / ARENA_BLOCKS].made) == ARENA_OPEN && produce_block(b, block, fault);
+}
+
+void produce_arena(struct batch *b, size_t arena) {
+  if (at_load(&b->heap->tables.arenas[arena].made) == ARENA_UNMADE && production_of(b, arena).units != 0)
+    settle_how(b, arena, false);
+}
+
+bool produce_ensure(struct batch *b, uintptr_t address, bool fault) {
+  gch_heap *h = b->heap;
+  size_t block = block_index(&h->layout, address);
+  batch_publish(b);
+  for (uint32_t spins = 0;; spins++) {
+    switch (unit_state(h, block)) {
+      case UNIT_NONE: return false;
+      case UNIT_MAPPED: return true;
+      case UNIT_ARMED:
+        produce_unit(b, block, fault);
+        batch_publish(b);
+        if (spins > 100) thread_yield();
+        break;
+      case UNIT_BUSY:
+        if (spins == 0) batch_hurry(h);
+        if (spins < 100)
+          spin_pause();
+        else
+          thread_yield();
+    }
+  }
 }

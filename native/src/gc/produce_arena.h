@@ -1,11 +1,18 @@
-/* Producing whole huge arenas: fixed or filled in one 2 MiB page, published by moving that page. */
+/* Producing units, whatever the size of pages: a block by itself, or the huge arena that it lies in. */
 #ifndef GC_PRODUCE_ARENA_H
 #define GC_PRODUCE_ARENA_H
 
-#include "gc/consume.h"
+#include "gc/produce.h"
 
-/* Claims every armed unit of the arena. If it got all of them and the arena can be made in one page, publishes it whole;
- * else makes what it claimed block by block. Returns the number of units made. */
-uint32_t produce_arena(gch_heap *heap, struct drops *drops, uint32_t arena);
+/* Makes an ARMED unit, or has it made; false: somebody else is at it. It is MAPPED when the batch is published. `fault`: a
+ * thread waits for it. */
+bool produce_unit(struct batch *batch, size_t block, bool fault);
+/* Makes a huge arena whole, or opens it, if nobody has done either. */
+void produce_arena(struct batch *batch, size_t arena);
+/* Makes a batch of what is left of each arena that was opened: they hold memory twice. True if there was something. */
+bool produce_opened(struct batch *batch);
+/* Makes the unit of an address MAPPED, waiting for another owner if there is one. False: no unit of this cycle. The batch is
+ * published first. */
+bool produce_ensure(struct batch *batch, uintptr_t address, bool fault);
 
 #endif

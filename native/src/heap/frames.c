@@ -22,6 +22,12 @@ gch_status frames_init(gch_heap *h, gch_error *error) {
   f->slots = (uint32_t)(h->config.staging_bytes / BLOCK_BYTES);
   f->reserve = f->slots > 16 ? 4 : 0;
   f->arena_slots = h->huge ? f->slots / 2 / ARENA_BLOCKS : 0;
+  if (h->huge) { /* a quarter for arenas that are made by pieces, each at most twice there meanwhile */
+    h->open_limit = f->slots / 4 / ARENA_BLOCKS;
+    if (h->open_limit < 1) h->open_limit = 1;
+    if (h->open_limit > OPEN_ARENAS) h->open_limit = OPEN_ARENAS;
+    f->slots -= f->slots / 4;
+  }
   f->arena_limit = (uint32_t)(h->config.staging_bytes / ARENA_BYTES);
   if (f->arena_limit > sizeof f->arenas / sizeof f->arenas[0]) f->arena_limit = sizeof f->arenas / sizeof f->arenas[0];
   f->runs = malloc(f->slots * sizeof *f->runs);

@@ -29,7 +29,11 @@ struct block {
 };
 _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
 
-enum arena_supply { ARENA_UNSUPPLIED = 0, ARENA_BEING_SUPPLIED, ARENA_SUPPLIED, ARENA_PUBLISHED_WHOLE };
+/* How a huge arena is made (gc/produce_arena.c; in the pause, gc/compact.c: how it gets its memory).
+ *
+ *   UNMADE --whole--> MAKING --> WHOLE             one thread makes all its units; others wait for them
+ *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it */
+enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 
 /* All zero: nothing in it, nothing populated. */
@@ -41,9 +45,11 @@ struct arena {
   uint16_t stays;     /* [the plan] some block of it stays: its free blocks may be destinations */
   uint32_t live;      /* [the plan] granules live by the last mark */
   uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
-  uint32_t supplied;  /* [atomic, moving] enum arena_supply */
+  uint32_t made;      /* [atomic, moving] enum arena_made */
+  uint32_t left;      /* [atomic, moving] of an opened arena: units that are not MAPPED */
+  uint32_t spare;
 };
-_Static_assert(sizeof(struct arena) == 24, "arenas are few");
+_Static_assert(sizeof(struct arena) == 32, "arenas are few");
 
 /* Where the live granules of a line go: those before granule g of it precede g's by a population count. */
 struct line_forward {
