@@ -169,40 +169,84 @@ uint32_t evacuate_pack(gch_heap *h, struct plan *plan, uint32_t from, uint32_t t
 
 /* --- filling destinations ------------------------------------------------------------------------------------- */
 
-struct fix_context {
-  const struct gather *gather;
+/* Forwarding reads a word of the line table for each reference, which is a cache miss as often as not. So an object's
+ * references are fixed a few objects later than it is met: what they will read is fetched meanwhile. (Measured: half the
+ * time of filling a destination was this wait.) */
+enum { FIX_LAG = 8 };
+
+struct late {
+  uintptr_t object;
+  uint64_t header;
   const struct type_info *type;
-  uintptr_t home; /* what to add to a slot's address to get its address in the heap */
+};
+
+struct fixer {
+  const struct gather *gather;
+  const struct type_info *type; /* of the object being fixed */
+  uintptr_t home;               /* what to add to a slot's address to get its address in the heap */
+  uint32_t first, count;
+  struct late late[FIX_LAG];
 };
 
 SCAN_INLINE void fix_slot(uint64_t *slot, void *context) {
-  const struct fix_context *c = context;
-  gch_heap *h = c->gather->heap;
+  const struct fixer *f = context;
+  gch_heap *h = f->gather->heap;
   uint64_t word = *slot, new = word;
-  if (gch_likely(!c->gather->young_only) || heap_in_young(h, (uintptr_t)word)) new = forward_word(h, c->type, word);
+  if (gch_likely(!f->gather->young_only) || heap_in_young(h, (uintptr_t)word)) new = forward_word(h, f->type, word);
   if (new != word) *slot = new;
-  if (gch_unlikely(c->gather->cards) && word_is_ref(c->type, new) && heap_is_young(h, (uintptr_t)(new & ~(uint64_t)7)))
-    card_mark(h, (uintptr_t)slot + c->home);
+  if (gch_unlikely(f->gather->cards) && word_is_ref(f->type, new) && heap_is_young(h, (uintptr_t)(new & ~(uint64_t)7)))
+    card_mark(h, (uintptr_t)slot + f->home);
+}
+
+SCAN_INLINE void fetch_slot(uint64_t *slot, void *context) {
+  const struct fixer *f = context;
+  const gch_heap *h = f->gather->heap;
+  if (heap_contains(h, (uintptr_t)*slot))
+    __builtin_prefetch(&h->tables.lines[((uintptr_t)*slot - h->layout.base) >> LINE_SHIFT]);
+}
+
+static inline void fix_first(struct fixer *f) {
+  const struct late *l = &f->late[f->first];
+  f->first = (f->first + 1) % FIX_LAG;
+  f->count--;
+  f->type = l->type;
+  scan_small(l->type, l->object, l->header, fix_slot, f);
+}
+
+static inline void fix_later(struct fixer *f, uintptr_t object, uint64_t header, const struct type_info *type) {
+  if (f->count == FIX_LAG) fix_first(f);
+  f->late[(f->first + f->count++) % FIX_LAG] = (struct late){object, header, type};
+  scan_small(type, object, header, fetch_slot, f);
+}
+
+static void fix_rest(struct fixer *f) {
+  while (f->count > 0) fix_first(f);
+}
+
+static inline void fetch_objects(uint64_t starts, uintptr_t line) {
+  for (; starts != 0; starts &= starts - 1) __builtin_prefetch((const void *)(line + ctz64(starts) * GRANULE_BYTES));
 }
 
 /* Copies the live objects of one line, fixes their references, sets their bits; returns where the next goes. */
-static uintptr_t gather_line(const struct gather *g, struct fix_context *c, size_t block, uint32_t line, uintptr_t to) {
+static uintptr_t gather_line(struct fixer *f, size_t block, uint32_t line, uintptr_t to) {
+  const struct gather *g = f->gather;
   gch_heap *h = g->heap;
   uint64_t first = block * BLOCK_GRANULES + line * 64;
   uintptr_t source = h->layout.base + first * GRANULE_BYTES + g->source_delta;
+  if (line + 1 < BLOCK_LINES) fetch_objects(g->map[first / 64 + 1], source + LINE_BYTES);
   for (uint64_t starts = g->map[first / 64]; starts != 0; starts &= starts - 1) {
     uintptr_t object = source + ctz64(starts) * GRANULE_BYTES;
     uint64_t header = header_load(object);
-    c->type = typetab_get(&h->types, header);
-    uint32_t bytes = object_small_bytes(c->type, header);
+    const struct type_info *type = typetab_get(&h->types, header);
+    uint32_t bytes = object_small_bytes(type, header);
     const uint64_t *in = (const uint64_t *)object;
     uint64_t *out = (uint64_t *)to;
     if (gch_likely(bytes <= 128))
       for (uint32_t i = 0; i < bytes / 8; i++) out[i] = in[i];
     else
       memcpy(out, in, bytes);
-    if (!c->type->pub.leaf) scan_small(c->type, to, header, fix_slot, c);
-    uint64_t bit = granule_index(&h->layout, to + c->home);
+    if (!type->pub.leaf) fix_later(f, to, header, type);
+    uint64_t bit = granule_index(&h->layout, to + f->home);
     if (g->born != NULL) bits_set(g->born, bit);
     if (g->born_too != NULL) bits_set(g->born_too, bit);
     to += bytes;
@@ -213,7 +257,7 @@ static uintptr_t gather_line(const struct gather *g, struct fix_context *c, size
 void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
   gch_heap *h = g->heap;
   const struct dest *d = &g->plan->dests[dest];
-  struct fix_context c = {.gather = g, .home = block_address(&h->layout, d->block) - into};
+  struct fixer f = {.gather = g, .home = block_address(&h->layout, d->block) - into};
   uintptr_t to = into;
   for (uint32_t s = d->first_source; s <= d->last_source; s++) {
     size_t block = g->plan->sources[s];
@@ -223,8 +267,9 @@ void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
       to += lines_granules(&h->tables.lines[block * BLOCK_LINES], line, end) * (uintptr_t)GRANULE_BYTES;
       continue;
     }
-    for (; line < end; line++) to = gather_line(g, &c, block, line, to);
+    for (; line < end; line++) to = gather_line(&f, block, line, to);
   }
+  fix_rest(&f);
   GCH_CHECK(to - into == (uintptr_t)d->granules * GRANULE_BYTES, "destination %u: filled %zu bytes, planned %zu",
             d->block, (size_t)(to - into), (size_t)d->granules * GRANULE_BYTES);
 }
@@ -233,21 +278,22 @@ void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
 
 void fix_block(const struct gather *g, size_t block, uintptr_t home) {
   gch_heap *h = g->heap;
-  struct fix_context c = {.gather = g, .home = home - g->source_delta};
+  struct fixer f = {.gather = g, .home = home - g->source_delta};
   uintptr_t base = block_address(&h->layout, block) + g->source_delta;
   for (uint32_t line = 0; line < BLOCK_LINES; line++) {
     for (uint64_t starts = g->map[block * BLOCK_WORDS + line]; starts != 0; starts &= starts - 1) {
       uintptr_t object = base + (line * 64 + ctz64(starts)) * (uintptr_t)GRANULE_BYTES;
       uint64_t header = header_load(object);
-      c.type = typetab_get(&h->types, header);
-      if (!c.type->pub.leaf) scan_small(c.type, object, header, fix_slot, &c);
+      const struct type_info *type = typetab_get(&h->types, header);
+      if (!type->pub.leaf) fix_later(&f, object, header, type);
     }
   }
+  fix_rest(&f);
 }
 
 void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {
   gch_heap *h = g->heap;
-  struct fix_context c = {.gather = g, .home = home - g->source_delta};
+  struct fixer f = {.gather = g, .home = home - g->source_delta};
   while (from < to) {
     uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
     const struct large *e = &h->large.entries[id];
@@ -257,10 +303,10 @@ void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t h
     }
     uintptr_t end = align_up(e->base + e->bytes, h->layout.page_bytes);
     if (end > to) end = to;
-    c.type = &h->types.items[e->type];
+    f.type = &h->types.items[e->type];
     if (!e->leaf)
-      scan_object_range(c.type, e->base + g->source_delta, e->length, from + g->source_delta, end + g->source_delta,
-                        fix_slot, &c);
+      scan_object_range(f.type, e->base + g->source_delta, e->length, from + g->source_delta, end + g->source_delta,
+                        fix_slot, &f);
     from = end;
   }
 }
