@@ -15,17 +15,24 @@ struct configuration {
   gch_huge huge;
   uint64_t nursery_kib;
   const char *inject;
+  gch_huge_faults huge_faults;
 };
 
 static const struct configuration LIST[] = {
-    {GCH_MOVER_MOVE, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL},
-    {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 512, NULL},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 512, NULL, GCH_HUGE_LATENCY},
     {GCH_MOVER_MOVE, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024,
-     "move:EEXIST-after@p=0.02,seed=2;move:EAGAIN@partial=4096,p=0.05,seed=3"},
-    {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 1024, "move:EBUSY@p=0.1,seed=1"},
-    {GCH_MOVER_COPY, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL},
-    {GCH_MOVER_COPY, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 1024, "copy:EAGAIN@partial=8192,p=0.05,seed=4"},
-    {GCH_MOVER_MOVE, false, GCH_FAULT_THREAD, GCH_HUGE_ON, 2048, NULL},
+     "move:EEXIST-after@p=0.02,seed=2;move:EAGAIN@partial=4096,p=0.05,seed=3", GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 1024, "move:EBUSY@p=0.1,seed=1", GCH_HUGE_LATENCY},
+    {GCH_MOVER_COPY, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_COPY, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 1024, "copy:EAGAIN@partial=8192,p=0.05,seed=4",
+     GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, false, GCH_FAULT_THREAD, GCH_HUGE_ON, 2048, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_THREAD, GCH_HUGE_ON, 1024, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_ON, 1024, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_ON, 1024, "collapse:EBUSY@p=0.5,seed=6", GCH_HUGE_THROUGHPUT},
+    {GCH_MOVER_COPY, true, GCH_FAULT_THREAD, GCH_HUGE_ON, 1024, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_SIMULATED, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL, GCH_HUGE_LATENCY},
 };
 
 struct stress {
@@ -108,6 +115,7 @@ static uint64_t run(const struct configuration *c, uint64_t seed, uint64_t ns) {
   pthread_t threads[MUTATORS];
   config.fault_mode = c->faults;
   config.huge = c->huge;
+  config.huge_faults = c->huge_faults;
   config.inject = c->inject;
   if (!model_open(&s.first, &config, seed, &error)) {
     printf("  %s: %s\n", gch_mover_name(c->mover), error.message);
@@ -125,8 +133,9 @@ static uint64_t run(const struct configuration *c, uint64_t seed, uint64_t ns) {
   gch_native_leave(s.first.m);
   gch_unpin(s.first.heap, lent);
   if (!model_close(&s.first, &error)) complain(&s, "close", error.message);
-  printf("  %-6s %s %s %s: %llu majors\n", gch_mover_name(c->mover), c->concurrent ? "concurrent" : "pause",
-         c->faults ? "signal" : "thread", c->inject ? "injected" : "", (unsigned long long)s.flips);
+  printf("  %-9s %s %s%s %s: %llu majors\n", gch_mover_name(c->mover), c->concurrent ? "concurrent" : "pause",
+         c->faults ? "signal" : "thread", c->huge == GCH_HUGE_ON ? " huge" : "", c->inject ? "injected" : "",
+         (unsigned long long)s.flips);
   fflush(stdout);
   return s.failures;
 }

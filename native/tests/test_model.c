@@ -8,6 +8,7 @@ struct scenario {
   bool concurrent, pins;
   gch_fault_mode faults;
   gch_huge huge;
+  gch_huge_faults huge_faults;
   int policy; /* -1: any */
   uint32_t gc_threads, promote_age;
   uint64_t nursery_kib, stress;
@@ -17,11 +18,12 @@ struct scenario {
 
 static const char *describe(const struct scenario *s, uint64_t seed) {
   static char text[200];
-  snprintf(
-      text, sizeof text, "%s%s%s%s huge %d policy %d threads %u age %u nursery %llu stress %llu inject %s seed %llu",
-      gch_mover_name(s->mover), s->concurrent ? " concurrent" : "", s->faults ? " signal" : "", s->pins ? " pins" : "",
-      s->huge, s->policy, s->gc_threads, s->promote_age, (unsigned long long)s->nursery_kib,
-      (unsigned long long)s->stress, s->inject ? s->inject : "none", (unsigned long long)seed);
+  snprintf(text, sizeof text,
+           "%s%s%s%s huge %d%s policy %d threads %u age %u nursery %llu stress %llu inject %s seed %llu",
+           gch_mover_name(s->mover), s->concurrent ? " concurrent" : "", s->faults ? " signal" : "",
+           s->pins ? " pins" : "", s->huge, s->huge_faults ? " throughput" : "", s->policy, s->gc_threads,
+           s->promote_age, (unsigned long long)s->nursery_kib, (unsigned long long)s->stress,
+           s->inject ? s->inject : "none", (unsigned long long)seed);
   return text;
 }
 
@@ -66,6 +68,7 @@ static bool play(const struct scenario *s, uint64_t seed, int steps, int every) 
   gch_config c = kit_config(s->mover, 256, s->nursery_kib);
   c.fault_mode = s->faults;
   c.huge = s->huge;
+  c.huge_faults = s->huge_faults;
   c.gc_threads = s->gc_threads;
   c.promote_age = s->promote_age;
   c.stress_interval = s->stress;
@@ -88,7 +91,8 @@ static struct scenario draw(gch_mover mover, bool concurrent, uint64_t seed) {
   struct scenario s = {.mover = mover, .concurrent = concurrent};
   s.pins = model_below(&dice, 2);
   s.faults = mover <= GCH_MOVER_COPY && model_below(&dice, 2) ? GCH_FAULT_SIGNAL : GCH_FAULT_THREAD;
-  s.huge = concurrent || model_below(&dice, 2) ? GCH_HUGE_OFF : GCH_HUGE_ON; /* huge and concurrent: test_huge */
+  s.huge = model_below(&dice, 2) ? GCH_HUGE_OFF : GCH_HUGE_ON;
+  s.huge_faults = (gch_huge_faults)model_below(&dice, 2);
   s.policy = (int)model_below(&dice, 4) - 1;
   s.gc_threads = 1 + model_below(&dice, 4);
   s.promote_age = 1 + model_below(&dice, 3);

@@ -455,8 +455,33 @@ static uint64_t finish_region(gch_heap *h, uint32_t region, bool beside) {
   return released;
 }
 
+/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. What the
+ * kernel refuses stays as it is. */
+static void collapse_arena(gch_heap *h, uint32_t arena, struct lock *lock) {
+  struct arena *a = &h->tables.arenas[arena];
+  void *start = (void *)arena_address(&h->layout, arena);
+  lock_lock(lock);
+  bool worth = at_load(&a->made) == ARENA_CLOSED && __builtin_popcount(a->used) * 2 >= ARENA_BLOCKS;
+  lock_unlock(lock);
+  if (!worth || pages_populate(&h->kernel, start, ARENA_BYTES) < 0) return;
+  bool whole = kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
+  lock_lock(lock);
+  a->populated = UINT32_MAX;
+  a->huge = whole;
+  lock_unlock(lock);
+}
+
+static void collapse_opened(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
+    uint32_t first, count = space <= SPACE_LARGE_LEAF ? region_arenas(h, r, &first) : 0;
+    for (uint32_t i = 0; i < count; i++) collapse_arena(h, first + i, region_lock(h, space));
+  }
+}
+
 uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
   uint64_t released = 0;
+  if (beside && h->huge) collapse_opened(h);
   finish_dests(h, p);
   finish_moves(h, p);
   if (beside) lock_lock(&h->large.lock);

@@ -1,0 +1,154 @@
+/* Concurrent majors where arenas are huge: made whole or by pieces, how many at once, what is left of them (I4). */
+#include "gc/produce_arena.h"
+#include "kit.h"
+#include "os/pages.h"
+
+enum { ARRAYS = 24, LENGTH = 1000, NODES = ARRAYS * LENGTH };
+
+static struct {
+  uint32_t most_open; /* [atomic] seen at any claim */
+  gch_heap *heap;     /* [atomic] looked at */
+} seen;
+
+static void look(const char *name) {
+  gch_heap *h = at_load(&seen.heap);
+  uint32_t open = 0, most = at_load(&seen.most_open);
+  if (h == NULL || strcmp(name, "unit_claimed") != 0) return;
+  for (uint32_t i = 0; i < OPEN_ARENAS; i++) open += at_load(&h->open_arenas[i]) != 0;
+  while (open > most && !at_cas(&seen.most_open, &most, open)) {
+  }
+}
+
+static bool open_huge(struct kit *k, gch_mover mover, gch_fault_mode faults, gch_huge_faults huge_faults) {
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = faults;
+  c.huge_faults = huge_faults;
+  return kit_open(k, &c) && CHECK(k->heap->huge);
+}
+
+/* Arrays of nodes with 400 bytes of leaf memory each, two thirds of them dropped again: several arenas, sparse. */
+static void populate(struct kit *k, gch_ref *root) {
+  root[0] = kit_refs(k, ARRAYS);
+  for (uint64_t a = 0; a < ARRAYS; a++) {
+    root[1] = kit_refs(k, LENGTH);
+    kit_put(k, root[0], a, root[1]);
+    for (uint64_t i = 0; i < LENGTH; i++) {
+      kit_put_node(k, &root[1], i, a * LENGTH + i);
+      gch_ref bytes = kit_bytes(k, 400);
+      memset((char *)gch_payload(bytes) + 8, (int)i, 400);
+      gch_set(k->m, kit_at(root[1], i), KIT_A, bytes);
+      if (i > 2) gch_set(k->m, kit_at(root[1], i), KIT_B, kit_at(root[1], i - 3));
+    }
+  }
+  kit_minor(k, true);
+}
+
+static bool check_node(gch_ref node, uint64_t number) {
+  const uint8_t *bytes = gch_payload(gch_load(node, KIT_A));
+  return CHECK_EQ(*kit_number(node), number) && CHECK_EQ(bytes[8 + 399], number % LENGTH % 256);
+}
+
+/* Touches everything in an order of its own, while the heap moves. */
+static void touch_all(struct kit *k, gch_ref *root, uint64_t stride) {
+  for (uint64_t n = 0, i = 0; n < NODES; n++, i = (i + stride) % NODES) {
+    if (!check_node(kit_at(kit_at(root[0], i / LENGTH), i % LENGTH), i)) return;
+    if (i % 7 == 0) {
+      root[1] = kit_at(kit_at(root[0], i / LENGTH), i % LENGTH);
+      gch_ref fresh = kit_node(k, i);
+      gch_set(k->m, root[1], KIT_C, fresh);
+    }
+    gch_safepoint(k->m);
+  }
+}
+
+static void majors_beside(gch_mover mover, gch_fault_mode faults, gch_huge_faults huge_faults) {
+  struct kit k;
+  if (!open_huge(&k, mover, faults, huge_faults)) return;
+  GCH_FRAME(k.m, root, 2);
+  populate(&k, root);
+  at_store(&seen.most_open, 0);
+  at_store(&seen.heap, k.heap);
+  at_store(&gch_hook_fn, look);
+  for (uint64_t round = 0; round < 6; round++) {
+    kit_major(&k, round % 3 == 2 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL, true, false);
+    touch_all(&k, root, 7919 + 2 * round);
+    gch_collect_wait(k.m, NULL);
+    for (uint32_t i = 0; i < OPEN_ARENAS; i++) CHECK_EQ(at_load(&k.heap->open_arenas[i]), 0);
+    if (!kit_verify(&k)) break;
+  }
+  at_store(&gch_hook_fn, NULL);
+  at_store(&seen.heap, NULL);
+  CHECK(seen.most_open <= k.heap->open_limit);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void faults_open_few_arenas(void) { majors_beside(GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_LATENCY); }
+static void faults_in_the_thread(void) { majors_beside(GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_LATENCY); }
+static void faults_take_arenas_whole(void) { majors_beside(GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_THROUGHPUT); }
+static void arenas_are_copied(void) { majors_beside(GCH_MOVER_COPY, GCH_FAULT_THREAD, GCH_HUGE_LATENCY); }
+
+/* Whole arenas only, if nobody is in a hurry: none is opened, pages are huge afterwards. */
+static void throughput_opens_none(void) {
+  struct kit k;
+  if (!open_huge(&k, GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_THROUGHPUT)) return;
+  GCH_FRAME(k.m, root, 2);
+  populate(&k, root);
+  kit_major(&k, GCH_POLICY_ALL, false, true); /* whole arenas from here on */
+  at_store(&seen.most_open, 0);
+  at_store(&seen.heap, k.heap);
+  at_store(&gch_hook_fn, look);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  touch_all(&k, root, 7919);
+  gch_collect_wait(k.m, NULL);
+  at_store(&gch_hook_fn, NULL);
+  at_store(&seen.heap, NULL);
+  CHECK_EQ(seen.most_open, 0);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* An arena in use that was made by pieces is a huge page again when the cycle has ended. */
+static void opened_arenas_are_collapsed(void) {
+  struct kit k;
+  if (!open_huge(&k, GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_LATENCY)) return;
+  if (k.heap->probe.collapse.works == 0) SKIP("MADV_COLLAPSE", "not here");
+  GCH_FRAME(k.m, root, 2);
+  populate(&k, root);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  touch_all(&k, root, 7919);
+  gch_collect_wait(k.m, NULL);
+  uint32_t full = 0, huge = 0;
+  for (size_t a = 0; a < layout_arena_count(&k.heap->layout); a++) {
+    const struct arena *arena = &k.heap->tables.arenas[a];
+    if (__builtin_popcount(arena->used) < 16 ||
+        heap_region(k.heap, arena_address(&k.heap->layout, a))->space > SPACE_LARGE_LEAF)
+      continue;
+    full++;
+    huge += arena->huge;
+  }
+  CHECK(full > 3);
+  CHECK_EQ(huge, full);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+int main(void) {
+  if (!kit_available(GCH_MOVER_MOVE)) {
+    printf("  SKIP test_huge: move: not available here\n");
+    return CHECK_EXIT_SKIPPED;
+  }
+  if (pages_thp_policy() == PAGES_THP_NEVER) {
+    printf("  SKIP test_huge: the kernel's huge pages are off\n");
+    return CHECK_EXIT_SKIPPED;
+  }
+  kit_watchdog(60);
+  RUN(faults_open_few_arenas);
+  RUN(faults_in_the_thread);
+  RUN(faults_take_arenas_whole);
+  RUN(arenas_are_copied);
+  RUN(throughput_opens_none);
+  RUN(opened_arenas_are_collapsed);
+  return CHECK_SUMMARY();
+}
