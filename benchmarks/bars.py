@@ -145,6 +145,23 @@ FLOORS = {
         )
         for kind in ("nodes-4k", "structs-4k", "leaf-4k", "leaf-huge")
     },
+    **{
+        f"test_move_time[aged-mixed-{pages}-move]": _floor(
+            f"aged:aged-{pages}-move", f"aged:aged-{pages}-fresh"
+        )
+        for pages in ("4k", "huge")
+    },
+    **{
+        f"test_move_time_beside[{pages}-move]": _floor(
+            f"aged:aged-{pages}-beside-move", f"aged:aged-{pages}-beside-copy"
+        )
+        for pages in ("4k", "huge")
+    },
+    **{
+        f"test_stall[{mode}-{part}_s]": _floor(f"stall:stall-{mode}-{part}")
+        for mode in ("signal", "thread")
+        for part in ("p50", "p99")
+    },
 }
 """A bar's faster benchmark -> the floor's: one figure, or the faster and the slower."""
 

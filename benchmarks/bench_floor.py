@@ -24,6 +24,12 @@ NAMES = {
         for pages in ("4k", "huge")
         for form in ("move", "fresh", "sliding")
     ],
+    "aged": [
+        f"aged-{pages}-{form}"
+        for pages in ("4k", "huge")
+        for form in ("move", "fresh", "sliding", "beside-move", "beside-copy")
+    ],
+    "stall": [f"stall-{mode}-{part}" for mode in ("signal", "thread") for part in ("p50", "p99")],
 }
 
 
@@ -34,7 +40,8 @@ def floors(program: str) -> dict[str, float]:
         binary = os.path.join(folder, program)
         compiler = os.environ.get("CC", "gcc")
         source = str(SOURCES / f"{program}.c")
-        subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-o", binary, source], check=True)
+        flags = ["-std=gnu11", "-O2", "-march=native", "-Wall", "-pthread"]
+        subprocess.run([compiler, *flags, "-o", binary, source], check=True)
         done = subprocess.run(
             [binary, str(LIVE >> 20)], check=True, capture_output=True, text=True, timeout=300
         )

@@ -1,4 +1,8 @@
-"""How long does a minor take that promotes a dense young space: by moving pages, by copying?"""
+"""How long does promoting a dense young space take: by moving its pages, by copying its objects?
+
+Marking is left out: it is the same. What is left is the minor collection's plan (in which copying
+gets its fresh memory) and move.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +17,22 @@ from gcheap.heap import Heap
 from gcheap.struct import StructType
 
 YOUNG_BYTES = 64 << 20
-OBJECT_BYTES = 512
+OBJECT_BYTES = {"refs": 512, "leaf": 4096}
 
 
 def young_type(heap: Heap, case: str) -> StructType:
     if case == "leaf":
-        return heap.struct("Leaf", data=("u8", 63))
-    return heap.struct("Node", a=gcheap.refs.Ref, b=gcheap.refs.Ref, data=("u8", 61))
+        return heap.struct("Leaf", data=("u8", OBJECT_BYTES["leaf"] // 8 - 1))
+    return heap.struct(
+        "Node", a=gcheap.refs.Ref, b=gcheap.refs.Ref, data=("u8", OBJECT_BYTES["refs"] // 8 - 3)
+    )
 
 
 @pytest.mark.benchmark(group="minor promotion of 64 MiB, dense, huge pages", timer=CLOCK)
 @pytest.mark.parametrize("case", ["refs-move", "refs-memcpy", "leaf-move", "leaf-memcpy"])
 def test_promotion(benchmark: Any, case: str) -> None:
     kind, mover = case.split("-")
-    count = YOUNG_BYTES // OBJECT_BYTES
+    count = YOUNG_BYTES // OBJECT_BYTES[kind]
     with Heap("1GiB", mover=mover, huge=True, nursery=2 * YOUNG_BYTES) as heap:
         struct = young_type(heap, kind)
 
@@ -38,6 +44,6 @@ def test_promotion(benchmark: Any, case: str) -> None:
             benchmark.extra_info.update(pages=event.pages_moved, copied=event.bytes_copied)
             del keep
             heap.collect(policy="release")
-            return event.pause_s
+            return event.plan_s + event.move_s
 
         measure(benchmark, once, 5)

@@ -53,14 +53,14 @@ def measure(benchmark: Any, once: Callable[[], float], rounds: int = ROUNDS) -> 
 
 
 def graph_of(kind: str, nbytes: int) -> ObjectGraph:
-    """Return a graph of ``nbytes``: nodes of 32 bytes, structs of 512, leaf objects, or mixed."""
+    """Return a graph of ``nbytes``: nodes of 32 bytes, structs of 512, leaf of 4096, or mixed."""
     rng = np.random.default_rng(1)
     if kind == "nodes":
         return generators.structs(nbytes, 32, 2, rng)
     if kind == "structs":
         return generators.structs(nbytes, 512, 4, rng)
     if kind == "leaf":
-        return generators.leaf(nbytes, 512)
+        return generators.leaf(nbytes, 4096)
     return generators.generate(kind, nbytes, 1)
 
 

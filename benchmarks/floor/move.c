@@ -2,20 +2,7 @@
  * copied into fresh memory and dropped, or copied into memory that was just emptied. By arenas of 2 MiB. `move MIB`.
  * Forms that this kernel does not have are left out. */
 #include "floor.h"
-
-#include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#ifndef UFFDIO_MOVE
-struct uffdio_move {
-  uint64_t dst, src, len, mode;
-  int64_t move;
-};
-#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
-#endif
+#include "floor_uffd.h"
 
 enum form { MOVE, FRESH, SLIDE };
 
@@ -31,22 +18,6 @@ struct heap {
   int64_t *delta; /* of each block of 64 KiB */
   int fd;
 };
-
-static int open_uffd(void) {
-  int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-  struct uffdio_api api = {.api = UFFD_API};
-  return fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 ? fd : -1;
-}
-
-static bool enlist(int fd, char *at, uint64_t bytes) {
-  struct uffdio_register range = {.range = {(uintptr_t)at, bytes}, .mode = UFFDIO_REGISTER_MODE_MISSING};
-  return ioctl(fd, UFFDIO_REGISTER, &range) == 0;
-}
-
-static void leave(int fd, char *at, uint64_t bytes) {
-  struct uffdio_range range = {(uintptr_t)at, bytes};
-  ioctl(fd, UFFDIO_UNREGISTER, &range);
-}
 
 static void fill(struct heap *h) {
   uint64_t count = h->bytes / h->shape.bytes, state = 88172645463325252u;
@@ -70,9 +41,8 @@ static void fix(const struct heap *h, char *arena) {
 
 static bool transfer(const struct heap *h, enum form form, uint64_t at) {
   if (form == MOVE) {
-    struct uffdio_move move = {(uintptr_t)h->to + at, (uintptr_t)h->from + at, ARENA_BYTES, 0, 0};
     fix(h, h->from + at);
-    return ioctl(h->fd, UFFDIO_MOVE, &move) == 0;
+    return uffd_move(h->fd, h->to + at, h->from + at, ARENA_BYTES);
   }
   memcpy(h->to + at, h->from + at, ARENA_BYTES);
   fix(h, h->to + at);
@@ -85,17 +55,17 @@ static double relocate(struct heap *h, enum form form) {
   fill(h);
   madvise(h->to, h->bytes, MADV_DONTNEED);
   if (form == SLIDE) memset(h->to, 0, h->bytes);
-  if (form == MOVE && !enlist(h->fd, h->to, h->bytes)) return -1;
+  if (form == MOVE && !uffd_enlist(h->fd, h->to, h->bytes)) return -1;
   double began = now_s();
   for (uint64_t at = 0; at < h->bytes && worked; at += ARENA_BYTES) worked = transfer(h, form, at);
   double took = now_s() - began;
-  if (form == MOVE) leave(h->fd, h->to, h->bytes);
+  if (form == MOVE) uffd_leave(h->fd, h->to, h->bytes);
   return worked ? took : -1;
 }
 
 static void measure(struct shape shape, uint64_t bytes, bool huge) {
   static const char *const forms[] = {"move", "fresh", "sliding"};
-  struct heap h = {shape, map_arenas(bytes, huge), map_arenas(bytes, huge), bytes, NULL, open_uffd()};
+  struct heap h = {shape, map_arenas(bytes, huge), map_arenas(bytes, huge), bytes, NULL, uffd_new()};
   h.delta = malloc((bytes >> 16) * sizeof *h.delta);
   for (int form = h.fd < 0 ? FRESH : MOVE; form <= SLIDE; form++) {
     double times[FLOOR_ROUNDS];
