@@ -22,6 +22,12 @@ struct dest {
   uint16_t granules;                 /* filled */
 };
 
+/* A piece of a large object that is fixed, or moves, in the pause: threads share an object by them. */
+enum { PLAN_PIECE_BYTES = 1 << 20 };
+struct large_piece {
+  uint32_t id, index; /* bytes [index, index + 1) * PLAN_PIECE_BYTES of it */
+};
+
 /* What a collection does. Arrays are reserved once for the worst case and populated by use; all hold source blocks,
  * arenas or entries, and forward[] says where each goes. */
 struct plan {
@@ -30,13 +36,16 @@ struct plan {
   uint32_t *fixes;       /* blocks that stay and hold references to be fixed */
   uint32_t *arenas;      /* arenas relocated in one piece */
   uint32_t *large_moves; /* large objects that move */
-  uint32_t *large_fixes; /* large objects with references that stay */
+  struct large_piece *pieces; /* of large objects that move, or stay and hold references; in the pause */
   struct dest *dests;
-  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_fix_count, dest_count;
+  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, piece_count, dest_count;
   uint32_t packing;      /* source being packed */
   uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
   uint32_t chain_count;
-  uint64_t blocks, large; /* [const] capacities */
+  uint32_t
+      large_chains[3]; /* `slide`: chain c moves large_moves [large_chains[c], large_chains[c + 1]), in this order */
+  uint32_t large_chain_count;
+  uint64_t blocks, large, piece_capacity; /* [const] */
 };
 
 gch_status plan_init(gch_heap *heap, struct plan **out, gch_error *error);

@@ -131,7 +131,7 @@ static uint32_t publish_whole(struct arena_production *p) {
   h->mover->publish_armed(h, p->at, p->page, ARENA_BYTES);
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
   at_store(&arena->populated, UINT32_MAX);
-  arena->huge = h->mover->recycles;
+  arena->huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
   at_store(&arena->supplied, ARENA_PUBLISHED_WHOLE);
   for (uint32_t rest = p->claimed; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));
   return (uint32_t)__builtin_popcount(p->claimed);
