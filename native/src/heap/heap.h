@@ -149,6 +149,7 @@ struct gch_heap {
   struct faults *faults;         /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
+  uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
