@@ -138,35 +138,34 @@ static void count_young(gch_heap *h, uint32_t blocks[2]) {
   lock_unlock(&h->young.lock);
 }
 
-/* The first free blocks of an arena get memory, at most `blocks` (an arena's where those are huge); returns how many they are.
- * Lock held. Where the kernel has no memory, *more is false: promotion will find out. */
-static uint32_t populate_arena(gch_heap *h, struct small_space *s, uint32_t region, uint32_t index, uint32_t blocks,
-                               bool *more) {
+/* The first blocks of an empty arena get memory, at most `blocks` (all of them where arenas are huge); returns how many of the
+ * arena's free blocks have memory, or what the kernel said. Lock held. */
+static int populate_arena(gch_heap *h, struct small_space *s, uint32_t region, uint32_t index, uint32_t blocks) {
   uint32_t first = region_first_arena(h, region), *top = &s->top[region - layout_first_region(&h->layout, s->id)];
   struct arena *arena = &h->tables.arenas[first + index];
+  if (arena->used != 0 || arena->populated != 0) return __builtin_popcount(arena->populated & ~arena->used);
   if (blocks > ARENA_BLOCKS || h->huge) blocks = ARENA_BLOCKS;
-  if (arena->used != 0 || arena->populated != 0) return (uint32_t)__builtin_popcount(arena->populated & ~arena->used);
-  *more =
-      pages_populate(&h->kernel, (void *)arena_address(&h->layout, first + index), blocks * (uint64_t)BLOCK_BYTES) >= 0;
-  if (!*more) return 0;
+  uintptr_t start = arena_address(&h->layout, first + index);
+  int rc = pages_populate(&h->kernel, (void *)start, blocks * (uint64_t)BLOCK_BYTES);
+  if (rc < 0) return rc;
   arena->populated = (uint32_t)bits_mask(0, blocks);
   arena->huge = h->huge;
   if (*top <= index) at_store(top, index + 1);
-  return blocks;
+  return (int)blocks;
 }
 
-/* Blocks of the region that promotion will use, which is empty, or nearly so; returns what is left of the budget. */
+/* Blocks of the region that promotion will use, which is empty, or nearly so; returns what is left of the budget. Without
+ * memory nothing more is populated: promotion takes it on demand. */
 static uint32_t populate_region(gch_heap *h, struct small_space *s, uint32_t region, uint32_t blocks, uint32_t budget) {
   uint32_t arenas = (uint32_t)(h->layout.regions[region].bytes >> ARENA_SHIFT);
-  bool more = true;
-  for (uint32_t i = 0; i < arenas && blocks > 0 && more; i++) {
-    uint32_t most = blocks < budget ? blocks : budget;
-    if (most == 0 || (h->huge && budget < ARENA_BLOCKS)) break;
+  uint32_t least = h->huge ? ARENA_BLOCKS : 1;
+  for (uint32_t i = 0; i < arenas && blocks > 0 && budget >= least; i++) {
     lock_lock(&s->lock);
-    uint32_t ready = populate_arena(h, s, region, i, most, &more);
+    int ready = populate_arena(h, s, region, i, blocks < budget ? blocks : budget);
     lock_unlock(&s->lock);
-    blocks -= ready < blocks ? ready : blocks;
-    budget -= ready < budget ? ready : budget;
+    if (ready < 0) return 0;
+    blocks -= (uint32_t)ready < blocks ? (uint32_t)ready : blocks;
+    budget -= (uint32_t)ready < budget ? (uint32_t)ready : budget;
   }
   return budget;
 }
