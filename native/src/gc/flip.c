@@ -128,22 +128,25 @@ static void empty_leaf_dests(gch_heap *h) {
 
 /* --- memory for promotion --------------------------------------------------------------------------------------- */
 
-/* Young blocks in use now, by what they hold: all of them may live. */
+/* Young blocks in use now, by what they hold: all of them may live. Not while a minor is at them. */
 static void count_young(gch_heap *h, uint32_t blocks[2]) {
   uint32_t first = region_first_arena(h, layout_first_region(&h->layout, SPACE_YOUNG));
   blocks[0] = blocks[1] = 0;
+  lock_lock(&h->cycle_lock);
   lock_lock(&h->young.lock);
   for (uint32_t a = first; a < first + h->young.arena_count; a++)
     blocks[h->tables.arenas[a].kind == ARENA_LEAF] += (uint32_t)__builtin_popcount(h->tables.arenas[a].used);
   lock_unlock(&h->young.lock);
+  lock_unlock(&h->cycle_lock);
 }
 
-/* The first blocks of an empty arena get memory, at most `blocks` (all of them where arenas are huge); returns how many of the
- * arena's free blocks have memory, or what the kernel said. Lock held. */
+/* The first blocks of an empty arena get memory, at most `blocks` (all of them where arenas are huge); returns how many have, or
+ * what the kernel said. Lock held. */
 static int populate_arena(gch_heap *h, struct small_space *s, uint32_t region, uint32_t index, uint32_t blocks) {
   uint32_t first = region_first_arena(h, region), *top = &s->top[region - layout_first_region(&h->layout, s->id)];
   struct arena *arena = &h->tables.arenas[first + index];
-  if (arena->used != 0 || arena->populated != 0) return __builtin_popcount(arena->populated & ~arena->used);
+  if (arena->used != 0) return 0; /* a minor may be moving pages there */
+  if (arena->populated != 0) return __builtin_popcount(arena->populated);
   if (blocks > ARENA_BLOCKS || h->huge) blocks = ARENA_BLOCKS;
   uintptr_t start = arena_address(&h->layout, first + index);
   int rc = pages_populate(&h->kernel, (void *)start, blocks * (uint64_t)BLOCK_BYTES);
