@@ -217,6 +217,26 @@ static void born_at_the_end(void) {
   kit_close(&k);
 }
 
+/* Minors, one after the other, while the collector gets ready for a flip: it looks at nothing that a minor writes. */
+static void minors_while_preparing(void) {
+  gch_config c = kit_config(GCH_MOVER_MOVE, 64, 256);
+  pthread_t thread;
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, 1);
+  root[0] = kit_refs(&kit, COUNT);
+  for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&kit, &root[0], i, i);
+  at_store(&stop, 0);
+  pthread_create(&thread, NULL, storer, NULL);
+  for (int i = 0; i < 30; i++) kit_major(&kit, GCH_POLICY_ALL, true, true);
+  at_store(&stop, 1);
+  kit_join(&kit, thread);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 static uint32_t populated[2]; /* blocks of the regions that promotion uses, when the flip begins */
 
 static void count_populated(const char *name) {
@@ -301,6 +321,7 @@ int main(void) {
   RUN(pinned_in_an_armed_unit);
   RUN(pinned_since_the_plan);
   RUN(born_at_the_end);
+  RUN(minors_while_preparing);
   RUN(memory_for_promotion);
   RUN(leaf_destinations_kept);
   return CHECK_SUMMARY();
