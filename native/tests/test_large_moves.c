@@ -239,6 +239,37 @@ static void refused_arena(void) { each_mover(play_refused_arena); }
 
 static void dead_neighbours(void) { each_mover(play_dead_neighbours); }
 
+/* Dense arenas, connected by what straddles their borders, relocate whole; the holes between objects stay holes. */
+static void play_groups(gch_mover mover, gch_huge huge) {
+  enum { GROUPED = 12 };
+  if (huge != GCH_HUGE_ON || !open_kit(mover, huge)) return;
+  gch_heap *h = kit.heap;
+  GCH_FRAME(kit.m, root, GROUPED + 1);
+  for (int i = 0; i < GROUPED; i++) {
+    root[i] = i % 2 ? filled(3000000 + 1000 * (uint64_t)i, (uint8_t)i) : numbered(300000, 1000);
+    (void)(i % 2 ? kit_bytes(&kit, 20000) : kit_refs(&kit, 2000)); /* dies */
+  }
+  gch_ref pinned = root[GROUPED - 1];
+  for (int cycle = 0; cycle < 6; cycle++) {
+    if (cycle == 3) CHECK_EQ(gch_pin(kit.m, pinned = root[GROUPED - 1], NULL), GCH_OK);
+    gch_cycle r = kit_major(&kit, GCH_POLICY_ALL, cycle == 2, true);
+    const struct plan *p = h->plan;
+    CHECK_EQ(p->large_arena_count > 0, h->mover->fixes_at_source && h->huge && cycle != 2);
+    if (cycle == 1 && mover == GCH_MOVER_MOVE) CHECK(r.arenas_moved >= 16 && r.bytes_copied < 1 << 20);
+    for (int i = 0; i < GROUPED; i++)
+      if (!(i % 2 ? check_filled(root[i], (uint8_t)i) : check_numbered(root[i], 1000))) break;
+    if (cycle >= 3) CHECK(root[GROUPED - 1] == pinned);
+    if (!kit_verify(&kit)) break;
+    fresh_ones_are_zero(&root[GROUPED]);
+    root[GROUPED] = kit_refs(&kit, 1500); /* into a hole */
+    check_zero(root[GROUPED]);
+  }
+  gch_unpin(h, pinned);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void groups(void) { each_mover(play_groups); }
+
 /* --- sliding -------------------------------------------------------------------------------------------------- */
 
 enum { SLIDERS = 60 };
@@ -296,7 +327,8 @@ static void play_pieces(gch_mover mover, gch_huge huge) {
     root[1] = filled(5000000, 9);
     kit_major(&kit, cycle == 1 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL, false, true);
     const struct plan *p = kit.heap->plan; /* as it was carried out */
-    if (!kit.heap->mover->slides || p->large_move_count == 0) {
+    bool whole = kit.heap->mover->slides ? p->large_move_count > 0 : p->large_arena_count > 0;
+    if (!whole) {
       uint32_t pieces = 0;
       for (uint32_t i = 0; i < p->piece_count; i++) pieces += !kit.heap->large.entries[p->pieces[i].id].leaf;
       CHECK_EQ(pieces, div_ceil(gch_object_bytes(kit.heap, root[0]), PLAN_PIECE_BYTES));
@@ -318,6 +350,7 @@ int main(void) {
   RUN(empty_arenas);
   RUN(dead_neighbours);
   RUN(refused_arena);
+  RUN(groups);
   RUN(slide);
   RUN(pieces);
   return CHECK_SUMMARY();

@@ -199,6 +199,8 @@ static bool work_chunk(struct compaction *c, struct drops *drops, uint64_t index
   uint32_t i, to;
   if (in_list(index, 1, &base, p->arena_count, &i, &to)) {
     relocate_arena(c, p->arenas[i]);
+  } else if (in_list(index, 1, &base, p->large_arena_count, &i, &to)) {
+    compact_large_arena(&c->gather, p->large_arenas[i]);
   } else if (in_list(index, ARENA_BLOCKS, &base, p->move_count, &i, &to)) {
     relocate_blocks(c, i, to);
   } else if (in_list(index, 1, &base, p->chain_count, &i, &to)) {

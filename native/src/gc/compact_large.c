@@ -4,6 +4,8 @@
  * overlap no sources, and entries, not headers, say what is where. With the last piece of an object its huge arenas are
  * consumed; small pages go piece by piece.
  *
+ * Arenas that relocate whole (gc/plan_large.c) are fixed where they are and published as they are.
+ *
  * `slide` moves the objects of a space in the order of their addresses, in one thread: a destination may overlap its own
  * source, and the sources of those before. All tables speak of the old addresses until the end (references are
  * forwarded by them), so the pages change owners there: all sources are left first, then all destinations taken. */
@@ -56,6 +58,26 @@ void compact_piece(const struct gather *g, const struct large_piece *piece) {
   move_range(g, e, from, to);
   if (at_sub(&e->left, 1) != 1 || !h->huge) return;
   for (uintptr_t at = arena_start(e->base); at < end; at += ARENA_BYTES) consume_in_huge_arena(h, at, 0);
+}
+
+/* --- arenas --------------------------------------------------------------------------------------------------- */
+
+/* Every object in the arena goes the same way; one that begins before it is in another arena of the same group. */
+void compact_large_arena(const struct gather *g, uint32_t arena) {
+  gch_heap *h = g->heap;
+  const struct layout *l = &h->layout;
+  uintptr_t start = arena_address(l, arena);
+  const uint32_t *ids = &h->tables.large_ids[(start - l->base) >> l->page_shift];
+  while (*ids == 0) ids++; /* something lives there */
+  const struct large *e = &h->large.entries[*ids];
+  uintptr_t to = start + (e->forward - e->base);
+  if (!e->leaf) fix_large(g, start, start + ARENA_BYTES, to - start);
+  h->mover->publish(h, to, start, ARENA_BYTES);
+  bits_copy_range(h->tables.live, granule_index(l, to), h->tables.live, granule_index(l, start),
+                  ARENA_BLOCKS * BLOCK_GRANULES);
+  block_unpopulate(h, start, ARENA_BLOCKS);
+  heap_arena(h, to)->populated = UINT32_MAX;
+  heap_arena(h, to)->huge = 1; /* the dead between came along */
 }
 
 /* --- sliding -------------------------------------------------------------------------------------------------- */

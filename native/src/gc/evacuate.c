@@ -12,7 +12,7 @@
 /* --- plan arrays ---------------------------------------------------------------------------------------------- */
 
 static size_t plan_bytes(const struct plan *p) {
-  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) + p->blocks / ARENA_BLOCKS * sizeof(uint32_t) +
+  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) + p->blocks / ARENA_BLOCKS * 2 * sizeof(uint32_t) +
          p->large * sizeof(uint32_t) + p->piece_capacity * sizeof(struct large_piece);
 }
 
@@ -31,7 +31,8 @@ gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
   p->moves = p->sources + p->blocks;
   p->fixes = p->moves + p->blocks;
   p->arenas = p->fixes + p->blocks;
-  p->large_moves = p->arenas + p->blocks / ARENA_BLOCKS;
+  p->large_arenas = p->arenas + p->blocks / ARENA_BLOCKS;
+  p->large_moves = p->large_arenas + p->blocks / ARENA_BLOCKS;
   p->pieces = (struct large_piece *)(p->large_moves + p->large);
   p->dests = (struct dest *)(p->pieces + p->piece_capacity);
   return GCH_OK;
@@ -45,7 +46,8 @@ void plan_destroy(gch_heap *h, struct plan *p) {
 
 void plan_reset(struct plan *p) {
   p->source_count = p->move_count = p->fix_count = p->arena_count = 0;
-  p->large_move_count = p->piece_count = p->dest_count = p->chain_count = p->large_chain_count = 0;
+  p->large_move_count = p->large_arena_count = p->piece_count = p->dest_count = p->chain_count = p->large_chain_count =
+      0;
 }
 
 /* --- extents -------------------------------------------------------------------------------------------------- */

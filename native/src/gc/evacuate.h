@@ -36,10 +36,13 @@ struct plan {
   uint32_t *fixes;       /* blocks that stay and hold references to be fixed */
   uint32_t *arenas;      /* arenas relocated in one piece */
   uint32_t *large_moves; /* large objects that move */
+  uint32_t
+      *large_arenas; /* arenas of large objects relocated in one piece, in the pause: no pieces are listed for these */
   struct large_piece *pieces; /* of large objects that move, or stay and hold references; in the pause */
   struct dest *dests;
-  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, piece_count, dest_count;
-  uint32_t packing;      /* source being packed */
+  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_arena_count, piece_count,
+      dest_count;
+  uint32_t packing; /* source being packed */
   uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
   uint32_t chain_count;
   uint32_t
@@ -67,12 +70,12 @@ uint32_t evacuate_pack(gch_heap *heap, struct plan *plan, uint32_t from, uint32_
 struct gather {
   gch_heap *heap;
   const struct plan *plan;
-  const uint64_t *map;    /* liveness of sources */
-  uint64_t *born;         /* map in which the destination's objects get their bits, or NULL */
-  uint64_t *born_too;     /* a second one, or NULL */
+  const uint64_t *map; /* liveness of sources */
+  uint64_t *born; /* map in which the destination's objects get their bits, or NULL */
+  uint64_t *born_too; /* a second one, or NULL */
   uintptr_t source_delta; /* sources are read at address + delta */
-  bool cards;             /* mark cards of slots that refer to young objects */
-  bool young_only;        /* leave references to old objects alone: a major has planned, but not flipped */
+  bool cards; /* mark cards of slots that refer to young objects */
+  bool young_only; /* leave references to old objects alone: a major has planned, but not flipped */
 };
 /* Fills the memory at `into` (the destination itself, or a frame that will be published there). */
 void evacuate_gather(const struct gather *gather, uint32_t dest, uintptr_t into);

@@ -143,7 +143,7 @@ static void large_goes(struct planner *p, uint32_t id, uintptr_t to) {
 static void plan_entry(struct planner *p, uint32_t id, uint64_t *cursor) {
   gch_heap *h = p->heap;
   struct large *e = &h->large.entries[id];
-  if (!in_plan(p, e)) return;
+  if (!in_plan(p, e) || e->forward != e->base) return; /* (with its group) */
   uint64_t pages = align_up(e->bytes, h->layout.page_bytes) >> h->layout.page_shift;
   uintptr_t to = large_moves(p, e) ? large_reserve(h, p->target, pages, cursor, true) : 0;
   if (to == 0) {
@@ -155,9 +155,7 @@ static void plan_entry(struct planner *p, uint32_t id, uint64_t *cursor) {
   add_pieces(p, id);
 }
 
-/* --- sliding (the `slide` baseline) ----------------------------------------------------------------------------- */
-
-/* The next object of the region from page `*at` on, or NULL. */
+/* The next object from page `*at` on, or NULL. */
 static struct large *next_object(const gch_heap *h, uint64_t *at, uint64_t end, uint32_t *id) {
   *at = bits_find_next(h->large.pages, *at, end);
   if (*at == BITS_NONE) return NULL;
@@ -166,6 +164,64 @@ static struct large *next_object(const gch_heap *h, uint64_t *at, uint64_t end, 
   *at += align_up(e->bytes, h->layout.page_bytes) >> h->layout.page_shift;
   return e;
 }
+
+/* --- groups of huge arenas --------------------------------------------------------------------------------------- */
+
+/* Does an object lie on both sides of the arena's end? */
+static bool straddles(const gch_heap *h, uint32_t arena) {
+  const uint32_t *next = &h->tables.large_ids[(arena + 1) * pages_per_arena(h)];
+  return next[-1] != 0 && next[-1] == next[0];
+}
+
+/* Nothing in it is pinned, or born since the mark (then it `stays`), and its memory is in one piece. */
+static bool is_movable(const gch_heap *h, uint32_t arena) {
+  const struct arena *a = &h->tables.arenas[arena];
+  const struct block *b = &h->tables.blocks[(size_t)arena * ARENA_BLOCKS];
+  uint32_t pins = 0;
+  for (uint32_t i = 0; i < ARENA_BLOCKS; i++) pins += at_load_relaxed(&b[i].pins);
+  return a->used != 0 && a->huge && a->populated == UINT32_MAX && !a->stays && pins == 0;
+}
+
+static bool is_dense_group(const struct planner *p, uint32_t first, uint32_t end) {
+  uint64_t live = 0;
+  for (uint32_t a = first; a < end; a++) {
+    if (!is_movable(p->heap, a)) return false;
+    live += p->heap->tables.arenas[a].live;
+  }
+  return plan_density(live, (uint64_t)(end - first) * ARENA_BLOCKS * BLOCK_GRANULES) > p->threshold;
+}
+
+/* Arenas [first, end) relocate to a run of as many empty ones, if there is one. The holes between objects are free there, too. */
+static void relocate_group(struct planner *p, uint32_t first, uint32_t end, uint64_t *cursor) {
+  gch_heap *h = p->heap;
+  uint64_t pages = pages_per_arena(h), at = first * pages, stop = end * pages;
+  uintptr_t to = large_reserve(h, p->target, stop - at, cursor, true), from = arena_address(&h->layout, first);
+  if (to == 0) return;
+  uint64_t dest = (to - h->layout.base) >> h->layout.page_shift;
+  bits_copy_range(h->large.pages, dest, h->large.pages, at, stop - at);
+  uint32_t id;
+  for (struct large *e; (e = next_object(h, &at, stop, &id)) != NULL;) {
+    large_claim(h, to + (e->base - from), e->bytes, id, p->leaf);
+    large_goes(p, id, to + (e->base - from));
+  }
+  for (uint32_t a = first; a < end; a++) p->plan->large_arenas[p->plan->large_arena_count++] = a;
+}
+
+/* In the pause, policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page. */
+static void plan_groups(struct planner *p, uint64_t *cursor) {
+  gch_heap *h = p->heap;
+  uint32_t first = layout_first_region(&h->layout, p->space);
+  if (!h->huge || p->options.flips || p->options.policy != GCH_POLICY_ALL || !h->mover->fixes_at_source) return;
+  for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
+    uint32_t start, count = region_arenas(h, r, &start);
+    for (uint32_t a = start, stop; a < start + count; a = stop) {
+      for (stop = a + 1; stop < start + count && straddles(h, stop - 1);) stop++;
+      if (is_dense_group(p, a, stop)) relocate_group(p, a, stop, cursor);
+    }
+  }
+}
+
+/* --- sliding (the `slide` baseline) ----------------------------------------------------------------------------- */
 
 static void slide_region(struct planner *p, uint32_t region) {
   gch_heap *h = p->heap;
@@ -210,6 +266,7 @@ void plan_large(struct planner *p) {
   }
   choose_large_target(p);
   close_arenas(p);
+  plan_groups(p, &cursor);
   for (uint32_t id = 1; id < h->large.count; id++) plan_entry(p, id, &cursor);
   reopen_arenas(p);
 }
