@@ -207,11 +207,12 @@ static void relocate_group(struct planner *p, uint32_t first, uint32_t end, uint
   for (uint32_t a = first; a < end; a++) p->plan->large_arenas[p->plan->large_arena_count++] = a;
 }
 
-/* In the pause, policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page. */
+/* In the pause, policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page. Where
+ * pages cannot be moved, copying objects into fresh huge pages is quicker (UFFDIO_COPY makes small ones). */
 static void plan_groups(struct planner *p, uint64_t *cursor) {
   gch_heap *h = p->heap;
   uint32_t first = layout_first_region(&h->layout, p->space);
-  if (!h->huge || p->options.flips || p->options.policy != GCH_POLICY_ALL || !h->mover->fixes_at_source) return;
+  if (!h->huge || p->options.flips || p->options.policy != GCH_POLICY_ALL || !h->mover->recycles) return;
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
     uint32_t start, count = region_arenas(h, r, &start);
     for (uint32_t a = start, stop; a < start + count; a = stop) {
