@@ -53,14 +53,14 @@ gch_status tables_init(struct tables *t, const struct layout *l, struct kernel *
   return GCH_OK;
 }
 
-void tables_drop(struct tables *t, const struct layout *l, struct kernel *kernel, size_t first, size_t end,
-                 size_t limit) {
+void tables_drop(struct tables *t, const struct layout *l, struct kernel *kernel, const struct arena_range *range) {
   struct table_spec specs[TABLE_COUNT];
   describe(t, l, specs);
   for (int i = 0; i < TABLE_COUNT; i++) {
     size_t arena_bytes = specs[i].bytes / layout_arena_count(l);
-    size_t from = align_up(first * arena_bytes, l->page_bytes), to = align_up(end * arena_bytes, l->page_bytes);
-    if (to > limit * arena_bytes) to = align_down(limit * arena_bytes, l->page_bytes);
+    size_t from = align_up(range->first * arena_bytes, l->page_bytes);
+    size_t to = align_up(range->end * arena_bytes, l->page_bytes);
+    if (to > range->limit * arena_bytes) to = align_down(range->limit * arena_bytes, l->page_bytes);
     if (from < to) pages_drop(kernel, (char *)*specs[i].pointer + from, to - from);
   }
 }

@@ -69,8 +69,8 @@ static uint32_t drop_tables(const struct trim *t, uint32_t keep, uint32_t end) {
     enter(t);
     from = end > keep + STEP ? end - STEP : keep;
     if (from < *t->top) from = *t->top < end ? *t->top : end;
-    if (from < end)
-      tables_drop(&h->tables, &h->layout, &h->kernel, t->first + from, t->first + end, t->first + t->arenas);
+    struct arena_range range = {t->first + from, t->first + end, t->first + t->arenas};
+    if (from < end) tables_drop(&h->tables, &h->layout, &h->kernel, &range);
     leave(t);
   } while (from < end);
   return end;
