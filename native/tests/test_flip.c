@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include "heap/small.h"
 #include "heap/unit.h"
 #include "kit.h"
 #include "mover/mover.h"
@@ -216,6 +217,97 @@ static void born_at_the_end(void) {
   kit_close(&k);
 }
 
+/* Minors, one after the other, while the collector gets ready for a flip: it looks at nothing that a minor writes. */
+static void minors_while_preparing(void) {
+  gch_config c = kit_config(GCH_MOVER_MOVE, 64, 256);
+  pthread_t thread;
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, 1);
+  root[0] = kit_refs(&kit, COUNT);
+  for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&kit, &root[0], i, i);
+  at_store(&stop, 0);
+  pthread_create(&thread, NULL, storer, NULL);
+  for (int i = 0; i < 30; i++) kit_major(&kit, GCH_POLICY_ALL, true, true);
+  at_store(&stop, 1);
+  kit_join(&kit, thread);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
+static uint32_t populated[2]; /* blocks of the regions that promotion uses, when the flip begins */
+
+static void count_populated(const char *name) {
+  gch_heap *h = kit.heap;
+  if (strcmp(name, "phase_entered") != 0 || at_load(&h->phase) != GCH_PHASE_FLIP) return;
+  for (int leaf = 0; leaf < 2; leaf++) {
+    uint32_t region = leaf ? h->leaf.alloc_region : h->held_out[0], first, count = region_arenas(h, region, &first);
+    populated[leaf] = 0;
+    for (uint32_t a = first; a < first + count; a++)
+      populated[leaf] += (uint32_t)__builtin_popcount(h->tables.arenas[a].populated);
+  }
+}
+
+/* What is populated for promotion before the flip: what lives in the young space, never more than the staging budget, and
+ * nothing where the kernel has no memory: promotion takes it on demand. */
+static void memory_for_promotion(void) {
+  static const uint64_t nodes[] = {0, 3000, 40000};
+  for (int c = 0; c < 6; c++) {
+    gch_config config = kit_config(GCH_MOVER_MOVE, 256, 4096);
+    config.staging_bytes = 1 << 20;
+    config.huge = c < 3 ? GCH_HUGE_OFF : GCH_HUGE_ON;
+    if (!kit_open(&kit, &config)) return;
+    GCH_FRAME(kit.m, root, 1);
+    root[0] = kit_refs(&kit, nodes[2]);
+    for (uint64_t i = 0; i < nodes[c % 3]; i++) kit_put_node(&kit, &root[0], i, i);
+    at_store(&gch_hook_fn, count_populated);
+    kit_major(&kit, GCH_POLICY_ALL, true, true);
+    uint64_t live = div_ceil(nodes[c % 3] * 40, BLOCK_BYTES), budget = config.huge == GCH_HUGE_ON ? 0 : 16;
+    CHECK(populated[0] >= (live < budget ? live : budget));
+    CHECK(populated[0] + populated[1] <= (live + 8 < budget ? live + 8 : budget));
+    CHECK_EQ(gch_inject(kit.heap, "populate:ENOMEM@every=2", NULL), GCH_OK);
+    for (int i = 0; i < 4; i++) kit_major(&kit, GCH_POLICY_ALL, true, true);
+    gch_inject(kit.heap, "", NULL);
+    at_store(&gch_hook_fn, NULL);
+    for (uint64_t i = 0; i < nodes[c % 3]; i++)
+      if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+    kit_verify(&kit);
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
+}
+
+/* Free pages of the leaf region that the kernel would not take back are no destinations: they would not be missing. */
+static void leaf_destinations_kept(void) {
+  enum { LEAVES = 24, BYTES = 200000 };
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, LEAVES);
+  for (int cycle = 0; cycle < 6; cycle++) {
+    for (int i = 0; i < LEAVES; i++) {
+      root[i] = kit_bytes(&kit, BYTES);
+      memset(gch_payload(root[i]), i + 1, BYTES);
+    }
+    CHECK_EQ(gch_inject(kit.heap, cycle % 2 ? "drop:ENOMEM" : "drop:ENOMEM@every=3", NULL), GCH_OK);
+    for (int i = 0; i < LEAVES; i += 2) root[i] = NULL;
+    kit_major(&kit, GCH_POLICY_ALL, true, false);
+    for (int i = 1; i < LEAVES; i += 2) {
+      const uint8_t *bytes = gch_payload(root[i]);
+      for (uint64_t b = 0; b < BYTES; b += 1000)
+        if (!CHECK_EQ(bytes[b], i + 1)) break;
+      gch_safepoint(kit.m);
+    }
+    gch_collect_wait(kit.m, NULL);
+    gch_inject(kit.heap, "", NULL);
+    if (!kit_verify(&kit)) break;
+  }
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_flip: move: not available here\n");
@@ -229,5 +321,8 @@ int main(void) {
   RUN(pinned_in_an_armed_unit);
   RUN(pinned_since_the_plan);
   RUN(born_at_the_end);
+  RUN(minors_while_preparing);
+  RUN(memory_for_promotion);
+  RUN(leaf_destinations_kept);
   return CHECK_SUMMARY();
 }

@@ -2,6 +2,7 @@
 #include "heap/large.h"
 
 #include "kit.h"
+#include "mover/mover.h"
 
 enum { OBJECTS = 200 };
 static struct kit kit;
@@ -75,7 +76,7 @@ static void contents(void) {
   for (int round = 0; round < 3; round++) {
     gch_ref was = root[0];
     kit_major(&kit, GCH_POLICY_ALL, false, true);
-    CHECK(root[0] != was);
+    CHECK(root[0] != was || kit.heap->mover->slides); /* sliding, there may be nothing below */
     for (uint64_t i = 0; i < count; i++) {
       gch_ref o = kit_at(root[0], i);
       if (!CHECK(i % 3 == 0 ? o != NULL && *kit_number(o) == i : o == NULL)) return;

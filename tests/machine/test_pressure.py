@@ -168,9 +168,6 @@ def group() -> Iterator[Group]:
 
 
 @pytest.mark.move
-@pytest.mark.xfail(
-    reason="tables of regions that large objects have left are kept: 21 to 27 MiB", strict=False
-)
 @pytest.mark.parametrize("faults", FAULTS)
 def test_compacts_within_16_mib_more_than_lives(pressure: Path, group: Group, faults: str) -> None:
     command = [str(pressure), "move", faults, "128", "5", "wait"]

@@ -1,7 +1,7 @@
 /* The in-pause move.
  *
- * Workers share five lists, in this order: relocated arenas, relocated blocks, evacuated destinations, large objects that
- * move, what stays and holds references. Relocations come first because they need no memory; a destination of an
+ * Workers share five lists, in this order: relocated arenas, relocated blocks, evacuated destinations, large objects
+ * (compact_large.c), what stays and holds references. Relocations come first because they need no memory; a destination of an
  * evacuation is given memory before it is filled ("supplied"), recycled from sources consumed so far where the mover can
  * (`move`: the pages of consumed blocks or of an arena are moved there), else fresh. A source whose last reader is done is
  * recycled or dropped at once, so memory never exceeds what was there by more than the staging budget (I4).
@@ -16,12 +16,14 @@
 
 #include <string.h>
 
+#include "gc/compact_internal.h"
 #include "gc/consume.h"
 #include "gc/forward_inline.h"
 #include "gc/roots.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "heap/small.h"
+#include "heap/trim.h"
 #include "mover/mover.h"
 #include "os/pages.h"
 
@@ -31,7 +33,7 @@ struct compaction {
   gch_heap *heap;
   struct plan *plan;
   struct gather gather;
-  uint32_t arenas, moves, large_moves; /* of the plan's lists, the parts that workers share: the rest is for the lane */
+  uint32_t arenas, moves, large_arenas, pieces; /* of the plan's lists, what workers share: the rest is for the lane */
   uint32_t chunk; /* destinations that a worker takes at a time */
   uint64_t next; /* [atomic] index over all lists, in chunks */
 };
@@ -42,8 +44,9 @@ static void must_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t fr
   if (!h->mover->supply(h, dst, bytes, frame)) pages_touch((void *)dst, bytes);
 }
 
-/* Gives an arena memory once; others that need it meanwhile wait for whoever is at it. */
-static void supply_arena(gch_heap *h, uintptr_t start) {
+void compact_supply(gch_heap *h, uintptr_t dst, uint64_t bytes) { must_supply(h, dst, bytes, 0); }
+
+void compact_supply_arena(gch_heap *h, uintptr_t start) {
   struct arena *arena = heap_arena(h, start);
   uint32_t none = ARENA_UNMADE;
   if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->made) != ARENA_MAKING) return;
@@ -70,7 +73,8 @@ static void supply_run(gch_heap *h, uintptr_t dst, uint32_t blocks) {
 
 static bool needs_supply(gch_heap *h, uintptr_t block) {
   struct arena *arena = heap_arena(h, block);
-  if (h->huge && at_load_relaxed(&arena->populated) == 0) supply_arena(h, block & ~(uintptr_t)(ARENA_BYTES - 1));
+  if (h->huge && at_load_relaxed(&arena->populated) == 0)
+    compact_supply_arena(h, block & ~(uintptr_t)(ARENA_BYTES - 1));
   return (at_load(&arena->populated) >> block_index(&h->layout, block) % ARENA_BLOCKS & 1) == 0;
 }
 
@@ -172,7 +176,7 @@ static void relocate_arena(struct compaction *c, uint32_t arena) {
   if (!h->mover->fixes_at_source) {
     struct gather g = c->gather;
     g.source_delta = (uintptr_t)delta;
-    supply_arena(h, dst);
+    compact_supply_arena(h, dst);
     memcpy((void *)dst, (void *)src, ARENA_BYTES);
     for (size_t b = first; b < first + ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&g, b, (uintptr_t)delta);
@@ -220,30 +224,6 @@ static void fill_chain(struct compaction *c, struct drops *drops, uint32_t chain
     if (c->heap->tables.dest[c->plan->sources[s]] == 0) consume_block(drops, c->plan->sources[s], 0);
 }
 
-static void move_large(struct compaction *c, uint32_t id) {
-  gch_heap *h = c->heap;
-  struct large *e = &h->large.entries[id];
-  struct gather g = c->gather;
-  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-  bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
-  if (h->mover->fixes_at_source && !h->huge) {
-    if (!e->leaf) fix_large(&g, e->base, e->base + bytes, e->forward - e->base);
-    h->mover->publish(h, e->forward, e->base, bytes);
-    return;
-  }
-  for (uintptr_t at = e->forward; at < e->forward + bytes && h->huge;
-       at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-    supply_arena(h, at & ~(uintptr_t)(ARENA_BYTES - 1));
-  if (!h->huge) must_supply(h, e->forward, bytes, 0);
-  memcpy((void *)e->forward, (void *)e->base, e->bytes);
-  mover_count_copied(h, e->bytes);
-  g.source_delta = e->forward - e->base;
-  if (!e->leaf) fix_large(&g, e->base, e->base + bytes, g.source_delta);
-  if (!h->huge) mover_release(h, e->base, bytes);
-  for (uintptr_t at = e->base; at < e->base + bytes && h->huge; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-    consume_in_huge_arena(h, at, 0);
-}
-
 /* --- the lane: leaf memory, moved unread ----------------------------------------------------------------------- */
 
 static void move_leaf_arenas(struct compaction *c, uint32_t from, uint32_t to) {
@@ -286,12 +266,9 @@ static void move_leaf_large(struct compaction *c, uint32_t from, uint32_t to) {
 static void run_lane(struct compaction *c) {
   move_leaf_arenas(c, c->arenas, c->plan->arena_count);
   relocate_blocks(c, c->moves, c->plan->move_count);
-  move_leaf_large(c, c->large_moves, c->plan->large_move_count);
-}
-
-static void fix_large_id(struct compaction *c, uint32_t id) {
-  const struct large *e = &c->heap->large.entries[id];
-  fix_large(&c->gather, e->base, e->base + align_up(e->bytes, c->heap->layout.page_bytes), 0);
+  for (uint32_t i = c->large_arenas; i < c->plan->large_arena_count; i++)
+    compact_large_arena(&c->gather, c->plan->large_arenas[i]);
+  if (c->pieces < c->plan->piece_count) move_leaf_large(c, c->plan->leaf_large_moves, c->plan->large_move_count);
 }
 
 /* --- workers -------------------------------------------------------------------------------------------------- */
@@ -319,18 +296,20 @@ static bool work_chunk(struct compaction *c, struct drops *drops, uint64_t index
   uint32_t i, to;
   if (in_list(index, 1, &base, c->arenas, &i, &to)) {
     relocate_arena(c, p->arenas[i]);
+  } else if (in_list(index, 1, &base, c->large_arenas, &i, &to)) {
+    compact_large_arena(&c->gather, p->large_arenas[i]);
   } else if (in_list(index, ARENA_BLOCKS, &base, c->moves, &i, &to)) {
     relocate_blocks(c, i, to);
   } else if (in_list(index, 1, &base, p->chain_count, &i, &to)) {
     fill_chain(c, drops, i);
   } else if (in_list(index, c->chunk, &base, p->chain_count == 0 ? p->dest_count : 0, &i, &to)) {
     fill_dests(c, drops, i, to);
-  } else if (in_list(index, 1, &base, c->large_moves, &i, &to)) {
-    move_large(c, p->large_moves[i]);
+  } else if (in_list(index, 1, &base, p->large_chain_count, &i, &to)) {
+    compact_slide_large(&c->gather, i);
+  } else if (in_list(index, 1, &base, c->pieces, &i, &to)) {
+    compact_piece(&c->gather, &p->pieces[i]);
   } else if (in_list(index, 8, &base, p->fix_count, &i, &to)) {
     for (; i < to; i++) fix_block(&c->gather, p->fixes[i], 0);
-  } else if (in_list(index, 1, &base, p->large_fix_count, &i, &to)) {
-    fix_large_id(c, p->large_fixes[i]);
   } else {
     return false;
   }
@@ -358,7 +337,8 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
   bool lane = h->mover->promotes_pages;
   c.arenas = lane ? plan->leaf_arenas : plan->arena_count;
   c.moves = lane ? plan->leaf_moves : plan->move_count;
-  c.large_moves = lane && !h->huge ? plan->leaf_large_moves : plan->large_move_count; /* huge: they are copied */
+  c.large_arenas = lane ? plan->leaf_large_arenas : plan->large_arena_count;
+  c.pieces = lane && !h->huge ? plan->leaf_pieces : plan->piece_count; /* huge: they are copied */
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
   if (h->huge) consume_count(h, plan);
   team_run(h, compact_worker, &c);
@@ -402,19 +382,6 @@ static void finish_moves(gch_heap *h, struct plan *p) {
   for (uint32_t i = 0; i < p->arena_count; i++)
     for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0) finish_moved_block(h, b);
-}
-
-static uint64_t finish_large(gch_heap *h, struct plan *p) {
-  uint64_t released = 0;
-  for (uint32_t i = 0; i < p->large_move_count; i++) {
-    struct large *e = &h->large.entries[p->large_moves[i]];
-    bool moved = e->forward != e->base; /* else it was pinned since the plan: it leaves what was reserved for it */
-    h->tables.forward[block_index(&h->layout, e->base)] = 0;
-    /* Whatever a mover leaves behind (a copied piece of a huge page) must not turn up in the next object. */
-    released += large_vacate(h, moved ? e->base : e->planned, e->bytes, true);
-    at_store(&e->base, e->forward);
-  }
-  return released;
 }
 
 /* The old map is cleared, nothing is newly born any more, memory of free blocks is given back. */
@@ -485,10 +452,12 @@ uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
   finish_dests(h, p);
   finish_moves(h, p);
   if (beside) lock_lock(&h->large.lock);
-  released += finish_large(h, p);
+  released += compact_finish_large(h, p);
   for (uint32_t id = 1; id < h->large.count; id++) h->large.entries[id].born = 0;
   if (beside) lock_unlock(&h->large.lock);
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (h->layout.regions[r].space != SPACE_FRAMES) released += finish_region(h, r, beside);
-  return beside ? released + frames_settle(h) : released;
+  if (beside) released += frames_settle(h);
+  trim_tables(h, beside);
+  return released;
 }

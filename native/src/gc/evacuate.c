@@ -12,8 +12,8 @@
 /* --- plan arrays ---------------------------------------------------------------------------------------------- */
 
 static size_t plan_bytes(const struct plan *p) {
-  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) + p->blocks / ARENA_BLOCKS * sizeof(uint32_t) +
-         p->large * 2 * sizeof(uint32_t);
+  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) + p->blocks / ARENA_BLOCKS * 2 * sizeof(uint32_t) +
+         p->large * sizeof(uint32_t) + p->piece_capacity * sizeof(struct large_piece);
 }
 
 gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
@@ -22,6 +22,7 @@ gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
   if (p == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the records of a plan");
   p->blocks = align_up(layout_block_count(&h->layout), 1024);
   p->large = align_up(h->large.capacity, 1024);
+  p->piece_capacity = p->large + align_up(h->config.max_bytes / PLAN_PIECE_BYTES, 1024);
   void *arrays = NULL;
   int rc = kernel_mmap(&h->kernel, NULL, plan_bytes(p), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, &arrays);
@@ -30,9 +31,10 @@ gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
   p->moves = p->sources + p->blocks;
   p->fixes = p->moves + p->blocks;
   p->arenas = p->fixes + p->blocks;
-  p->large_moves = p->arenas + p->blocks / ARENA_BLOCKS;
-  p->large_fixes = p->large_moves + p->large;
-  p->dests = (struct dest *)(p->large_fixes + p->large);
+  p->large_arenas = p->arenas + p->blocks / ARENA_BLOCKS;
+  p->large_moves = p->large_arenas + p->blocks / ARENA_BLOCKS;
+  p->pieces = (struct large_piece *)(p->large_moves + p->large);
+  p->dests = (struct dest *)(p->pieces + p->piece_capacity);
   return GCH_OK;
 }
 
@@ -44,7 +46,8 @@ void plan_destroy(gch_heap *h, struct plan *p) {
 
 void plan_reset(struct plan *p) {
   p->source_count = p->move_count = p->fix_count = p->arena_count = 0;
-  p->large_move_count = p->large_fix_count = p->dest_count = p->chain_count = 0;
+  p->large_move_count = p->large_arena_count = p->piece_count = p->dest_count = p->chain_count = p->large_chain_count =
+      0;
 }
 
 /* --- extents -------------------------------------------------------------------------------------------------- */

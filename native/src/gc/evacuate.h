@@ -25,6 +25,12 @@ struct dest {
   uint16_t granules;                 /* filled */
 };
 
+/* A piece of a large object that is fixed, or moves, in the pause: threads share an object by them. */
+enum { PLAN_PIECE_BYTES = 1 << 20 };
+struct large_piece {
+  uint32_t id, index; /* bytes [index, index + 1) * PLAN_PIECE_BYTES of it */
+};
+
 /* What a collection does. Arrays are reserved once for the worst case and populated by use; all hold source blocks,
  * arenas or entries, and forward[] says where each goes. */
 struct plan {
@@ -33,14 +39,21 @@ struct plan {
   uint32_t *fixes;       /* blocks that stay and hold references to be fixed */
   uint32_t *arenas;      /* arenas relocated in one piece */
   uint32_t *large_moves; /* large objects that move */
-  uint32_t *large_fixes; /* large objects with references that stay */
+  uint32_t
+      *large_arenas; /* arenas of large objects relocated in one piece, in the pause: no pieces are listed for these */
+  struct large_piece *pieces; /* of large objects that move, or stay and hold references; in the pause */
   struct dest *dests;
-  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_fix_count, dest_count;
-  uint32_t leaf_arenas, leaf_moves, leaf_large_moves; /* where leaf memory begins in these lists of a major */
-  uint32_t packing;      /* source being packed */
+  uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_arena_count, piece_count,
+      dest_count;
+  /* Where leaf memory begins in these lists of a major. */
+  uint32_t leaf_arenas, leaf_moves, leaf_large_moves, leaf_large_arenas, leaf_pieces;
+  uint32_t packing; /* source being packed */
   uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
   uint32_t chain_count;
-  uint64_t blocks, large; /* [const] capacities */
+  uint32_t
+      large_chains[3]; /* `slide`: chain c moves large_moves [large_chains[c], large_chains[c + 1]), in this order */
+  uint32_t large_chain_count;
+  uint64_t blocks, large, piece_capacity; /* [const] */
 };
 
 gch_status plan_init(gch_heap *heap, struct plan **out, gch_error *error);
@@ -62,12 +75,12 @@ uint32_t evacuate_pack(gch_heap *heap, struct plan *plan, uint32_t from, uint32_
 struct gather {
   gch_heap *heap;
   const struct plan *plan;
-  const uint64_t *map;    /* liveness of sources */
-  uint64_t *born;         /* map in which the destination's objects get their bits, or NULL */
-  uint64_t *born_too;     /* a second one, or NULL */
+  const uint64_t *map; /* liveness of sources */
+  uint64_t *born; /* map in which the destination's objects get their bits, or NULL */
+  uint64_t *born_too; /* a second one, or NULL */
   uintptr_t source_delta; /* sources are read at address + delta */
-  bool cards;             /* mark cards of slots that refer to young objects */
-  bool young_only;        /* leave references to old objects alone: a major has planned, but not flipped */
+  bool cards; /* mark cards of slots that refer to young objects */
+  bool young_only; /* leave references to old objects alone: a major has planned, but not flipped */
 };
 /* Fills the memory at `into` (the destination itself, or a frame that will be published there). */
 void evacuate_gather(const struct gather *gather, uint32_t dest, uintptr_t into);

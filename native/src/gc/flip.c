@@ -33,6 +33,13 @@ static uint32_t find_empty(gch_heap *h, enum space_id space) {
   return REGION_NONE;
 }
 
+/* What the first pause's minor promoted, which was everything that lived then: the flip's minor will find about as much. */
+static void note_promoted(gch_heap *h, uint32_t promoted[2]) {
+  const struct plan *p = h->minor_plan;
+  promoted[0] = promoted[1] = 0;
+  for (uint32_t i = 0; i < p->dest_count; i++) promoted[h->tables.blocks[p->dests[i].block].leaf]++;
+}
+
 bool flip_hold_out(gch_heap *h) {
   uint32_t held[SPACE_YOUNG];
   if (h->layout.tight) return false;
@@ -45,6 +52,7 @@ bool flip_hold_out(gch_heap *h) {
   h->leaf.alloc_region = held[SPACE_LEAF];
   h->leaf.cursor = 0;
   h->large.alloc_region[1] = held[SPACE_LARGE_LEAF];
+  note_promoted(h, h->promoted);
   return true;
 }
 
@@ -82,15 +90,26 @@ static void note_relocations(gch_heap *h) {
         h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
 }
 
+/* A leaf object's destination must be missing until it is published. Pages that the kernel kept when they were given back
+ * are tried once more; if it keeps them, the object stays. */
+static void empty_large_dest(gch_heap *h, struct large *e) {
+  if (h->drop(h, e->forward, align_up(e->bytes, h->layout.page_bytes)) >= 0) return;
+  e->forward = e->base; /* as if pinned: what was reserved is freed at the end */
+  for (size_t a = arena_index(&h->layout, e->base); a <= arena_index(&h->layout, e->base + e->bytes - 1); a++)
+    h->tables.arenas[a].stays = 1;
+}
+
 static void arm_large(gch_heap *h) {
   lock_lock(&h->large.lock);
   for (uint32_t id = 1; id < h->large.count; id++) { /* what is born since the mark was armed then */
     struct large *e = &h->large.entries[id];
-    if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
+    if (e->base == 0 || e->born) continue;
+    if (e->leaf && e->forward != e->base) empty_large_dest(h, e);
+    if (e->leaf && e->forward == e->base) continue;
     if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
-    e->left = (uint32_t)(block_index(&h->layout, e->forward + e->bytes - 1) - block_index(&h->layout, e->forward) + 1);
-    for (size_t b = block_index(&h->layout, e->forward); b <= block_index(&h->layout, e->forward + e->bytes - 1); b++)
-      unit_arm(h, b);
+    size_t first = block_index(&h->layout, e->forward), last = block_index(&h->layout, e->forward + e->bytes - 1);
+    e->left = (uint32_t)(last - first + 1);
+    for (size_t b = first; b <= last; b++) unit_arm(h, b);
   }
   lock_unlock(&h->large.lock);
 }
@@ -107,24 +126,61 @@ static void empty_leaf_dests(gch_heap *h) {
   }
 }
 
-/* Free blocks of the held-out regions that promotion will need, populated beforehand: no pause touches fresh memory. */
+/* --- memory for promotion --------------------------------------------------------------------------------------- */
+
+/* Young blocks in use now, by what they hold: all of them may live. Not while a minor is at them. */
+static void count_young(gch_heap *h, uint32_t blocks[2]) {
+  uint32_t first = region_first_arena(h, layout_first_region(&h->layout, SPACE_YOUNG));
+  blocks[0] = blocks[1] = 0;
+  lock_lock(&h->cycle_lock);
+  lock_lock(&h->young.lock);
+  for (uint32_t a = first; a < first + h->young.arena_count; a++)
+    blocks[h->tables.arenas[a].kind == ARENA_LEAF] += (uint32_t)__builtin_popcount(h->tables.arenas[a].used);
+  lock_unlock(&h->young.lock);
+  lock_unlock(&h->cycle_lock);
+}
+
+/* The first blocks of an empty arena get memory, at most `blocks` (all of them where arenas are huge); returns how many have, or
+ * what the kernel said. Lock held. */
+static int populate_arena(gch_heap *h, struct small_space *s, uint32_t region, uint32_t index, uint32_t blocks) {
+  uint32_t first = region_first_arena(h, region), *top = &s->top[region - layout_first_region(&h->layout, s->id)];
+  struct arena *arena = &h->tables.arenas[first + index];
+  if (arena->used != 0) return 0; /* a minor may be moving pages there */
+  if (arena->populated != 0) return __builtin_popcount(arena->populated);
+  if (blocks > ARENA_BLOCKS || h->huge) blocks = ARENA_BLOCKS;
+  uintptr_t start = arena_address(&h->layout, first + index);
+  int rc = pages_populate(&h->kernel, (void *)start, blocks * (uint64_t)BLOCK_BYTES);
+  if (rc < 0) return rc;
+  arena->populated = (uint32_t)bits_mask(0, blocks);
+  arena->huge = h->huge;
+  if (*top <= index) at_store(top, index + 1);
+  return (int)blocks;
+}
+
+/* Blocks of the region that promotion will use, which is empty, or nearly so; returns what is left of the budget. Without
+ * memory nothing more is populated: promotion takes it on demand. */
+static uint32_t populate_region(gch_heap *h, struct small_space *s, uint32_t region, uint32_t blocks, uint32_t budget) {
+  uint32_t arenas = (uint32_t)(h->layout.regions[region].bytes >> ARENA_SHIFT);
+  uint32_t least = h->huge ? ARENA_BLOCKS : 1;
+  for (uint32_t i = 0; i < arenas && blocks > 0 && budget >= least; i++) {
+    lock_lock(&s->lock);
+    int ready = populate_arena(h, s, region, i, blocks < budget ? blocks : budget);
+    lock_unlock(&s->lock);
+    if (ready < 0) return 0;
+    blocks -= (uint32_t)ready < blocks ? (uint32_t)ready : blocks;
+    budget -= (uint32_t)ready < budget ? (uint32_t)ready : budget;
+  }
+  return budget;
+}
+
+/* No pause touches fresh memory, if it can be helped: within the staging budget, promotion finds its blocks populated. */
 static void populate_ahead(gch_heap *h) {
-  uint64_t blocks = at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors) + 2 * ARENA_BLOCKS;
+  uint32_t young[2], budget = (uint32_t)(h->config.staging_bytes / BLOCK_BYTES);
+  count_young(h, young);
   for (int leaf = 0; leaf < 2; leaf++) {
     struct small_space *s = heap_small_space(h, leaf);
-    uint32_t region = leaf ? s->alloc_region : h->held_out[0], from = 0; /* both are empty, or nearly so */
-    uint32_t arenas = (uint32_t)div_ceil(blocks, ARENA_BLOCKS), first = region_first_arena(h, region);
-    for (uint32_t i = from; i < from + arenas && i < h->layout.regions[region].bytes >> ARENA_SHIFT; i++) {
-      lock_lock(&s->lock);
-      if (h->tables.arenas[first + i].populated == 0 && h->tables.arenas[first + i].used == 0 &&
-          pages_populate(&h->kernel, (void *)arena_address(&h->layout, first + i), ARENA_BYTES) >= 0) {
-        h->tables.arenas[first + i].populated = UINT32_MAX;
-        h->tables.arenas[first + i].huge = h->huge;
-        uint32_t *top = &s->top[region - layout_first_region(&h->layout, s->id)];
-        if (*top <= i) at_store(top, i + 1);
-      }
-      lock_unlock(&s->lock);
-    }
+    uint32_t blocks = young[leaf] > h->promoted[leaf] ? young[leaf] : h->promoted[leaf];
+    budget = populate_region(h, s, leaf ? s->alloc_region : h->held_out[0], blocks, budget);
   }
 }
 

@@ -1,59 +1,30 @@
 #include "gc/plan.h"
 
-#include <string.h>
-
+#include "gc/plan_internal.h"
 #include "heap/small.h"
 #include "mover/mover.h"
-
-enum { STEPS = 64 };
-
-/* Where destinations come from: the free blocks of one arena after the other. */
-struct outlet {
-  uint32_t next;  /* arena to look at next */
-  uint32_t end;
-  uint32_t arena; /* being filled */
-  uint32_t mask;  /* its blocks that are left */
-  bool whole;     /* take arenas only that were empty */
-};
-
-struct planner {
-  gch_heap *heap;
-  struct plan *plan;
-  struct plan_options options;
-  enum space_id space;
-  bool leaf;
-  uint32_t target;    /* region */
-  uint32_t threshold; /* units of this density (in 64ths) or less are evacuated */
-  struct outlet moves, dests;
-  uint64_t density[STEPS + 1];
-  uint64_t region_live[REGION_MAX]; /* granules */
-  uint64_t live;                    /* granules */
-};
 
 /* --- policy --------------------------------------------------------------------------------------------------- */
 
 uint32_t plan_threshold(const uint64_t count[65]) {
   uint64_t live = 0, used = 0;
-  for (uint32_t d = 1; d <= STEPS; d++) {
+  for (uint32_t d = 1; d <= DENSITY_STEPS; d++) {
     live += count[d] * d;
-    used += count[d] * STEPS;
+    used += count[d] * DENSITY_STEPS;
   }
   uint32_t t = 0;
-  while (t < STEPS && used * 100 > live * (100 + PLAN_WASTE_PERCENT)) {
+  while (t < DENSITY_STEPS && used * 100 > live * (100 + PLAN_WASTE_PERCENT)) {
     t++;
-    used -= count[t] * (STEPS - t); /* of these, only what lives is left */
+    used -= count[t] * (DENSITY_STEPS - t); /* of these, only what lives is left */
   }
   return t;
 }
-
-static uint32_t density_of(uint64_t live, uint64_t capacity) { return (uint32_t)div_ceil(live * STEPS, capacity); }
 
 static bool in_plan(const struct planner *p, const struct block *b) {
   return b->state == BLOCK_USED && !b->born && (b->leaf != 0) == p->leaf;
 }
 
-/* Calls fn for every used arena that may hold blocks of the space; kept young blocks belong to it. */
-static void each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t region, uint32_t arena)) {
+void plan_each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t region, uint32_t arena)) {
   for (uint32_t r = 0; r < p->heap->layout.region_count; r++) {
     enum space_id space = p->heap->layout.regions[r].space;
     uint32_t first, count = region_arenas(p->heap, r, &first);
@@ -75,11 +46,11 @@ static void tally_small(struct planner *p, uint32_t region, uint32_t arena) {
     if (b[i].state == BLOCK_USED && b[i].born) p->heap->tables.arenas[arena].stays = 1;
     if (!in_plan(p, &b[i])) continue;
     live += b[i].live;
-    if (!p->heap->huge && b[i].live != 0) p->density[density_of(b[i].live, BLOCK_GRANULES)]++;
+    if (!p->heap->huge && b[i].live != 0) p->density[plan_density(b[i].live, BLOCK_GRANULES)]++;
   }
   p->heap->tables.arenas[arena].live = (uint32_t)live;
   lock_unlock(&heap_small_space(p->heap, p->leaf)->lock);
-  if (p->heap->huge && live != 0) p->density[density_of(live, ARENA_BLOCKS * BLOCK_GRANULES)]++;
+  if (p->heap->huge && live != 0) p->density[plan_density(live, ARENA_BLOCKS * BLOCK_GRANULES)]++;
   p->region_live[region] += live;
   p->live += live;
 }
@@ -190,7 +161,7 @@ static bool arena_pinned(const struct planner *p, uint32_t arena) {
 
 static void judge_blocks(struct planner *p, uint32_t region, uint32_t arena) {
   gch_heap *h = p->heap;
-  enum verdict whole = judge(p, region, density_of(h->tables.arenas[arena].live, ARENA_BLOCKS * BLOCK_GRANULES));
+  enum verdict whole = judge(p, region, plan_density(h->tables.arenas[arena].live, ARENA_BLOCKS * BLOCK_GRANULES));
   if (h->huge && whole == VERDICT_RELOCATE) {
     if (!arena_pinned(p, arena)) {
       p->plan->arenas[p->plan->arena_count++] = arena;
@@ -202,7 +173,7 @@ static void judge_blocks(struct planner *p, uint32_t region, uint32_t arena) {
     const struct block *b = &h->tables.blocks[i];
     bool pinned = at_load_relaxed(&b->pins) != 0;
     if (!in_plan(p, b) || (b->live == 0 && !pinned)) continue;
-    enum verdict v = pinned ? VERDICT_STAY : h->huge ? whole : judge(p, region, density_of(b->live, BLOCK_GRANULES));
+    enum verdict v = pinned ? VERDICT_STAY : h->huge ? whole : judge(p, region, plan_density(b->live, BLOCK_GRANULES));
     if (v == VERDICT_STAY) stay(p, i);
     if (v == VERDICT_RELOCATE) p->plan->moves[p->plan->move_count++] = (uint32_t)i;
     if (v == VERDICT_EVACUATE) p->plan->sources[p->plan->source_count++] = (uint32_t)i;
@@ -288,11 +259,11 @@ static void plan_chains(struct planner *p, uint32_t from) {
 
 static void plan_small(struct planner *p) {
   struct plan *plan = p->plan;
-  each_arena(p, tally_small);
+  plan_each_arena(p, tally_small);
   p->threshold = plan_threshold(p->density);
   choose_target(p);
   uint32_t moves = plan->move_count, arenas = plan->arena_count, sources = plan->source_count;
-  each_arena(p, judge_blocks);
+  plan_each_arena(p, judge_blocks);
   place_arenas(p, arenas);
   place_moves(p, moves);
   evacuate_extents(p->heap, plan, sources, p->options.map);
@@ -303,96 +274,6 @@ static void plan_small(struct planner *p) {
   uint32_t packed = evacuate_pack(p->heap, plan, sources, plan->source_count, p->options.map, take_dest, p);
   for (uint32_t s = sources + packed; s < plan->source_count; s++) stay(p, plan->sources[s]);
   plan->source_count = sources + packed;
-}
-
-/* --- large spaces --------------------------------------------------------------------------------------------- */
-
-/* Arenas that hold something that stays, or that something moves into, are not given back as sources. */
-static void keep_arenas(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  for (size_t a = arena_index(&h->layout, start); a <= arena_index(&h->layout, start + bytes - 1); a++)
-    h->tables.arenas[a].stays = 1;
-}
-
-static void tally_large(struct planner *p) {
-  gch_heap *h = p->heap;
-  for (uint32_t id = 1; id < h->large.count; id++) {
-    struct large *e = &h->large.entries[id];
-    if (e->base == 0 || (e->leaf != 0) != p->leaf) continue;
-    e->forward = e->base;
-    if (e->born) keep_arenas(h, e->base, e->bytes);
-    if (e->born || !bits_test(p->options.map, granule_index(&h->layout, e->base))) continue;
-    uint64_t granules = align_up(e->bytes, h->layout.page_bytes) / GRANULE_BYTES;
-    p->region_live[layout_region(&h->layout, e->base)] += granules;
-    p->live += granules;
-    for (uintptr_t at = e->base, end = at + granules * GRANULE_BYTES; at < end;) {
-      uintptr_t next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
-      if (next > end) next = end;
-      heap_arena(h, at)->live += (uint32_t)((next - at) / GRANULE_BYTES);
-      at = next;
-    }
-  }
-}
-
-static void clear_arena_live(struct planner *p, uint32_t region, uint32_t arena) {
-  (void)region;
-  p->heap->tables.arenas[arena].live = 0;
-  p->heap->tables.arenas[arena].stays = 0;
-}
-
-static void count_arena_density(struct planner *p, uint32_t region, uint32_t arena) {
-  uint32_t live = p->heap->tables.arenas[arena].live;
-  (void)region;
-  if (live != 0) p->density[density_of(live, ARENA_BLOCKS * BLOCK_GRANULES)]++;
-}
-
-/* Where pages are small nothing is won by moving a large object inside its region: dead neighbours' pages are given
- * back one by one. Where arenas are huge it is, if its arenas are sparse. */
-static bool large_moves(const struct planner *p, const struct large *e) {
-  const gch_heap *h = p->heap;
-  if (at_load_relaxed(&heap_block(h, e->base)->pins) != 0 || p->target == REGION_NONE) return false;
-  if (p->options.policy == GCH_POLICY_RELEASE) return false;
-  if (p->options.policy == GCH_POLICY_ALL || layout_region(&h->layout, e->base) != p->target) return true;
-  return h->huge && density_of(heap_arena(h, e->base)->live, ARENA_BLOCKS * BLOCK_GRANULES) <= p->threshold;
-}
-
-static void choose_large_target(struct planner *p) {
-  const gch_heap *h = p->heap;
-  uint32_t first = layout_first_region(&h->layout, p->space),
-           held_out = p->leaf ? h->large.alloc_region[1] : h->held_out[1];
-  bool fullest = p->options.policy == GCH_POLICY_NEEDED;
-  p->target = REGION_NONE;
-  for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
-    if (p->options.flips && r == held_out) continue;
-    uint64_t live = p->region_live[r], best = p->target == REGION_NONE ? 0 : p->region_live[p->target];
-    if (p->target == REGION_NONE || (fullest ? live > best : live < best)) p->target = r;
-  }
-}
-
-static void plan_large(struct planner *p) {
-  gch_heap *h = p->heap;
-  each_arena(p, clear_arena_live);
-  tally_large(p);
-  each_arena(p, count_arena_density);
-  p->threshold = plan_threshold(p->density);
-  choose_large_target(p);
-  uint32_t first, top = region_arenas(h, p->target, &first);
-  uint64_t cursor = (uint64_t)(first + top) * (ARENA_BYTES >> h->layout.page_shift);
-  for (uint32_t id = 1; id < h->large.count; id++) {
-    struct large *e = &h->large.entries[id];
-    if (e->base == 0 || (e->leaf != 0) != p->leaf || e->born) continue;
-    if (!bits_test(p->options.map, granule_index(&h->layout, e->base))) continue;
-    uint64_t pages = align_up(e->bytes, h->layout.page_bytes) >> h->layout.page_shift;
-    uintptr_t to = large_moves(p, e) ? large_reserve(h, p->target, pages, &cursor) : 0;
-    keep_arenas(h, to != 0 ? to : e->base, e->bytes);
-    if (to != 0) {
-      e->forward = e->planned = to;
-      large_claim(h, to, e->bytes, id, p->leaf);
-      h->tables.forward[block_index(&h->layout, e->base)] = FORWARD_LARGE;
-      p->plan->large_moves[p->plan->large_move_count++] = id;
-    } else if (!p->leaf) {
-      p->plan->large_fixes[p->plan->large_fix_count++] = id;
-    }
-  }
 }
 
 void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *options) {
@@ -408,7 +289,11 @@ void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *optio
   }
   for (int leaf = 0; leaf < 2; leaf++) {
     struct planner p = {.heap = h, .plan = plan, .options = *options, .space = large[leaf], .leaf = leaf};
-    if (leaf) plan->leaf_large_moves = plan->large_move_count;
+    if (leaf) {
+      plan->leaf_large_moves = plan->large_move_count;
+      plan->leaf_large_arenas = plan->large_arena_count;
+      plan->leaf_pieces = plan->piece_count;
+    }
     lock_lock(&h->large.lock);
     plan_large(&p);
     lock_unlock(&h->large.lock);

@@ -141,7 +141,7 @@ static void make_whole(struct arena_production *p) {
   h->mover->publish_armed(h, p->at, p->page, ARENA_BYTES);
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
   at_store(&arena->populated, UINT32_MAX);
-  arena->huge = h->mover->recycles;
+  arena->huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
   at_store(&arena->made, ARENA_WHOLE);
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));
 }

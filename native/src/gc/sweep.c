@@ -1,6 +1,7 @@
 #include "gc/sweep.h"
 
 #include "heap/small.h"
+#include "mover/mover.h"
 
 enum { LARGE_BATCH = 64 };
 
@@ -32,11 +33,13 @@ static uint64_t sweep_region(gch_heap *h, uint32_t region, bool beside) {
 /* Entries [from, from + LARGE_BATCH); false: there are none. */
 static bool sweep_large_batch(gch_heap *h, const uint64_t *map, uint32_t from, uint64_t *released) {
   lock_lock(&h->large.lock);
+  h->large.keeps = h->mover->slides;
   uint32_t count = h->large.count;
   for (uint32_t id = from; id < from + LARGE_BATCH && id < count; id++) {
     const struct large *e = &h->large.entries[id];
     if (e->base != 0 && !e->born && !bits_test(map, granule_index(&h->layout, e->base))) *released += large_free(h, id);
   }
+  h->large.keeps = false;
   lock_unlock(&h->large.lock);
   return from < count;
 }

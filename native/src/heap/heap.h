@@ -39,7 +39,7 @@ struct small_space {
   enum space_id id;       /* [const] */
   uint32_t alloc_region;  /* [stw, lock] region that allocation and promotion take blocks from */
   uint32_t cursor;        /* [lock] arena at which the search goes on */
-  uint32_t top[SPACE_REGIONS]; /* [lock, stw] arenas of the region ever used: [first, first + top) */
+  uint32_t top[SPACE_REGIONS]; /* [lock, stw] arenas in use: none from first + top on */
 };
 
 struct young_space {
@@ -107,6 +107,12 @@ struct measures { /* [atomic] relaxed counters and histograms */
   gch_cycle running;                /* [lock] the major that has flipped last */
 };
 
+/* What the side tables of a region hold; heap/trim.h. */
+struct trimmed {
+  uint32_t tabled; /* [cycle] arenas whose slices may have memory */
+  uint32_t top;    /* [cycle] at the end of the last major */
+};
+
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
 };
@@ -145,6 +151,7 @@ struct gch_heap {
   struct faults *faults;         /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
+  uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
@@ -158,6 +165,7 @@ struct gch_heap {
   struct ring_slot *ring_slots;
   struct measures measures;
   struct moved moved;
+  struct trimmed trimmed[REGION_MAX];
   uint64_t pid;                  /* [fork] the process that owns the threads */
   char broken[160];              /* [fork] why it cannot be used in this process; "": it can */
 };

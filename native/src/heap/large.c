@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "heap/heap.h"
+#include "heap/small.h"
 #include "heap/unit.h"
 #include "os/pages.h"
 
@@ -15,7 +16,7 @@ static int reserve_array(gch_heap *h, size_t bytes, void **out) {
                      0, out);
 }
 
-static size_t pages_map_bytes(const struct layout *l) { return bits_words(l->span >> l->page_shift) * 8; }
+static size_t map_bytes(const struct layout *l) { return bits_words(l->span >> l->page_shift) * 8; }
 
 gch_status large_init(gch_heap *h, gch_error *error) {
   struct large_space *s = &h->large;
@@ -28,7 +29,8 @@ gch_status large_init(gch_heap *h, gch_error *error) {
     s->cursor[leaf] = page_index(l, l->regions[s->alloc_region[leaf]].start);
   }
   int rc = reserve_array(h, s->capacity * sizeof(struct large), (void **)&s->entries);
-  if (rc >= 0) rc = reserve_array(h, pages_map_bytes(l), (void **)&s->pages);
+  if (rc >= 0) rc = reserve_array(h, map_bytes(l), (void **)&s->pages);
+  if (rc >= 0) rc = reserve_array(h, map_bytes(l), (void **)&s->closed);
   if (rc >= 0) return GCH_OK;
   return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for %u large objects: %s", s->capacity,
                    strerror(-rc));
@@ -37,7 +39,8 @@ gch_status large_init(gch_heap *h, gch_error *error) {
 void large_destroy(gch_heap *h) {
   struct large_space *s = &h->large;
   if (s->entries != NULL) kernel_munmap(&h->kernel, s->entries, s->capacity * sizeof(struct large));
-  if (s->pages != NULL) kernel_munmap(&h->kernel, s->pages, pages_map_bytes(&h->layout));
+  if (s->pages != NULL) kernel_munmap(&h->kernel, s->pages, map_bytes(&h->layout));
+  if (s->closed != NULL) kernel_munmap(&h->kernel, s->closed, map_bytes(&h->layout));
   lock_destroy(&s->lock);
 }
 
@@ -53,22 +56,30 @@ static uint64_t find_run(const uint64_t *map, uint64_t from, uint64_t end, uint6
   return BITS_NONE;
 }
 
-uintptr_t large_reserve(gch_heap *h, uint32_t region, uint64_t pages, uint64_t *cursor) {
+/* Pages [at, at + pages) belong to somebody; their region's `top` is behind them. */
+static void take_pages(gch_heap *h, uint64_t at, uint64_t pages) {
   const struct layout *l = &h->layout;
-  struct large_space *s = &h->large;
+  uint32_t region = layout_region(l, l->base + (at << l->page_shift));
+  enum space_id space = l->regions[region].space;
+  uint32_t *top = &h->large.top[space == SPACE_LARGE_LEAF][region - layout_first_region(l, space)];
+  uint64_t bytes = (at + pages - page_index(l, l->regions[region].start)) << l->page_shift;
+  uint32_t arenas = (uint32_t)div_ceil(bytes, ARENA_BYTES);
+  bits_set_range(h->large.pages, at, at + pages);
+  if (*top < arenas) at_store(top, arenas);
+}
+
+uintptr_t large_reserve(gch_heap *h, uint32_t region, uint64_t pages, uint64_t *cursor, bool planned) {
+  const struct layout *l = &h->layout;
+  uint64_t *map = planned ? h->large.closed : h->large.pages;
   uint64_t first = page_index(l, l->regions[region].start), end = first + (l->regions[region].bytes >> l->page_shift);
   if (*cursor < first || *cursor >= end) *cursor = first;
-  uint64_t at = find_run(s->pages, *cursor, end, pages);
-  if (at == BITS_NONE) at = find_run(s->pages, first, end, pages);
+  uint64_t at = find_run(map, *cursor, end, pages);
+  if (at == BITS_NONE) at = find_run(map, first, end, pages);
   if (at == BITS_NONE) return 0;
-  bits_set_range(s->pages, at, at + pages);
+  if (planned) bits_set_range(map, at, at + pages);
+  take_pages(h, at, pages);
   *cursor = at + pages;
-  uintptr_t start = l->base + (at << l->page_shift);
-  enum space_id space = l->regions[region].space;
-  uint32_t *top = &s->top[space == SPACE_LARGE_LEAF][region - layout_first_region(l, space)];
-  uint32_t arenas = (uint32_t)((at + pages - first) * l->page_bytes / ARENA_BYTES) + 1;
-  if (*top < arenas) at_store(top, arenas);
-  return start;
+  return l->base + (at << l->page_shift);
 }
 
 void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf) {
@@ -105,25 +116,76 @@ static uint64_t drop_pages(gch_heap *h, uintptr_t start, uintptr_t end) {
   return released;
 }
 
-uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populated) {
+/* Nothing is in the arena any more. A huge page that the kernel will not take back stays `huge`: what is allocated there
+ * is cleared first. */
+static uint64_t empty_arena(gch_heap *h, size_t index) {
+  struct arena *arena = &h->tables.arenas[index];
+  arena->kind = ARENA_NONE;
+  if (h->large.keeps || (arena->huge && h->drop(h, arena_address(&h->layout, index), ARENA_BYTES) < 0)) return 0;
+  uint64_t released = arena->huge ? ARENA_BYTES : 0;
+  arena->huge = 0;
+  arena->populated = 0;
+  return released;
+}
+
+/* Blocks [b, end) are free, if no page of theirs belongs to anybody. */
+static uint64_t free_blocks(gch_heap *h, size_t b, size_t end) {
+  uint64_t per_block = BLOCK_BYTES >> h->layout.page_shift, released = 0;
+  for (; b < end; b++) {
+    struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
+    uint32_t bit = (uint32_t)1 << b % ARENA_BLOCKS;
+    if (!(arena->used & bit) || bits_find_next(h->large.pages, b * per_block, (b + 1) * per_block) != BITS_NONE)
+      continue;
+    h->tables.blocks[b] = (struct block){0};
+    arena->used &= ~bit;
+    if (arena->used == 0) released += empty_arena(h, b / ARENA_BLOCKS);
+  }
+  return released;
+}
+
+void large_leave(gch_heap *h, uintptr_t start, uint64_t bytes) {
   const struct layout *l = &h->layout;
   uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1);
-  uint64_t per_block = BLOCK_BYTES >> l->page_shift, released = 0;
   bits_clear_range(h->large.pages, first, end);
   bits_clear_atomic(h->tables.live, granule_index(l, start)); /* at the end of a cycle a minor may be looking */
   memset(&h->tables.large_ids[first], 0, (end - first) * sizeof(uint32_t));
-  if (populated) released = drop_pages(h, start, l->base + (end << l->page_shift));
-  for (uint64_t b = first / per_block; b <= (end - 1) / per_block; b++) {
-    if (bits_find_next(h->large.pages, b * per_block, (b + 1) * per_block) != BITS_NONE) continue;
-    struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
-    h->tables.blocks[b] = (struct block){0};
-    arena->used &= ~((uint32_t)1 << b % ARENA_BLOCKS);
-    if (arena->used != 0) continue;
-    arena->kind = ARENA_NONE;
-    if (!arena->huge) continue;
-    arena->huge = 0;
-    uintptr_t at = arena_address(l, b / ARENA_BLOCKS);
-    if (populated && h->drop(h, at, ARENA_BYTES) >= 0) released += ARENA_BYTES;
+}
+
+uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  large_leave(h, start, bytes);
+  uint64_t released = h->large.keeps ? 0 : drop_pages(h, start, start + align_up(bytes, h->layout.page_bytes));
+  return released + free_blocks(h, block_index(&h->layout, start), block_index(&h->layout, start + bytes - 1) + 1);
+}
+
+void large_settle(gch_heap *h, uint32_t id) {
+  struct large *e = &h->large.entries[id];
+  take_pages(h, page_index(&h->layout, e->forward), align_up(e->bytes, h->layout.page_bytes) >> h->layout.page_shift);
+  large_claim(h, e->forward, e->bytes, id, e->leaf);
+  bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
+  at_store(&e->base, e->forward);
+}
+
+/* Free pages of an arena, run by run. */
+static uint64_t release_arena(gch_heap *h, size_t arena) {
+  const struct layout *l = &h->layout;
+  uint64_t pages = ARENA_BYTES >> l->page_shift, at = arena * pages, end = at + pages, released = 0;
+  while ((at = bits_find_next_clear(h->large.pages, at, end)) != BITS_NONE) {
+    uint64_t used = bits_find_next(h->large.pages, at, end), stop = used == BITS_NONE ? end : used;
+    released += drop_pages(h, l->base + (at << l->page_shift), l->base + (stop << l->page_shift));
+    at = stop;
+  }
+  return released + free_blocks(h, arena * ARENA_BLOCKS, (arena + 1) * ARENA_BLOCKS);
+}
+
+uint64_t large_release_free(gch_heap *h) {
+  uint64_t released = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    if (!space_is_large(h->layout.regions[r].space)) continue;
+    uint32_t first, count = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + count; a++) {
+      released += release_arena(h, a);
+      if (h->tables.arenas[a].used == 0) released += empty_arena(h, a); /* emptied by the sweep, and kept */
+    }
   }
   return released;
 }
@@ -146,7 +208,7 @@ static void put_entry(struct large_space *s, uint32_t id) {
 uint64_t large_free(gch_heap *h, uint32_t id) {
   struct large *e = &h->large.entries[id];
   uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-  uint64_t released = large_vacate(h, e->base, e->bytes, true);
+  uint64_t released = large_vacate(h, e->base, e->bytes);
   heap_unuse(h, bytes);
   put_entry(&h->large, id);
   return released;
@@ -164,6 +226,7 @@ static bool populate_zeroed(gch_heap *h, uintptr_t start, uint64_t bytes) {
     else if (pages_populate(&h->kernel, (void *)(at & ~(uintptr_t)(ARENA_BYTES - 1)), ARENA_BYTES) < 0)
       return false;
     arena->huge = 1;
+    arena->populated = UINT32_MAX;
     at = next;
   }
   return true;
@@ -190,11 +253,11 @@ uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64
   lock_lock(&s->lock);
   uint32_t id = take_entry(s);
   uintptr_t start =
-      id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf]);
+      id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf], false);
   if (start != 0) {
     large_claim(h, start, bytes, id, leaf);
     if (!populate_zeroed(h, start, footprint)) {
-      large_vacate(h, start, bytes, true);
+      large_vacate(h, start, bytes);
       start = 0;
     }
   }

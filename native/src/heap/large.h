@@ -35,21 +35,31 @@ struct large_space {
   uint32_t count;           /* [lock] entries ever used, 0 included */
   uint32_t free_list;       /* [lock] */
   uint64_t *pages;          /* [lock, stw] bit a page of the span: belongs to an object or is reserved for one */
+  uint64_t *closed; /* [lock, the plan] the same, and pages that no destination may use; all zero outside a plan */
+  bool keeps; /* [lock] what is freed keeps its memory, for `slide` to fill: large_release_free is due */
   uint32_t alloc_region[2]; /* [stw, lock] by leaf */
-  uint64_t cursor[2];       /* [lock] page (of the span) at which the search goes on */
-  uint32_t top[2][4];       /* [lock, stw] arenas ever used, by leaf and region */
+  uint64_t cursor[2]; /* [lock] page (of the span) at which the search goes on */
+  uint32_t top[2][4]; /* [lock, stw] arenas in use, by leaf and region: none beyond */
 };
 
 gch_status large_init(gch_heap *heap, gch_error *error);
 void large_destroy(gch_heap *heap);
 /* A zeroed large object, header written; 0: no room (limit or memory). Managed state; never collects. */
 uintptr_t large_alloc(gch_heap *heap, const gch_type *type, uint64_t length, uint64_t bytes);
-/* Reserves `pages` consecutive free pages of a region (collector); 0: none. Nothing is populated. */
-uintptr_t large_reserve(gch_heap *heap, uint32_t region, uint64_t pages, uint64_t *cursor);
+/* Reserves `pages` consecutive free pages of a region, the next from the cursor on; 0: none. Nothing is populated.
+ * `planned`: a destination, of pages that are not closed. */
+uintptr_t large_reserve(gch_heap *heap, uint32_t region, uint64_t pages, uint64_t *cursor, bool planned);
 /* Gives an object's pages back (memory too) and frees its entry. World stopped or cycle end. Bytes released. */
 uint64_t large_free(gch_heap *heap, uint32_t id);
-/* Frees a page range that an object has left; `populated`: its memory is still there and is dropped. */
-uint64_t large_vacate(gch_heap *heap, uintptr_t start, uint64_t bytes, bool populated);
+/* Frees a page range that an object has left, and gives its memory back. Bytes released. */
+uint64_t large_vacate(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* The same in three steps, for `slide`, whose destinations overlap sources. World stopped.
+ * The pages of [start, start + bytes) belong to nobody; nothing else changes. */
+void large_leave(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* The object is where its entry forwards to: the pages there are its own. */
+void large_settle(gch_heap *heap, uint32_t id);
+/* The memory of all free pages of the large spaces is given back. Bytes released. */
+uint64_t large_release_free(gch_heap *heap);
 /* Makes the pages of [start, start + bytes) name entry `id`, and their blocks BLOCK_LARGE. */
 void large_claim(gch_heap *heap, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf);
 

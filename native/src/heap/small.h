@@ -29,7 +29,7 @@ bool block_populate(gch_heap *heap, uintptr_t block);
 /* Gives the memory of free blocks back, whole arenas where huge; returns bytes released. World stopped. */
 uint64_t arena_release_free(gch_heap *heap, uint32_t arena);
 
-/* Arenas of region `region` ever used: [*first, *first + returned). */
+/* Arenas of region `region` in use (none beyond): [*first, *first + returned). */
 uint32_t region_arenas(const gch_heap *heap, uint32_t region, uint32_t *first);
 static inline uint32_t region_first_arena(const gch_heap *h, uint32_t region) {
   return (uint32_t)arena_index(&h->layout, h->layout.regions[region].start);

@@ -3,8 +3,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bits.h"
 #include "base/error.h"
-#include "os/kernel.h"
+#include "os/pages.h"
 
 /* What one table needs: its pointer, and bytes for `span` bytes of heap. */
 struct table_spec {
@@ -50,6 +51,18 @@ gch_status tables_init(struct tables *t, const struct layout *l, struct kernel *
     t->bytes += specs[i].bytes;
   }
   return GCH_OK;
+}
+
+void tables_drop(struct tables *t, const struct layout *l, struct kernel *kernel, const struct arena_range *range) {
+  struct table_spec specs[TABLE_COUNT];
+  describe(t, l, specs);
+  for (int i = 0; i < TABLE_COUNT; i++) {
+    size_t arena_bytes = specs[i].bytes / layout_arena_count(l);
+    size_t from = align_up(range->first * arena_bytes, l->page_bytes);
+    size_t to = align_up(range->end * arena_bytes, l->page_bytes);
+    if (to > range->limit * arena_bytes) to = align_down(range->limit * arena_bytes, l->page_bytes);
+    if (from < to) pages_drop(kernel, (char *)*specs[i].pointer + from, to - from);
+  }
 }
 
 void tables_destroy(struct tables *t, const struct layout *l, struct kernel *kernel) {

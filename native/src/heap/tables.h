@@ -79,6 +79,13 @@ struct tables {
 
 gch_status tables_init(struct tables *tables, const struct layout *layout, struct kernel *kernel, gch_error *error);
 void tables_destroy(struct tables *tables, const struct layout *layout, struct kernel *kernel);
+/* Arenas [first, end), with nothing in use in [first, limit). */
+struct arena_range {
+  size_t first, end, limit;
+};
+/* Gives back what tables hold for a range: whole pages only, pages shared with arenas outside [first, limit) excepted. */
+void tables_drop(struct tables *tables, const struct layout *layout, struct kernel *kernel,
+                 const struct arena_range *range);
 
 static inline size_t granule_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> GRANULE_SHIFT; }
 static inline size_t block_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> BLOCK_SHIFT; }

@@ -5,7 +5,7 @@
  *
  * `slide` recycles: the memory of consumed sources goes to the next destinations, as with `move`, but since nothing can
  * move pages here, it is the destination's *address* that is chosen among what has just been emptied (gc/plan.c). Large
- * objects go to fresh memory in both. */
+ * objects slide down, into what the dead and those before them have left (gc/plan_large.c). */
 #include <string.h>
 
 #include "mover/mover.h"

@@ -1,0 +1,22 @@
+/* What compact.c and compact_large.c share. World stopped, but for compact_finish_large. */
+#ifndef GC_COMPACT_INTERNAL_H
+#define GC_COMPACT_INTERNAL_H
+
+#include "gc/evacuate.h"
+
+/* Puts memory behind an empty destination; takes no refusal. */
+void compact_supply(gch_heap *heap, uintptr_t dst, uint64_t bytes);
+/* Puts memory behind an arena, once; others that need it meanwhile wait for whoever is at it. */
+void compact_supply_arena(gch_heap *heap, uintptr_t start);
+
+/* Moves a piece of a large object and fixes its references, or fixes it where it is. */
+void compact_piece(const struct gather *gather, const struct large_piece *piece);
+/* Relocates an arena of large objects with its pages. */
+void compact_large_arena(const struct gather *gather, uint32_t arena);
+/* `slide`: moves the objects of a chain, one after the other. */
+void compact_slide_large(const struct gather *gather, uint32_t chain);
+/* Large objects are where they went to; their sources are free, their memory is given back. Returns bytes. Under the lock of
+ * the large spaces, if mutators run. */
+uint64_t compact_finish_large(gch_heap *heap, const struct plan *plan);
+
+#endif

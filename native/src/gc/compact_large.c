@@ -1,0 +1,126 @@
+/* Large objects in the in-pause move.
+ *
+ * An object is moved and fixed in pieces of 1 MiB, by as many threads as there are: pieces have no order, for destinations
+ * overlap no sources, and entries, not headers, say what is where. With the last piece of an object its huge arenas are
+ * consumed; small pages go piece by piece.
+ *
+ * Arenas that relocate whole (gc/plan_large.c) are fixed where they are and published as they are.
+ *
+ * `slide` moves the objects of a space in the order of their addresses, in one thread: a destination may overlap its own
+ * source, and the sources of those before. All tables speak of the old addresses until the end (references are
+ * forwarded by them), so the pages change owners there: all sources are left first, then all destinations taken. */
+#include <string.h>
+
+#include "gc/compact_internal.h"
+#include "gc/consume.h"
+#include "heap/small.h"
+#include "mover/mover.h"
+
+static uintptr_t arena_start(uintptr_t a) { return a & ~(uintptr_t)(ARENA_BYTES - 1); }
+
+/* --- pieces --------------------------------------------------------------------------------------------------- */
+
+/* Memory for destination pages, where there is none yet. */
+static void supply(gch_heap *h, uintptr_t start, uintptr_t end) {
+  if (!h->huge && start < end) compact_supply(h, start, end - start);
+  for (uintptr_t at = arena_start(start); at < end && h->huge; at += ARENA_BYTES) compact_supply_arena(h, at);
+}
+
+/* `from` and `to`: whole pages of the object where it was. */
+static void move_range(const struct gather *gather, const struct large *e, uintptr_t from, uintptr_t to) {
+  gch_heap *h = gather->heap;
+  struct gather g = *gather;
+  uintptr_t distance = e->forward - e->base;
+  if (h->mover->fixes_at_source && !h->huge) {
+    if (!e->leaf) fix_large(&g, from, to, distance);
+    h->mover->publish(h, from + distance, from, to - from);
+    return;
+  }
+  supply(h, from + distance, to + distance);
+  memcpy((void *)(from + distance), (void *)from, to - from);
+  mover_count_copied(h, to - from);
+  g.source_delta = distance;
+  if (!e->leaf) fix_large(&g, from, to, distance);
+  if (!h->huge) mover_release(h, from, to - from);
+}
+
+void compact_piece(const struct gather *g, const struct large_piece *piece) {
+  gch_heap *h = g->heap;
+  struct large *e = &h->large.entries[piece->id];
+  uintptr_t from = e->base + (uintptr_t)piece->index * PLAN_PIECE_BYTES, to = from + PLAN_PIECE_BYTES;
+  uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
+  if (to > end) to = end;
+  if (e->forward == e->base) {
+    fix_large(g, from, to, 0);
+    return;
+  }
+  if (piece->index == 0) bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
+  move_range(g, e, from, to);
+  if (at_sub(&e->left, 1) != 1 || !h->huge) return;
+  for (uintptr_t at = arena_start(e->base); at < end; at += ARENA_BYTES) consume_in_huge_arena(h, at, 0);
+}
+
+/* --- arenas --------------------------------------------------------------------------------------------------- */
+
+/* Every object in the arena goes the same way; one that begins before it is in another arena of the same group. */
+void compact_large_arena(const struct gather *g, uint32_t arena) {
+  gch_heap *h = g->heap;
+  const struct layout *l = &h->layout;
+  uintptr_t start = arena_address(l, arena);
+  const uint32_t *ids = &h->tables.large_ids[(start - l->base) >> l->page_shift];
+  while (*ids == 0) ids++; /* something lives there */
+  const struct large *e = &h->large.entries[*ids];
+  uintptr_t to = start + (e->forward - e->base);
+  if (!e->leaf) fix_large(g, start, start + ARENA_BYTES, to - start);
+  h->mover->publish(h, to, start, ARENA_BYTES);
+  bits_copy_range(h->tables.live, granule_index(l, to), h->tables.live, granule_index(l, start),
+                  ARENA_BLOCKS * BLOCK_GRANULES);
+  block_unpopulate(h, start, ARENA_BLOCKS);
+  heap_arena(h, to)->populated = UINT32_MAX;
+  heap_arena(h, to)->huge = 1; /* the dead between came along */
+}
+
+/* --- sliding -------------------------------------------------------------------------------------------------- */
+
+static void slide_object(const struct gather *gather, const struct large *e) {
+  gch_heap *h = gather->heap;
+  struct gather g = *gather;
+  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
+  g.source_delta = e->forward - e->base;
+  supply(h, e->forward, e->forward + bytes < e->base ? e->forward + bytes : e->base);
+  memmove((void *)e->forward, (void *)e->base, e->bytes);
+  mover_count_copied(h, e->bytes);
+  if (!e->leaf) fix_large(&g, e->base, e->base + bytes, g.source_delta);
+}
+
+void compact_slide_large(const struct gather *g, uint32_t chain) {
+  const struct plan *p = g->plan;
+  for (uint32_t i = p->large_chains[chain]; i < p->large_chains[chain + 1]; i++)
+    slide_object(g, &g->heap->large.entries[p->large_moves[i]]);
+}
+
+/* --- end ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t finish_slide(gch_heap *h, const struct plan *p) {
+  for (uint32_t i = 0; i < p->large_move_count; i++) {
+    const struct large *e = &h->large.entries[p->large_moves[i]];
+    large_leave(h, e->base, e->bytes);
+  }
+  for (uint32_t i = 0; i < p->large_move_count; i++) large_settle(h, p->large_moves[i]);
+  return large_release_free(h);
+}
+
+uint64_t compact_finish_large(gch_heap *h, const struct plan *p) {
+  uint64_t released = 0;
+  for (uint32_t i = 0; i < p->large_move_count; i++)
+    h->tables.forward[block_index(&h->layout, h->large.entries[p->large_moves[i]].base)] = 0;
+  if (h->mover->slides) return finish_slide(h, p);
+  for (uint32_t i = 0; i < p->large_move_count; i++) {
+    struct large *e = &h->large.entries[p->large_moves[i]];
+    bool moved = e->forward != e->base; /* else it was pinned since the plan: it leaves what was reserved for it */
+    /* Whatever a mover leaves behind (a copied piece of a huge page) must not turn up in the next object. */
+    released += large_vacate(h, moved ? e->base : e->planned, e->bytes);
+    at_store(&e->base, e->forward);
+  }
+  return released;
+}

@@ -1,0 +1,357 @@
+/* Where large objects move to: from the start of a region, into memory that is zero for the next one; sliding; in pieces that
+ * threads share; and what emptied arenas leave behind in the side tables. */
+#include "gc/evacuate.h"
+#include "heap/large.h"
+#include "heap/small.h"
+#include "kit.h"
+#include "mover/mover.h"
+#include "os/pages.h"
+
+static struct kit kit;
+
+static bool open_kit(gch_mover mover, gch_huge huge) {
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = huge;
+  return kit_available(mover) && kit_open(&kit, &c);
+}
+
+static void each_mover(void (*body)(gch_mover mover, gch_huge huge)) {
+  for (size_t m = 0; m < KIT_MOVER_COUNT; m++) {
+    body(KIT_MOVERS[m], GCH_HUGE_OFF);
+    body(KIT_MOVERS[m], GCH_HUGE_ON);
+  }
+}
+
+/* An array of references whose every slot says which it is: nodes by number, every `step`-th. */
+static gch_ref numbered(uint64_t count, uint64_t step) {
+  GCH_FRAME(kit.m, root, 1);
+  root[0] = kit_refs(&kit, count);
+  for (uint64_t i = 0; i < count; i += step) kit_put_node(&kit, &root[0], i, i);
+  gch_ref made = root[0];
+  GCH_FRAME_END(kit.m);
+  return made;
+}
+
+/* Slots between are looked at in part: the first, and what is next to a node. */
+static bool check_numbered(gch_ref array, uint64_t step) {
+  uint64_t count = gch_length(kit.heap, array);
+  for (uint64_t i = 0; i < count; i += i % step == 0 || step < 3 ? 1 : step - i % step) {
+    gch_ref o = kit_at(array, i);
+    if (!CHECK(i % step == 0 ? o != NULL && *kit_number(o) == i : o == NULL)) return false;
+  }
+  return true;
+}
+
+static gch_ref filled(uint64_t count, uint8_t value) {
+  gch_ref o = kit_bytes(&kit, count);
+  if (CHECK(o != NULL)) memset(gch_payload(o) + 8, value, count);
+  return o;
+}
+
+static bool check_filled(gch_ref o, uint8_t value) {
+  const uint8_t *bytes = (const uint8_t *)gch_payload(o) + 8;
+  uint64_t wrong = 0, count = gch_length(kit.heap, o);
+  for (uint64_t i = 0; i < count; i += i + 100 < count ? 61 : 1) wrong += bytes[i] != value;
+  return CHECK_EQ(wrong, 0);
+}
+
+static bool check_zero(gch_ref array) {
+  uint64_t set = 0;
+  for (uint64_t i = 0; i < gch_length(kit.heap, array); i++) set += kit_at(array, i) != NULL;
+  return CHECK_EQ(set, 0);
+}
+
+static uintptr_t region_start(gch_ref o) { return heap_region(kit.heap, (uintptr_t)o)->start; }
+
+/* --- side tables ---------------------------------------------------------------------------------------------- */
+
+enum { OBJECTS = KIT_SANITIZED ? 20 : 60 };
+
+/* Objects go to and fro, or round all regions: tables do not grow with every cycle. */
+static void go_round(bool concurrent) {
+  struct pages_memory before, after;
+  if (!open_kit(GCH_MOVER_MOVE, GCH_HUGE_ON)) return;
+  GCH_FRAME(kit.m, root, OBJECTS);
+  for (uint64_t i = 0; i < OBJECTS; i++) root[i] = filled(2500000 + 10000 * i, (uint8_t)(i + 1));
+  for (int cycle = 0; cycle < (int)kit_scaled(60, 4); cycle++) {
+    kit_major(&kit, GCH_POLICY_ALL, concurrent, true);
+    if (cycle == 5) pages_memory_read(&before);
+  }
+  pages_memory_read(&after);
+  if (!KIT_SANITIZED) CHECK(after.rss_anon_bytes < before.rss_anon_bytes + (8 << 20));
+  for (uint64_t i = 0; i < OBJECTS; i++) check_filled(root[i], (uint8_t)(i + 1));
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void go_round_in_pause(void) { go_round(false); }
+static void go_round_beside(void) { go_round(true); }
+
+static uint64_t tops(void) {
+  uint64_t sum = 0;
+  for (uint32_t r = 0; r < 4 * kit.heap->layout.per_space; r++) {
+    uint32_t first;
+    sum += region_arenas(kit.heap, r, &first);
+  }
+  return sum;
+}
+
+/* No table says anything of the arenas beyond `top`. */
+static void check_slices(uint32_t region, uint32_t most) {
+  const gch_heap *h = kit.heap;
+  uint32_t first, count = region_arenas(h, region, &first);
+  uint64_t page = h->layout.page_bytes, said = 0;
+  for (size_t a = first + count; a < first + most; a++) {
+    const uint64_t *lines = (const uint64_t *)&h->tables.lines[a * ARENA_BLOCKS * BLOCK_LINES];
+    for (size_t i = 0; i < (size_t)ARENA_BLOCKS * BLOCK_LINES * sizeof(struct line_forward) / 8; i++)
+      said += is_aligned(ARENA_BYTES / LINE_BYTES * sizeof(struct line_forward), page) && lines[i] != 0;
+    for (size_t w = a * ARENA_BLOCKS * BLOCK_WORDS; w < (a + 1) * ARENA_BLOCKS * BLOCK_WORDS; w++)
+      said += (h->tables.live[w] | h->tables.mark[w]) != 0;
+    for (size_t b = a * ARENA_BLOCKS; b < (a + 1) * ARENA_BLOCKS; b++)
+      said += h->tables.blocks[b].state != 0 || h->tables.forward[b] != 0 || h->tables.dest[b] != 0 ||
+              h->tables.needed[b] != 0 || h->tables.units[b] != 0;
+  }
+  CHECK_EQ(said, 0);
+}
+
+static void play_tops(gch_mover mover, gch_huge huge) {
+  if (!open_kit(mover, huge)) return;
+  const uint64_t slots = kit_scaled(300000, 8);
+  uint32_t most[4 * SPACE_REGIONS] = {0};
+  GCH_FRAME(kit.m, root, 3);
+  root[0] = numbered(slots, 2);
+  root[1] = filled(20 << 20, 7);
+  for (int cycle = 0; cycle < 6; cycle++) {
+    for (uint64_t i = 0; i < slots; i += 7) kit_put(&kit, root[0], i, NULL); /* something to evacuate */
+    kit_major(&kit, cycle % 3 == 0 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL, cycle % 2, true);
+    for (uint32_t r = 0, first; r < 4 * kit.heap->layout.per_space; r++) {
+      uint32_t count = region_arenas(kit.heap, r, &first);
+      if (count > most[r]) most[r] = count;
+    }
+  }
+  CHECK(tops() > 0);
+  root[0] = root[1] = NULL;
+  for (int cycle = 0; cycle < 3; cycle++) kit_major(&kit, GCH_POLICY_ALL, cycle == 1, true);
+  CHECK_EQ(tops(), 0);
+  for (uint32_t r = 0; r < 4 * kit.heap->layout.per_space; r++) check_slices(r, most[r]);
+  kit_verify(&kit);
+  root[0] = numbered(1000, 1);
+  CHECK_EQ((uintptr_t)root[0],
+           heap_in_young(kit.heap, (uintptr_t)root[0]) ? (uintptr_t)root[0] : region_start(root[0]));
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void tops_fall(void) { each_mover(play_tops); }
+
+/* Beside the collector, which lowers tops, a mutator raises them. */
+static void play_allocation(gch_mover mover, gch_huge huge) {
+  if (!open_kit(mover, huge)) return;
+  GCH_FRAME(kit.m, root, 4);
+  for (int cycle = 0; cycle < 8; cycle++) {
+    kit_major(&kit, (gch_policy)(cycle % 2), true, false);
+    for (uint64_t i = 0; i < kit_scaled(60, 4); i++) {
+      root[i % 3] = i % 2 ? filled(3000000, (uint8_t)i) : numbered(3000, 1);
+      if (root[3] != NULL) check_numbered(root[3], 1);
+      root[3] = i % 2 ? root[3] : root[i % 3];
+    }
+    gch_collect_wait(kit.m, NULL);
+    if (!kit_verify(&kit)) break;
+  }
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void tops_rise_beside(void) { each_mover(play_allocation); }
+
+/* --- destinations --------------------------------------------------------------------------------------------- */
+
+/* Policy `all`: into arenas that were empty. And back, to the start of the region that was left. */
+static void play_empty_arenas(gch_mover mover, gch_huge huge) {
+  if (!open_kit(mover, huge)) return;
+  gch_heap *h = kit.heap;
+  GCH_FRAME(kit.m, root, 8);
+  for (int i = 0; i < 8; i++) root[i] = filled(3000000, (uint8_t)(i + 1));
+  for (int cycle = 0; cycle < 4 && !h->mover->slides; cycle++) {
+    uint32_t used[64] = {0};
+    for (int i = 0; i < 8; i++)
+      for (uint64_t at = 0; at < 3000000 + ARENA_BYTES; at += ARENA_BYTES)
+        used[i * 3 + (int)(at / ARENA_BYTES)] = (uint32_t)arena_index(&h->layout, (uintptr_t)root[i] + at % 3000000);
+    kit_major(&kit, GCH_POLICY_ALL, cycle % 2, true);
+    for (int i = 0; i < 8; i++) {
+      check_filled(root[i], (uint8_t)(i + 1));
+      for (int u = 0; u < 24; u++) CHECK(arena_index(&h->layout, (uintptr_t)root[i]) != used[u]);
+      CHECK((uintptr_t)root[i] - region_start(root[i]) < 12 * (uintptr_t)ARENA_BYTES);
+    }
+  }
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void empty_arenas(void) { each_mover(play_empty_arenas); }
+
+static void fresh_ones_are_zero(gch_ref *root) {
+  for (int i = 0; i < 8; i++) {
+    *root = kit_refs(&kit, 200000);
+    if (!check_zero(*root)) break;
+  }
+  *root = NULL;
+}
+
+/* What the dead leave in huge pages must not turn up in the next object, however the pages were published. */
+static void play_dead_neighbours(gch_mover mover, gch_huge huge) {
+  static const uint64_t counts[] = {0, 100000, 2000, 155000}; /* an arena together, dense without the second */
+  if (!open_kit(mover, huge)) return;
+  GCH_FRAME(kit.m, root, 5);
+  root[0] = kit_node(&kit, 1);
+  for (int cycle = 0; cycle < 8; cycle++) {
+    for (int i = 1; i < 4; i++) {
+      root[i] = kit_refs(&kit, counts[i]);
+      for (uint64_t s = 0; s < counts[i]; s++) kit_put(&kit, root[i], s, root[0]);
+    }
+    root[2] = NULL;
+    kit_major(&kit, GCH_POLICY_NEEDED, true, true);
+    root[1] = root[3] = NULL;
+    for (int later = 0; later < 2; later++) {
+      kit_major(&kit, GCH_POLICY_NEEDED, later != cycle % 2, true); /* another region to allocate in */
+      fresh_ones_are_zero(&root[4]);
+    }
+  }
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
+/* An arena dies as a whole, and the kernel does not take its memory. */
+static void play_refused_arena(gch_mover mover, gch_huge huge) {
+  if (!open_kit(mover, huge)) return;
+  GCH_FRAME(kit.m, root, 3);
+  root[0] = kit_node(&kit, 1);
+  root[1] = kit_refs(&kit, 20000);
+  for (uint64_t s = 0; s < 20000; s++) kit_put(&kit, root[1], s, root[0]);
+  root[1] = NULL;
+  gch_inject(kit.heap, "drop:ENOMEM", NULL);
+  kit_major(&kit, GCH_POLICY_NEEDED, false, true);
+  gch_inject(kit.heap, "", NULL);
+  fresh_ones_are_zero(&root[2]);
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void refused_arena(void) { each_mover(play_refused_arena); }
+
+static void dead_neighbours(void) { each_mover(play_dead_neighbours); }
+
+/* Dense arenas, connected by what straddles their borders, relocate whole; the holes between objects stay holes. */
+static void play_groups(gch_mover mover, gch_huge huge) {
+  enum { GROUPED = 12 };
+  if (huge != GCH_HUGE_ON || !open_kit(mover, huge)) return;
+  gch_heap *h = kit.heap;
+  GCH_FRAME(kit.m, root, GROUPED + 1);
+  for (int i = 0; i < GROUPED; i++) {
+    root[i] = i % 2 ? filled(3000000 + 1000 * (uint64_t)i, (uint8_t)i) : numbered(300000, 1000);
+    (void)(i % 2 ? kit_bytes(&kit, 20000) : kit_refs(&kit, 2000)); /* dies */
+  }
+  gch_ref pinned = root[GROUPED - 1];
+  for (int cycle = 0; cycle < 6; cycle++) {
+    if (cycle == 3) CHECK_EQ(gch_pin(kit.m, pinned = root[GROUPED - 1], NULL), GCH_OK);
+    gch_cycle r = kit_major(&kit, GCH_POLICY_ALL, cycle == 2, true);
+    const struct plan *p = h->plan;
+    CHECK_EQ(p->large_arena_count > 0, h->mover->recycles && h->huge && cycle != 2);
+    if (cycle == 1 && mover == GCH_MOVER_MOVE) CHECK(r.arenas_moved >= 16 && r.bytes_copied < 1 << 20);
+    for (int i = 0; i < GROUPED; i++)
+      if (!(i % 2 ? check_filled(root[i], (uint8_t)i) : check_numbered(root[i], 1000))) break;
+    if (cycle >= 3) CHECK(root[GROUPED - 1] == pinned);
+    if (!kit_verify(&kit)) break;
+    fresh_ones_are_zero(&root[GROUPED]);
+    root[GROUPED] = kit_refs(&kit, 1500); /* into a hole */
+    check_zero(root[GROUPED]);
+  }
+  gch_unpin(h, pinned);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void groups(void) { each_mover(play_groups); }
+
+/* --- sliding -------------------------------------------------------------------------------------------------- */
+
+enum { SLIDERS = 60 };
+
+/* Every second object dies: the others go down, in order, to the start of the region, but for one that is pinned. */
+static void play_slide(gch_huge huge, bool pin) {
+  if (!open_kit(GCH_MOVER_SLIDE, huge)) return;
+  GCH_FRAME(kit.m, root, SLIDERS);
+  for (uint64_t i = 0; i < SLIDERS; i++)
+    root[i] = i % 4 == 1 ? numbered(100000, 1000) : filled(500000 + 7000 * i, (uint8_t)i);
+  for (uint64_t i = 0; i < SLIDERS; i += 2) root[i] = NULL;
+  gch_ref pinned = root[31];
+  void *payload;
+  if (pin) CHECK_EQ(gch_pin(kit.m, pinned, &payload), GCH_OK);
+  struct pages_memory before, after;
+  pages_memory_read(&before);
+  pages_peak_reset();
+  kit_major(&kit, GCH_POLICY_ALL, false, true);
+  pages_memory_read(&after);
+  if (!KIT_SANITIZED)
+    CHECK(after.peak_bytes < before.rss_anon_bytes + before.rss_file_bytes + (6 << 20)); /* in memory that was there */
+  uintptr_t next[2] = {region_start(root[3]), region_start(root[1])};
+  for (uint64_t i = 1; i < SLIDERS; i += 2) {
+    bool refs = i % 4 == 1;
+    if (refs)
+      check_numbered(root[i], 1000);
+    else
+      check_filled(root[i], (uint8_t)i);
+    if (pin && i == 31) next[refs] = (uintptr_t)pinned;
+    CHECK_EQ((uintptr_t)root[i], next[refs]);
+    next[refs] += align_up(gch_object_bytes(kit.heap, root[i]), kit.heap->layout.page_bytes);
+  }
+  kit_verify(&kit);
+  root[0] = kit_refs(&kit, 100000);
+  check_zero(root[0]);
+  if (pin) gch_unpin(kit.heap, pinned);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void slide(void) {
+  for (int pin = 0; pin < 2; pin++) {
+    play_slide(GCH_HUGE_OFF, pin);
+    play_slide(GCH_HUGE_ON, pin);
+  }
+}
+
+/* --- pieces --------------------------------------------------------------------------------------------------- */
+
+static void play_pieces(gch_mover mover, gch_huge huge) {
+  const uint64_t count = 1000000; /* 8 pieces, the last one part of a page long */
+  if (!open_kit(mover, huge)) return;
+  GCH_FRAME(kit.m, root, 2);
+  root[0] = numbered(count, 997);
+  for (int cycle = 0; cycle < 3; cycle++) {
+    root[1] = filled(5000000, 9);
+    kit_major(&kit, cycle == 1 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL, false, true);
+    const struct plan *p = kit.heap->plan; /* as it was carried out */
+    bool whole = kit.heap->mover->slides ? p->large_move_count > 0 : p->large_arena_count > 0;
+    if (!whole) {
+      uint32_t pieces = 0;
+      for (uint32_t i = 0; i < p->piece_count; i++) pieces += !kit.heap->large.entries[p->pieces[i].id].leaf;
+      CHECK_EQ(pieces, div_ceil(gch_object_bytes(kit.heap, root[0]), PLAN_PIECE_BYTES));
+    }
+    if (!check_numbered(root[0], 997) || !check_filled(root[1], 9)) break;
+  }
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void pieces(void) { each_mover(play_pieces); }
+
+int main(void) {
+  kit_watchdog(90);
+  RUN(go_round_in_pause);
+  RUN(go_round_beside);
+  RUN(tops_fall);
+  RUN(tops_rise_beside);
+  RUN(empty_arenas);
+  RUN(dead_neighbours);
+  RUN(refused_arena);
+  RUN(groups);
+  RUN(slide);
+  RUN(pieces);
+  return CHECK_SUMMARY();
+}
