@@ -63,7 +63,8 @@ static void ensure_empty(gch_heap *h, uintptr_t start, uint32_t blocks) {
   uint32_t bit = (uint32_t)(block_index(&h->layout, start) % ARENA_BLOCKS);
   uint32_t mask = (uint32_t)bits_mask(bit, bit + blocks);
   if ((at_load_relaxed(&arena->populated) & mask) == 0) return;
-  mover_release(h, start, blocks * (uint64_t)BLOCK_BYTES);
+  if (h->drop(h, start, blocks * (uint64_t)BLOCK_BYTES) < 0) return; /* it is written over, then */
+  at_add_relaxed(&h->moved.released, blocks * (uint64_t)BLOCK_BYTES);
   at_and_relaxed(&arena->populated, ~mask);
 }
 
@@ -177,6 +178,7 @@ static void move_large(struct compaction *c, uint32_t id) {
   struct large *e = &h->large.entries[id];
   struct gather g = c->gather;
   uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
+  if (e->forward == e->base) return; /* pinned since the plan: it stays */
   bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
   if (h->mover->fixes_at_source && !h->huge) {
     if (!e->leaf) fix_large(&g, e->base, e->base + bytes, e->forward - e->base);

@@ -100,7 +100,7 @@ static uint64_t drop_pages(gch_heap *h, uintptr_t start, uintptr_t end) {
     if (h->drop(h, at, next - at) >= 0)
       released += next - at;
     else
-      memset((void *)at, 0, next - at); /* the kernel would not: the next object there must find zeros */
+      pages_clear(&h->kernel, (void *)at, next - at); /* the next object there must find zeros */
   }
   return released;
 }
@@ -121,9 +121,10 @@ uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool populat
     if (arena->used != 0) continue;
     arena->kind = ARENA_NONE;
     if (!arena->huge) continue;
-    arena->huge = 0;
     uintptr_t at = arena_address(l, b / ARENA_BLOCKS);
-    if (populated && h->drop(h, at, ARENA_BYTES) >= 0) released += ARENA_BYTES;
+    if (populated && h->drop(h, at, ARENA_BYTES) < 0) continue; /* it stays huge: who takes of it clears it */
+    arena->huge = 0;
+    if (populated) released += ARENA_BYTES;
   }
   return released;
 }

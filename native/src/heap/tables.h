@@ -42,8 +42,9 @@ struct arena {
   uint32_t live;      /* [the plan] granules live by the last mark */
   uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
   uint32_t supplied;  /* [atomic, moving] enum arena_supply */
+  uint32_t kept;      /* [atomic, moving] bit a block: being emptied, but its memory could not be given back */
 };
-_Static_assert(sizeof(struct arena) == 24, "arenas are few");
+_Static_assert(sizeof(struct arena) == 28, "arenas are few");
 
 /* Where the live granules of a line go: those before granule g of it precede g's by a population count. */
 struct line_forward {
