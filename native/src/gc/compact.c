@@ -290,7 +290,10 @@ static void finish_moved_block(gch_heap *h, size_t block) {
   to->live = b->live;
   h->tables.dest[to - h->tables.blocks] = 0;
   h->tables.forward[block] = 0;
-  block_free(h, block_address(&h->layout, block), true);
+  /* Its memory went with it, but for pieces that were copied out of a huge page. */
+  size_t arena = (size_t)(to - h->tables.blocks) / ARENA_BLOCKS;
+  bool left = h->huge && at_load(&h->tables.arenas[arena].supplied) != ARENA_PUBLISHED_WHOLE;
+  block_free(h, block_address(&h->layout, block), left);
 }
 
 static void finish_moves(gch_heap *h, struct plan *p) {

@@ -5,7 +5,7 @@
  * ever protected.
  *
  * A move is atomic a page, never a range, so it is resumed from what it says it did. Its refusals (docs/uffd-move.md):
- *   EAGAIN  moved some: go on behind it; moved none: again, a thousand times; then copy
+ *   EAGAIN  moved some: go on behind it; moved none: again, a while; then copy
  *   EEXIST  source gone, destination there: it was moved and misreported (6.18): go on behind the page;
  *           else the destination is really occupied, by a stray page: drop that and try again
  *   EBUSY   shared since fork, pinned, merged: write a byte of it and try again; then copy the page
@@ -25,7 +25,7 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { INVALID_TRIES = 100, AGAIN_TRIES = 1000, COPY_TRIES = 20 };
+enum { INVALID_TRIES = 100, AGAIN_TRIES = 200, COPY_TRIES = 20 };
 
 struct transfer {
   gch_heap *heap;
@@ -73,7 +73,7 @@ static uint64_t answer_occupied(struct transfer *t, uintptr_t dst, uintptr_t src
   if (kernel_pagemap_present(&h->kernel, (void *)src) != 1) return tries > INVALID_TRIES ? page : 0;
   int rc = mover_drop_private(h, dst, page);
   if (rc < 0) return put_page(t, dst, src, KERNEL_DROP, rc);
-  return tries > INVALID_TRIES ? copy_page(t, dst, src) : 0;
+  return tries > 1 ? copy_page(t, dst, src) : 0;
 }
 
 /* One page that the kernel refused to move. Returns bytes that are done with (a page), or 0: try again. */
