@@ -25,6 +25,8 @@ static const struct configuration LIST[] = {
     {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 1024, "move:EBUSY@p=0.1,seed=1"},
     {GCH_MOVER_COPY, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL},
     {GCH_MOVER_COPY, true, GCH_FAULT_SIGNAL, GCH_HUGE_OFF, 1024, "copy:EAGAIN@partial=8192,p=0.05,seed=4"},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024,
+     "mremap:ENOMEM@p=0.97,seed=5;unregister:ENOMEM@p=0.93,seed=6;drop:ENOMEM@p=0.1,seed=7"}, /* flips that are not made */
     {GCH_MOVER_MOVE, false, GCH_FAULT_THREAD, GCH_HUGE_ON, 2048, NULL},
 };
 
@@ -32,10 +34,10 @@ struct stress {
   const struct configuration *configuration;
   struct model first;
   uint64_t seed, end_ns;
-  uint32_t done;     /* [atomic] */
+  uint32_t done; /* [atomic] */
   uint32_t failures; /* [atomic] */
-  void *lent;        /* pinned leaf memory for the native thread */
-  uint64_t flips;    /* [atomic] majors so far */
+  void *lent; /* pinned leaf memory for the native thread */
+  uint64_t flips; /* [atomic] majors so far */
 };
 
 static void complain(struct stress *s, const char *what, const char *detail) {

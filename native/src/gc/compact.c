@@ -322,6 +322,8 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
   a->pending = a->supplied = 0;
+  a->populated |= a->kept; /* of a consumed huge arena, blocks that were free too */
+  a->kept = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
     if (space == SPACE_YOUNG) sweep_block(h, b); /* kept blocks that died: see gc/sweep.h */
