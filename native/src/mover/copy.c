@@ -28,11 +28,18 @@ void empty_source(gch_heap *h, uintptr_t src, uint64_t bytes) {
   if (bytes % BLOCK_BYTES == 0) block_keep(h, src, bytes);
 }
 
-/* A refusal, `tries` in a row. Returns bytes that are done with: a page, or 0. */
-static uint64_t answer_refusal(gch_heap *h, uintptr_t dst, uintptr_t src, int error, uint32_t tries,
-                               struct waiting *waiting) {
+struct copying {
+  gch_heap *heap;
+  uint32_t tries; /* since something was copied */
+  struct waiting waiting;
+};
+
+/* Returns bytes that are done with: a page, or 0: try again. */
+static uint64_t answer_refusal(struct copying *c, uintptr_t dst, uintptr_t src, int error) {
+  gch_heap *h = c->heap;
   uint64_t page = h->layout.page_bytes;
   enum kernel_call call = KERNEL_COPY;
+  uint32_t tries = c->tries++;
   if (error == -EEXIST) { /* a stray page: the unit is ours, so whatever is there is not */
     mover_refused(h, GCH_REFUSAL_EXIST, dst, page);
     int rc = mover_drop_private(h, dst, page);
@@ -44,7 +51,7 @@ static uint64_t answer_refusal(gch_heap *h, uintptr_t dst, uintptr_t src, int er
     return 0;
   }
   if (region_armed(h, dst)) {
-    mover_wait(h, waiting, call, dst, error);
+    mover_wait(h, &c->waiting, call, dst, error);
     return 0;
   }
   publish_by_memcpy(h, dst, src, page);
@@ -52,9 +59,8 @@ static uint64_t answer_refusal(gch_heap *h, uintptr_t dst, uintptr_t src, int er
 }
 
 void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
-  struct waiting waiting = {0};
+  struct copying c = {.heap = h};
   uint64_t done = 0, by_memcpy = 0;
-  uint32_t tries = 0;
   if (fd < 0) { /* the kernel would not register the destination */
     publish_by_memcpy(h, dst, src, bytes);
     return;
@@ -64,9 +70,9 @@ void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
     int rc =
         kernel_uffd_copy(&h->kernel, fd, (void *)(dst + done), (const void *)(src + done), bytes - done, mode, &copied);
     done += copied;
-    if (copied > 0) tries = 0;
+    if (copied > 0) c.tries = 0;
     if (rc == 0 || done == bytes) continue;
-    uint64_t put = answer_refusal(h, dst + done, src + done, rc, tries++, &waiting);
+    uint64_t put = answer_refusal(&c, dst + done, src + done, rc);
     done += put;
     by_memcpy += put;
   }

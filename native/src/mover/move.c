@@ -119,7 +119,7 @@ static uint64_t answer_again(struct transfer *t, uintptr_t dst, uintptr_t src) {
   return copy_page(t, dst, src);
 }
 
-void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
+void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes) {
   struct transfer t = {.heap = h, .fd = fd, .armed = region_armed(h, dst)};
   uint64_t done = 0;
   bool refused = false;
@@ -130,7 +130,7 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
   }
   while (done < bytes) {
     uint64_t moved = 0;
-    int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, mode, &moved);
+    int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, 0, &moved);
     done += moved;
     if (moved > 0) t.tries = t.momentary = 0;
     if (rc == 0 || done == bytes) continue;
@@ -149,17 +149,17 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
 }
 
 static void move_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  publish_by_move(h, region_fd(h, dst), dst, src, bytes, 0);
+  publish_by_move(h, region_fd(h, dst), dst, src, bytes);
 }
 
 static bool move_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t frame) {
   if (frame == 0) return region_populate(h, dst, bytes) >= 0;
-  publish_by_move(h, region_fd(h, dst), dst, frame, bytes, 0);
+  publish_by_move(h, region_fd(h, dst), dst, frame, bytes);
   return true;
 }
 
 static void move_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  publish_by_move(h, h->missing.fd, dst, src, bytes, 0);
+  publish_by_move(h, h->missing.fd, dst, src, bytes);
 }
 
 const struct mover_ops mover_move = {

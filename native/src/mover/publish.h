@@ -30,7 +30,7 @@ int region_populate(gch_heap *heap, uintptr_t dst, uint64_t bytes);
 
 /* Publishes through descriptor `fd`, with which the destination is registered (-1: with none); see mover/mover.h. By copy
  * the source stays. */
-void publish_by_move(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);
+void publish_by_move(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes);
 void publish_by_copy(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);
 /* The last resort where nothing is armed: memcpy into the destination, whatever is there. The source stays. */
 void publish_by_memcpy(gch_heap *heap, uintptr_t dst, uintptr_t src, uint64_t bytes);
