@@ -198,7 +198,7 @@ static void pinned_since(gch_policy policy, bool refused, gch_huge huge) {
   struct kit k;
   struct kit_request request;
   if (!open_concurrent_huge(&k, GCH_FAULT_THREAD, huge)) return;
-  GCH_FRAME(k.m, root, 4);
+  GCH_FRAME(k.m, root, 5);
   root[2] = kit_refs(&k, 2000);
   root[3] = kit_bytes(&k, 50000);
   root[0] = kit_refs(&k, COUNT);
@@ -208,6 +208,10 @@ static void pinned_since(gch_policy policy, bool refused, gch_huge huge) {
   }
   kit_minor(&k, true);
   kit_put(&k, root[2], 1900, kit_at(root[0], 5));
+  root[4] = kit_node(&k, 2); /* young and pinned: kept where it is, its reference followed */
+  gch_ref kept = root[4];
+  gch_set(k.m, kept, KIT_A, kit_at(root[0], 6));
+  CHECK_EQ(gch_pin(k.m, kept, NULL), GCH_OK);
   inject_before_the_flip(&k, refused);
   kit_begin(&k, &request, policy);
   kit_reach(&k, GCH_PHASE_PLAN);
@@ -220,11 +224,13 @@ static void pinned_since(gch_policy policy, bool refused, gch_huge huge) {
   kit_end(&k, &request);
   CHECK(gch_load(root[1], KIT_A) == pinned && kit_at(root[0], COUNT / 2) == pinned);
   CHECK(root[2] == large[0] && root[3] == large[1] && kit_at(root[2], 1900) == kit_at(root[0], 5));
+  CHECK(root[4] == kept && gch_load(kept, KIT_A) == kit_at(root[0], 6));
   CHECK_EQ(k.heap->measures.last_major.degraded, refused);
   for (uint64_t i = 0; i < COUNT; i++)
     if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
   kit_verify(&k);
   CHECK_EQ(gch_unpin(k.heap, pinned), GCH_OK);
+  CHECK_EQ(gch_unpin(k.heap, kept), GCH_OK);
   for (int i = 0; i < 2; i++) CHECK_EQ(gch_unpin(k.heap, large[i]), GCH_OK);
   gch_inject(k.heap, "", NULL);
   CHECK(!kit_major(&k, GCH_POLICY_ALL, true, true).degraded);

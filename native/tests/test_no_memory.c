@@ -244,6 +244,58 @@ static void baselines(void) {
   for (mover = GCH_MOVER_MEMCPY; mover <= GCH_MOVER_SLIDE; mover++) ALL_UNDER(some);
 }
 
+/* --- between two regions of a flip ----------------------------------------------------------------------------- */
+
+static gch_heap *flipping;
+static const char *to_inject; /* [atomic] once */
+
+static void inject_between_regions(const char *name) {
+  const char *spec = strcmp(name, "region_flipped") == 0 ? at_xchg(&to_inject, NULL) : NULL;
+  if (spec != NULL) gch_inject(flipping, spec, NULL);
+}
+
+/* One region is flipped, the next one is refused: the first goes back, in one piece, page by page, or by memcpy. */
+static void refused_half_way_by(const char *spec) {
+  struct kit k;
+  if (!open_heap(&k, GCH_FAULT_THREAD, 2)) return;
+  GCH_FRAME(k.m, root, 1);
+  fill(&k, &root[0]);
+  flipping = k.heap;
+  at_store(&gch_hook_fn, inject_between_regions);
+  for (uint64_t i = 0; i < 2; i++) {
+    at_store(&to_inject, spec);
+    gch_cycle r = kit_major(&k, i == 0 ? GCH_POLICY_ALL : GCH_POLICY_NEEDED, true, true);
+    if (!CHECK(r.degraded && strstr(r.reason, "refused the flip") != NULL)) printf("    %s: %s\n", spec, r.reason);
+    CHECK(at_load(&to_inject) == NULL);
+    contents_are_right(root[0]);
+    kit_verify(&k);
+    churn(&k, &root[0], i);
+    gch_inject(k.heap, "", NULL);
+  }
+  at_store(&gch_hook_fn, NULL);
+  recovers(&k, &root[0]);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void refused_half_way(void) {
+  static const char *const specs[] = {
+      "mremap:ENOMEM",
+      "mremap:ENOMEM;move:ENOMEM",
+      "mremap:ENOMEM;move:ENOMEM;copy:ENOMEM",
+      "mremap:ENOMEM;move:ENOMEM;copy:ENOMEM;unregister:ENOMEM;register:ENOMEM",
+      "mremap:ENOMEM;mmap:ENOMEM;drop:ENOMEM",
+      "register:ENOMEM",
+      "mremap:ENOMEM@every=2;register:ENOMEM;unregister:ENOMEM",
+  };
+  for (mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++)
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0] && kit_available(mover); i++) refused_half_way_by(specs[i]);
+  mover = GCH_MOVER_MOVE, huge = GCH_HUGE_ON;
+  for (size_t i = 0; i < 4 && kit_available(mover); i++) refused_half_way_by(specs[i]);
+  mover = GCH_MOVER_SIMULATED, huge = GCH_HUGE_OFF;
+  if (kit_available(mover)) refused_half_way_by("mprotect:ENOMEM@times=25");
+}
+
 /* --- between the flip and the end ----------------------------------------------------------------------------- */
 
 static uint32_t hold;
@@ -320,6 +372,34 @@ static void refused_at_the_end(void) {
         refused_at_the_end_by(&all[i], (gch_fault_mode)faults);
 }
 
+/* Memory that could not be given back lies where the tables say there is none; then leaf objects move there. A touch before
+ * their turn must find them, not it. */
+static void memory_that_stayed(void) {
+  for (mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++) {
+    struct kit k;
+    if (!kit_available(mover) || !open_heap(&k, GCH_FAULT_THREAD, 1)) continue;
+    GCH_FRAME(k.m, root, 1);
+    fill(&k, &root[0]);
+    CHECK_EQ(gch_inject(k.heap, "drop:ENOMEM", NULL), GCH_OK);
+    for (uint64_t i = 0; i < 4; i++) {
+      churn(&k, &root[0], i);
+      kit_major(&k, GCH_POLICY_ALL, false, true);
+    }
+    gch_inject(k.heap, "", NULL);
+    for (uint64_t i = 0; i < 4; i++) { /* the region that is moved to is another each time */
+      hold_on(true);
+      CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
+      contents_are_right(root[0]);
+      at_store(&hold, 0);
+      gch_collect_wait(k.m, NULL);
+      hold_on(false);
+    }
+    recovers(&k, &root[0]);
+    GCH_FRAME_END(k.m);
+    kit_close(&k);
+  }
+}
+
 static void *touch_everything(void *arg) {
   struct kit k = *(struct kit *)arg;
   if (gch_attach(k.heap, &k.m, NULL) != GCH_OK) return NULL;
@@ -372,7 +452,9 @@ int main(void) {
   RUN(huge_arenas);
   RUN(simulated);
   RUN(baselines);
+  RUN(refused_half_way);
   RUN(refused_at_the_end);
+  RUN(memory_that_stayed);
   RUN(armed_units_wait);
   return CHECK_SUMMARY();
 }

@@ -274,6 +274,7 @@ static bool flip_regions(gch_heap *h) {
       return false;
     }
     h->flipped |= (uint64_t)1 << r;
+    GCH_POINT(region_flipped);
   }
   return true;
 }
