@@ -65,7 +65,8 @@ class GCEvent:
         collector_cpu_s: CPU time of the collector's threads and of mutators that helped.
         units: destination units produced.
         physical_at_flip: resident bytes of the process, 0 if not sampled.
-        refusals: answers of the kernel to page moves that were not plain success, by name.
+        refusals: answers of the kernel to page moves and the calls around them that were not plain
+            success, by name.
     """
 
     number: int

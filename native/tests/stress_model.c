@@ -33,16 +33,19 @@ static const struct configuration LIST[] = {
     {GCH_MOVER_MOVE, true, GCH_FAULT_SIGNAL, GCH_HUGE_ON, 1024, "collapse:EBUSY@p=0.5,seed=6", GCH_HUGE_THROUGHPUT},
     {GCH_MOVER_COPY, true, GCH_FAULT_THREAD, GCH_HUGE_ON, 1024, NULL, GCH_HUGE_LATENCY},
     {GCH_MOVER_SIMULATED, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024, NULL, GCH_HUGE_LATENCY},
+    {GCH_MOVER_MOVE, true, GCH_FAULT_THREAD, GCH_HUGE_OFF, 1024,
+     "mremap:ENOMEM@p=0.97,seed=5;unregister:ENOMEM@p=0.93,seed=6;drop:ENOMEM@p=0.1,seed=7",
+     GCH_HUGE_LATENCY}, /* flips that are not made */
 };
 
 struct stress {
   const struct configuration *configuration;
   struct model first;
   uint64_t seed, end_ns;
-  uint32_t done;     /* [atomic] */
+  uint32_t done; /* [atomic] */
   uint32_t failures; /* [atomic] */
-  void *lent;        /* pinned leaf memory for the native thread */
-  uint64_t flips;    /* [atomic] majors so far */
+  void *lent; /* pinned leaf memory for the native thread */
+  uint64_t flips; /* [atomic] majors so far */
 };
 
 static void complain(struct stress *s, const char *what, const char *detail) {

@@ -25,11 +25,15 @@ static void hold_on(bool on) {
   at_store(&gch_hook_fn, on ? hold_worker : NULL);
 }
 
-static bool open_concurrent(struct kit *k, gch_fault_mode faults) {
+static bool open_concurrent_huge(struct kit *k, gch_fault_mode faults, gch_huge huge) {
   gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
   c.gc_threads = 1;
   c.fault_mode = faults;
+  c.huge = huge;
   return kit_open(k, &c) && CHECK(k->heap->mover->concurrent);
+}
+static bool open_concurrent(struct kit *k, gch_fault_mode faults) {
+  return open_concurrent_huge(k, faults, GCH_HUGE_OFF);
 }
 
 static enum unit_state state_at(struct kit *k, gch_ref o) {
@@ -60,14 +64,20 @@ static void minor_beside_a_half_mapped_array(void) {
   kit_close(&k);
 }
 
+/* Makes time between the plan and the flip: finding mmap_lock free comes last before it. `refused`: and then no flip. */
+static void inject_before_the_flip(struct kit *k, bool refused) {
+  gch_inject(k->heap, "mprotect:delay=100ms@times=1", NULL);
+  if (refused) gch_inject(k->heap, "mremap:ENOMEM", NULL);
+}
+
 /* The first large object with references of all, between flip_prepare and the flip: its region is used since. */
-static void region_first_used_before_the_flip(void) {
+static void region_first_used_before_the(bool refused) {
   struct kit k;
   struct kit_request request;
   if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
   GCH_FRAME(k.m, root, 2);
   root[0] = kit_node(&k, 1);
-  gch_inject(k.heap, "mprotect:delay=100ms@times=1", NULL); /* finding mmap_lock free, last before the flip */
+  inject_before_the_flip(&k, refused);
   kit_begin(&k, &request, GCH_POLICY_ALL);
   kit_reach(&k, GCH_PHASE_PLAN);
   usleep(50000);
@@ -76,10 +86,13 @@ static void region_first_used_before_the_flip(void) {
   kit_put(&k, root[1], 4000, root[0]);
   kit_end(&k, &request);
   CHECK(kit_at(root[1], 4000) == root[0]);
+  CHECK_EQ(k.heap->measures.last_major.degraded, refused);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
   kit_close(&k);
 }
+static void region_first_used_before_the_flip(void) { region_first_used_before_the(false); }
+static void region_first_used_before_no_flip(void) { region_first_used_before_the(true); }
 
 /* Keeps storing fresh objects that refer to old ones, in a table of its own. */
 static void *storer(void *arg) {
@@ -116,6 +129,27 @@ static void handler_replaced(void) {
   at_store(&stop, 1);
   kit_join(&kit, thread);
   kit_close(&kit);
+}
+
+/* Flips that the kernel refuses, before or in their pause, beside a thread that stores all the time. */
+static void flips_refused(void) {
+  static const char *const specs[] = {"mremap:ENOMEM", "register:ENOMEM", "mremap:ENOMEM@p=0.97",
+                                      "unregister:ENOMEM@p=0.9"};
+  pthread_t thread;
+  for (int s = 0; s < 4; s++) {
+    if (!open_concurrent(&kit, GCH_FAULT_THREAD)) return;
+    at_store(&stop, 0);
+    pthread_create(&thread, NULL, storer, NULL);
+    gch_inject(kit.heap, specs[s], NULL);
+    for (int i = 0; i < 12; i++) {
+      gch_cycle r = kit_major(&kit, i & 1 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL, true, true);
+      CHECK(r.degraded || s > 1);
+      if (!kit_verify(&kit)) break;
+    }
+    at_store(&stop, 1);
+    kit_join(&kit, thread);
+    kit_close(&kit);
+  }
 }
 
 static void wait_for_what_was_asked(void) {
@@ -161,33 +195,61 @@ static void pinned_in_an_armed_unit(void) {
 
 /* Pinned between plan and flip, by a mutator whose young object refers to it: the flip's minor must not send that
  * reference to the destination that stays empty. */
-static void pinned_since_the_plan(void) {
+static void pinned_since(gch_policy policy, bool refused, gch_huge huge) {
   struct kit k;
   struct kit_request request;
-  if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
-  GCH_FRAME(k.m, root, 2);
+  if (!open_concurrent_huge(&k, GCH_FAULT_THREAD, huge)) return;
+  GCH_FRAME(k.m, root, 5);
+  root[2] = kit_refs(&k, 2000);
+  root[3] = kit_bytes(&k, 50000);
   root[0] = kit_refs(&k, COUNT);
   for (uint64_t i = 0; i < 3 * COUNT; i++) { /* two of three die: sparse blocks, to be evacuated */
     gch_ref o = kit_node(&k, i / 3);
     if (i % 3 == 0) kit_put(&k, root[0], i / 3, o);
   }
   kit_minor(&k, true);
-  gch_inject(k.heap, "mprotect:delay=100ms@times=1", NULL);
-  kit_begin(&k, &request, GCH_POLICY_NEEDED);
+  kit_put(&k, root[2], 1900, kit_at(root[0], 5));
+  root[4] = kit_node(&k, 2); /* young and pinned: kept where it is, its reference followed */
+  gch_ref kept = root[4];
+  gch_set(k.m, kept, KIT_A, kit_at(root[0], 6));
+  CHECK_EQ(gch_pin(k.m, kept, NULL), GCH_OK);
+  inject_before_the_flip(&k, refused);
+  kit_begin(&k, &request, policy);
   kit_reach(&k, GCH_PHASE_PLAN);
   usleep(50000);
-  gch_ref pinned = kit_at(root[0], COUNT / 2);
+  gch_ref pinned = kit_at(root[0], COUNT / 2), large[] = {root[2], root[3]};
+  for (int i = 0; i < 2; i++) CHECK_EQ(gch_pin(k.m, large[i], NULL), GCH_OK);
   CHECK_EQ(gch_pin(k.m, pinned, NULL), GCH_OK);
   root[1] = kit_node(&k, 1);
   gch_set(k.m, root[1], KIT_A, pinned);
   kit_end(&k, &request);
   CHECK(gch_load(root[1], KIT_A) == pinned && kit_at(root[0], COUNT / 2) == pinned);
+  CHECK(root[2] == large[0] && root[3] == large[1] && kit_at(root[2], 1900) == kit_at(root[0], 5));
+  CHECK(root[4] == kept && gch_load(kept, KIT_A) == kit_at(root[0], 6));
+  CHECK_EQ(k.heap->measures.last_major.degraded, refused);
   for (uint64_t i = 0; i < COUNT; i++)
     if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
   kit_verify(&k);
   CHECK_EQ(gch_unpin(k.heap, pinned), GCH_OK);
+  CHECK_EQ(gch_unpin(k.heap, kept), GCH_OK);
+  for (int i = 0; i < 2; i++) CHECK_EQ(gch_unpin(k.heap, large[i]), GCH_OK);
+  gch_inject(k.heap, "", NULL);
+  CHECK(!kit_major(&k, GCH_POLICY_ALL, true, true).degraded);
+  kit_verify(&k);
   GCH_FRAME_END(k.m);
   kit_close(&k);
+}
+static void pinned_since_the_plan(void) {
+  for (int huge = GCH_HUGE_ON; huge <= GCH_HUGE_OFF; huge++) {
+    pinned_since(GCH_POLICY_NEEDED, false, (gch_huge)huge);
+    pinned_since(GCH_POLICY_ALL, false, (gch_huge)huge);
+  }
+}
+static void pinned_since_a_plan_that_is_not_flipped(void) {
+  for (int huge = GCH_HUGE_ON; huge <= GCH_HUGE_OFF; huge++) {
+    pinned_since(GCH_POLICY_NEEDED, true, (gch_huge)huge);
+    pinned_since(GCH_POLICY_ALL, true, (gch_huge)huge);
+  }
 }
 
 /* What is born after everything was reset at the end of a cycle must not count as born in the next. */
@@ -316,10 +378,13 @@ int main(void) {
   kit_watchdog(60);
   RUN(minor_beside_a_half_mapped_array);
   RUN(region_first_used_before_the_flip);
+  RUN(region_first_used_before_no_flip);
   RUN(handler_replaced);
+  RUN(flips_refused);
   RUN(wait_for_what_was_asked);
   RUN(pinned_in_an_armed_unit);
   RUN(pinned_since_the_plan);
+  RUN(pinned_since_a_plan_that_is_not_flipped);
   RUN(born_at_the_end);
   RUN(minors_while_preparing);
   RUN(memory_for_promotion);

@@ -118,9 +118,25 @@ static void answers_to_other_calls(void) {
       {"mprotect:ENOMEM@p=0.5,seed=8", -1},
       {"read:EAGAIN@p=0.5,seed=9;move:delay=300us;copy:delay=300us", -1},
       {"*:delay=20us@p=0.2,seed=11", -1},
+      /* so often that it is taken for good now and then, half-way through (more of these: test_no_memory.c) */
+      {"mremap:ENOMEM@p=0.97,seed=12", -1},
+      {"register:ENOMEM@p=0.95,seed=13", -1},
+      {"unregister:ENOMEM@p=0.95,seed=14", -1},
+      {"mremap:ENOMEM@p=0.97,seed=15;unregister:ENOMEM@p=0.97,seed=16;register:ENOMEM@p=0.9,seed=17", -1},
+      {"mmap:ENOMEM@p=0.95,seed=18;drop:ENOMEM@p=0.5,seed=19", -1},
   };
   faults = GCH_FAULT_THREAD;
   for (mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++) play_all(others, sizeof others / sizeof others[0]);
+}
+
+static void answers_to_simulated_moves(void) {
+  static const struct answer answers[] = {
+      {"mprotect:ENOMEM@p=0.9,seed=1", -1}, {"mprotect:ENOMEM@p=0.97,seed=2", -1},
+      {"punch:ENOSPC@p=0.5,seed=3", -1},    {"punch:ENOSPC", -1},
+      {"populate:ENOMEM@p=0.3,seed=4", -1},
+  };
+  mover = GCH_MOVER_SIMULATED, faults = GCH_FAULT_THREAD;
+  if (kit_available(mover)) play_all(answers, sizeof answers / sizeof answers[0]);
 }
 
 /* A page that was moved and reported EEXIST, while /proc cannot be read: mincore tells. */
@@ -142,6 +158,7 @@ int main(void) {
   RUN(answers_to_moves_of_huge_arenas);
   RUN(answers_to_copies);
   RUN(answers_to_other_calls);
+  RUN(answers_to_simulated_moves);
   RUN(misreported_without_pagemap);
   return CHECK_SUMMARY();
 }

@@ -18,15 +18,15 @@ typedef enum gch_stall {
   GCH_STALL_COUNT
 } gch_stall;
 
-/* Answers of the kernel to page moves that were not plain success, by what was done. */
+/* Answers of the kernel to page moves, and to the calls around them, that were not plain success, by what was done. */
 typedef enum gch_refusal {
   GCH_REFUSAL_EXIST_MOVED = 0, /* EEXIST, yet the page had moved (Linux 6.18): taken as done */
   GCH_REFUSAL_EXIST,           /* EEXIST, destination really occupied: emptied and tried again */
   GCH_REFUSAL_BUSY,            /* EBUSY, went away after a byte of the page was written */
-  GCH_REFUSAL_COPIED,          /* page copied instead, source dropped */
-  GCH_REFUSAL_AGAIN,           /* EAGAIN: went on from where it stopped */
-  GCH_REFUSAL_NO_MEMORY,       /* ENOMEM: smaller batch, then a copy */
-  GCH_REFUSAL_OTHER,           /* EINVAL for a moment, ENOENT, EFAULT: copied or retried */
+  GCH_REFUSAL_COPIED,          /* copied instead, source dropped */
+  GCH_REFUSAL_AGAIN,           /* EAGAIN: went on from where it stopped, or again */
+  GCH_REFUSAL_NO_MEMORY,       /* ENOMEM: another way, less, or later (docs/uffd-move.md) */
+  GCH_REFUSAL_OTHER,           /* EINVAL for a moment, ENOENT, EFAULT and others: copied or retried */
   GCH_REFUSAL_COUNT
 } gch_refusal;
 
@@ -37,7 +37,7 @@ typedef struct gch_cycle {
   uint32_t concurrent; /* 1: moved while mutators ran */
   uint32_t mover;      /* gch_mover that did it */
   uint32_t policy;
-  uint32_t degraded;   /* 1: did less than asked for (memory, no spare region); see reason */
+  uint32_t degraded;   /* 1: did less than asked for (the kernel refused, no spare region); see reason */
   uint32_t pauses;
   char reason[96];
   uint64_t live_bytes;         /* reachable at the end of marking, headers and rounding included */

@@ -33,6 +33,8 @@ static void check_block(struct verifier *v, size_t b, bool large) {
   if (h->tables.forward[b] != 0)
     FAIL(v, "block %zu still forwards by %lld at rest", b, (long long)h->tables.forward[b]);
   if (h->tables.dest[b] != 0 || h->tables.needed[b] != 0) FAIL(v, "block %zu is still in a plan at rest", b);
+  if (h->tables.arenas[b / ARENA_BLOCKS].kept >> b % ARENA_BLOCKS & 1)
+    FAIL(v, "the memory of block %zu was kept for its being freed, but it was not", b);
   if (block->state == BLOCK_DEST) FAIL(v, "block %zu is a destination at rest", b);
   bool populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
   if (!large && used && !populated) FAIL(v, "block %zu is in use but not populated", b);

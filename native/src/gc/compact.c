@@ -102,7 +102,8 @@ static void ensure_empty(gch_heap *h, uintptr_t start, uint32_t blocks) {
   uint32_t bit = (uint32_t)(block_index(&h->layout, start) % ARENA_BLOCKS);
   uint32_t mask = (uint32_t)bits_mask(bit, bit + blocks);
   if ((at_load_relaxed(&arena->populated) & mask) == 0) return;
-  mover_release(h, start, blocks * (uint64_t)BLOCK_BYTES);
+  if (h->drop(h, start, blocks * (uint64_t)BLOCK_BYTES) < 0) return; /* it is written over, then */
+  at_add_relaxed(&h->moved.released, blocks * (uint64_t)BLOCK_BYTES);
   at_and_relaxed(&arena->populated, ~mask);
 }
 
@@ -373,7 +374,10 @@ static void finish_moved_block(gch_heap *h, size_t block) {
   to->live = b->live;
   h->tables.dest[to - h->tables.blocks] = 0;
   h->tables.forward[block] = 0;
-  block_free(h, block_address(&h->layout, block), true);
+  /* Its memory went with it, but for pieces that were copied out of a huge page. */
+  size_t arena = (size_t)(to - h->tables.blocks) / ARENA_BLOCKS;
+  bool left = h->huge && at_load(&h->tables.arenas[arena].made) != ARENA_WHOLE;
+  block_free(h, block_address(&h->layout, block), left);
 }
 
 static void finish_moves(gch_heap *h, struct plan *p) {
@@ -389,6 +393,8 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
   a->pending = a->made = a->left = 0;
+  a->populated |= a->kept; /* of a consumed huge arena, blocks that were free too */
+  a->kept = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
     if (space == SPACE_YOUNG) sweep_block(h, b); /* kept blocks that died: see gc/sweep.h */

@@ -149,10 +149,10 @@ static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gc
   r->blocks_evacuated = h->plan->source_count;
 }
 
+/* After the swap of maps. */
 static void move_in_pause(gch_heap *h, gch_cycle *r) {
   uint64_t start = clock_ns();
   phase_enter(h, GCH_PHASE_MOVE);
-  swap_maps(h);
   compact_in_pause(h, h->plan);
   r->move_ns = clock_ns() - start;
   phase_enter(h, GCH_PHASE_END);
@@ -166,6 +166,7 @@ static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle 
   mark_phase(h, r);
   phase_enter(h, GCH_PHASE_PLAN);
   plan_phase(h, o, false, r);
+  swap_maps(h);
   move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
 }
@@ -187,21 +188,30 @@ static bool first_pause(gch_heap *h, gch_cycle *r) {
   return held;
 }
 
-/* Second pause: a minor that promotes everything, then old addresses end. */
-static void flip_pause(gch_heap *h, gch_cycle *r) {
+/* Second pause: a minor that promotes everything, then old addresses end. False: the kernel refused the flip (`prepared`:
+ * what goes before it was not refused), and the plan has been carried out in this pause. */
+static bool flip_pause(gch_heap *h, bool prepared, gch_cycle *r) {
   struct pause pause;
   struct minor_result minor;
-  world_stop(h, GCH_PAUSE_FLIP, &pause);
+  world_stop(h, prepared ? GCH_PAUSE_FLIP : GCH_PAUSE_WHOLE, &pause);
   phase_enter(h, GCH_PHASE_FLIP);
   flip_switch(h); /* before the minor, which forwards references to old objects as it copies */
   minor_collect(h, true, &minor);
   r->flip_minor_ns = clock_ns() - pause.stopped_ns;
   swap_maps(h);
-  flip_now(h);
-  phase_enter(h, GCH_PHASE_MOVE);
-  r->flip_ns = world_resume(h, &pause);
-  report_pause(r, r->flip_ns, &pause);
+  bool flipped = prepared && flip_now(h);
+  if (flipped) {
+    phase_enter(h, GCH_PHASE_MOVE);
+  } else {
+    degrade(h, r, prepared ? "the kernel refused the flip" : "the kernel refused to prepare the flip");
+    flip_to_pause(h);
+    move_in_pause(h, r);
+  }
+  uint64_t length = world_resume(h, &pause);
+  r->flip_ns = flipped ? length : 0;
+  report_pause(r, length, &pause);
   note_minor(h, &minor, r->flip_minor_ns);
+  return flipped;
 }
 
 static void end_phase(gch_heap *h) {
@@ -221,8 +231,30 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
   minor_collect(h, true, &minor);
   flip_cancel(h);
   plan_phase(h, o, false, r);
+  swap_maps(h);
   move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
+}
+
+/* Cycle lock held; released while mutators run. */
+static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  lock_unlock(&h->cycle_lock);
+  plan_phase(h, o, true, r);
+  uint64_t start = clock_ns();
+  bool prepared = flip_prepare(h);
+  r->prepare_ns = clock_ns() - start;
+  lock_lock(&h->cycle_lock);
+  r->concurrent = flip_pause(h, prepared, r);
+  if (!r->concurrent) return;
+  keep_report(h, &h->measures.running, r);
+  lock_unlock(&h->cycle_lock);
+  controller_flipped(h);
+  start = clock_ns();
+  concurrent_move(h);
+  end_phase(h);
+  r->move_ns = clock_ns() - start;
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_IDLE);
 }
 
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
@@ -231,28 +263,14 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   report_begin(h, r);
   r->policy = o->policy;
   r->concurrent = 1;
+  mover_settle(h);
   bool held = first_pause(h, r);
   if (!held || !faults_ready(h)) {
     degrade(h, r, held ? "our SIGBUS handler has been replaced" : "no empty region to hold out");
     r->concurrent = 0;
     finish_in_pause(h, o, r);
   } else {
-    lock_unlock(&h->cycle_lock);
-    plan_phase(h, o, true, r);
-    uint64_t start = clock_ns();
-    flip_prepare(h);
-    r->prepare_ns = clock_ns() - start;
-    lock_lock(&h->cycle_lock);
-    flip_pause(h, r);
-    keep_report(h, &h->measures.running, r);
-    lock_unlock(&h->cycle_lock);
-    controller_flipped(h);
-    start = clock_ns();
-    concurrent_move(h);
-    end_phase(h);
-    r->move_ns = clock_ns() - start;
-    lock_lock(&h->cycle_lock);
-    phase_enter(h, GCH_PHASE_IDLE);
+    plan_and_move(h, o, r);
   }
   report_end(h, r);
   finish_report(h, r);
@@ -268,6 +286,7 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   cycle_wait_idle(h);
   report_begin(h, r);
   r->policy = o->policy;
+  mover_settle(h);
   if (o->concurrent) degrade(h, r, "this mover works in the pause only");
   major_in_pause(h, o, r);
   report_end(h, r);

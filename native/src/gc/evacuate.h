@@ -59,6 +59,10 @@ struct plan {
 gch_status plan_init(gch_heap *heap, struct plan **out, gch_error *error);
 void plan_destroy(gch_heap *heap, struct plan *plan);
 void plan_reset(struct plan *plan);
+/* Lists a large object by its pieces. */
+void plan_add_pieces(gch_heap *heap, struct plan *plan, uint32_t id);
+/* Its lists are in no order any more: no part of them is known to be leaf memory. */
+void plan_share_all(struct plan *plan);
 
 /* Fills `extents` of the lines of the sources from index `from` on (and clears `dest`); `map` says which objects live. Parallel. */
 void evacuate_extents(gch_heap *heap, struct plan *plan, uint32_t from, const uint64_t *map);

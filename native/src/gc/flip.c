@@ -29,7 +29,7 @@ static uint32_t *alloc_region(gch_heap *h, enum space_id space) {
 static uint32_t find_empty(gch_heap *h, enum space_id space) {
   uint32_t first = layout_first_region(&h->layout, space), current = *alloc_region(h, space);
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, space); r++)
-    if (r != current && region_empty(h, r)) return r;
+    if (r != current && region_empty(h, r) && region_registered(h, r) != REGION_STUCK) return r;
   return REGION_NONE;
 }
 
@@ -90,22 +90,11 @@ static void note_relocations(gch_heap *h) {
         h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
 }
 
-/* A leaf object's destination must be missing until it is published. Pages that the kernel kept when they were given back
- * are tried once more; if it keeps them, the object stays. */
-static void empty_large_dest(gch_heap *h, struct large *e) {
-  if (h->drop(h, e->forward, align_up(e->bytes, h->layout.page_bytes)) >= 0) return;
-  e->forward = e->base; /* as if pinned: what was reserved is freed at the end */
-  for (size_t a = arena_index(&h->layout, e->base); a <= arena_index(&h->layout, e->base + e->bytes - 1); a++)
-    h->tables.arenas[a].stays = 1;
-}
-
 static void arm_large(gch_heap *h) {
   lock_lock(&h->large.lock);
   for (uint32_t id = 1; id < h->large.count; id++) { /* what is born since the mark was armed then */
     struct large *e = &h->large.entries[id];
-    if (e->base == 0 || e->born) continue;
-    if (e->leaf && e->forward != e->base) empty_large_dest(h, e);
-    if (e->leaf && e->forward == e->base) continue;
+    if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
     if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
     size_t first = block_index(&h->layout, e->forward), last = block_index(&h->layout, e->forward + e->bytes - 1);
     e->left = (uint32_t)(last - first + 1);
@@ -114,16 +103,42 @@ static void arm_large(gch_heap *h) {
   lock_unlock(&h->large.lock);
 }
 
-/* The memory of armed leaf destinations goes: a touch before they are published must fault. */
-static void empty_leaf_dests(gch_heap *h) {
-  const struct plan *p = h->plan;
-  for (uint32_t i = 0; i < p->dest_count; i++) {
-    uintptr_t at = block_address(&h->layout, p->dests[i].block);
-    if (heap_block(h, at)->leaf && heap_arena(h, at)->populated != 0) {
-      h->drop(h, at, BLOCK_BYTES);
-      block_unpopulate(h, at, 1);
+/* Drops the runs of blocks of an arena that `mask` names. */
+static bool empty_blocks(gch_heap *h, uint32_t arena, uint32_t mask) {
+  while (mask != 0) {
+    uint32_t from = (uint32_t)__builtin_ctz(mask), blocks = ctz64(~((uint64_t)mask >> from));
+    uintptr_t at = arena_address(&h->layout, arena) + from * (uintptr_t)BLOCK_BYTES;
+    if (h->drop(h, at, blocks * (uint64_t)BLOCK_BYTES) < 0) return false;
+    block_unpopulate(h, at, blocks);
+    mask &= ~(uint32_t)bits_mask(from, from + blocks);
+  }
+  return true;
+}
+
+static uint32_t armed_blocks(const gch_heap *h, uint32_t arena) {
+  uint32_t mask = 0;
+  for (uint32_t i = 0; i < ARENA_BLOCKS; i++)
+    if (unit_state(h, (size_t)arena * ARENA_BLOCKS + i) == UNIT_ARMED) mask |= (uint32_t)1 << i;
+  return mask;
+}
+
+/* The memory of armed leaf destinations goes: a touch before they are published must fault. Where memory could not be given
+ * back before, there may be some that the tables do not know of. False: the kernel will not take it. */
+static bool empty_leaf_dests(gch_heap *h) {
+  bool unknown = at_load(&h->undropped) != 0, empty = true;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    if (!(h->armed >> r & 1) || h->layout.regions[r].space != SPACE_LEAF) continue;
+    for (uint32_t a = first; a < first + count && empty; a++) {
+      uint32_t populated = unknown ? UINT32_MAX : at_load_relaxed(&h->tables.arenas[a].populated); /* nobody else's */
+      if (populated != 0) empty = empty_blocks(h, a, armed_blocks(h, a) & populated);
     }
   }
+  for (uint32_t i = 0; i < h->plan->large_move_count && unknown && empty; i++) {
+    const struct large *e = &h->large.entries[h->plan->large_moves[i]];
+    if (e->leaf) empty = h->drop(h, e->forward, align_up(e->bytes, h->layout.page_bytes)) >= 0;
+  }
+  return empty || h->mover->fill_in_place; /* there, what is closed cannot be seen */
 }
 
 /* --- memory for promotion --------------------------------------------------------------------------------------- */
@@ -184,20 +199,17 @@ static void populate_ahead(gch_heap *h) {
   }
 }
 
-static uint64_t find_lock_free(gch_heap *h) {
-  uint64_t total = 0;
+static void find_lock_free(gch_heap *h) {
   for (int i = 0; i < LOCK_TRIES; i++) {
     uint64_t ns = 0;
     if (pages_lock_wait(&h->kernel, (void *)h->layout.regions[layout_first_region(&h->layout, SPACE_FRAMES)].start,
                         &ns) < 0)
       break;
-    total += ns;
     if (ns < LOCK_QUICK_NS) break;
   }
-  return total;
 }
 
-uint64_t flip_prepare(gch_heap *h) {
+static void arm_units(gch_heap *h) {
   h->armed = h->to_flip = 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (to_be_flipped(h, r)) h->to_flip |= (uint64_t)1 << r;
@@ -209,13 +221,25 @@ uint64_t flip_prepare(gch_heap *h) {
     if ((space == SPACE_OLD && h->to_flip >> r & 1) || dests) arm_small(h, r);
   }
   arm_large(h);
-  for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    if (h->to_flip >> r & 1) h->mover->prepare(h, r);
-    if (h->armed >> r & 1) h->mover->arm_dests(h, r);
+}
+
+static void disarm_regions(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if ((h->to_flip | h->armed) >> r & 1) h->mover->disarm(h, r);
+}
+
+bool flip_prepare(gch_heap *h) {
+  bool ready = true;
+  arm_units(h);
+  for (uint32_t r = 0; r < h->layout.region_count && ready; r++) {
+    if (h->to_flip >> r & 1) ready = h->mover->prepare(h, r);
+    if (h->armed >> r & 1) ready = h->mover->arm_dests(h, r);
   }
-  empty_leaf_dests(h);
+  ready = ready && empty_leaf_dests(h);
+  if (!ready) disarm_regions(h);
   populate_ahead(h);
-  return find_lock_free(h);
+  if (ready) find_lock_free(h);
+  return ready;
 }
 
 /* --- the pause ------------------------------------------------------------------------------------------------ */
@@ -274,23 +298,91 @@ static void forward_slot(uint64_t *slot, void *context) {
   root_replace(slot, old, forward_root(context, old));
 }
 
-/* Blocks that stay where they are and are not flipped: young ones kept for their pins. */
-static void fix_kept(gch_heap *h) {
-  struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
+/* Calls fn for the blocks that stay where they are and are not flipped: young ones kept for their pins. */
+static void each_kept(gch_heap *h, void (*fn)(void *context, size_t block), void *context) {
   uint32_t first, count = region_arenas(h, layout_first_region(&h->layout, SPACE_YOUNG), &first);
   for (uint32_t a = first; a < first + count; a++)
     for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; b++)
-      if (h->tables.blocks[b].state == BLOCK_USED && !h->tables.blocks[b].leaf) fix_block(&g, b, 0);
+      if (h->tables.blocks[b].state == BLOCK_USED && !h->tables.blocks[b].leaf) fn(context, b);
 }
 
-void flip_now(gch_heap *h) {
+static void fix_kept(void *context, size_t block) { fix_block(context, block, 0); }
+
+/* All regions, or none: those that were flipped before one is refused go back. */
+static bool flip_regions(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     if (!(h->to_flip >> r & 1)) continue;
-    h->mover->flip(h, r);
+    if (!h->mover->flip(h, r)) {
+      for (uint32_t back = 0; back < r; back++)
+        if (h->flipped >> back & 1) h->mover->unflip_pause(h, back);
+      h->flipped = 0;
+      return false;
+    }
     h->flipped |= (uint64_t)1 << r;
+    GCH_POINT(region_flipped);
   }
+  return true;
+}
+
+bool flip_now(gch_heap *h) {
+  struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
+  if (!flip_regions(h)) {
+    disarm_regions(h);
+    return false;
+  }
+  for (uint32_t r = 0; r < h->layout.region_count && h->mover->guard != NULL; r++)
+    if (h->flipped >> r & 1) h->mover->guard(h, r);
   roots_visit(h, forward_slot, h);
-  fix_kept(h);
+  each_kept(h, fix_kept, &g);
+  return true;
+}
+
+/* --- no flip -------------------------------------------------------------------------------------------------- */
+
+static void note_fix(void *context, size_t block) {
+  struct plan *p = context;
+  p->fixes[p->fix_count++] = (uint32_t)block;
+}
+
+/* What was pinned since the plan relocates no more. (Of evacuated blocks and large objects the tables tell.) */
+static void forget_unplanned(gch_heap *h, struct plan *p) {
+  uint32_t moves = 0, arenas = 0;
+  for (uint32_t i = 0; i < p->move_count; i++)
+    if (h->tables.forward[p->moves[i]] != 0) p->moves[moves++] = p->moves[i];
+  p->move_count = moves;
+  for (uint32_t i = 0; i < p->arena_count; i++) {
+    size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS, end = b + ARENA_BLOCKS;
+    while (b < end && h->tables.forward[b] == 0) b++;
+    if (b < end) p->arenas[arenas++] = p->arenas[i];
+  }
+  p->arena_count = arenas;
+}
+
+/* The units that stay where they are: what the plan left there, what was pinned since, what was born since. */
+static void note_staying(gch_heap *h, struct plan *p, uint32_t region) {
+  uint32_t first, count = region_arenas(h, region, &first);
+  bool small = h->layout.regions[region].space == SPACE_OLD;
+  for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
+    if (small && h->tables.units[b] == UNIT_ARMED && h->tables.dest[b] == 0) note_fix(p, b);
+    at_store(&h->tables.units[b], (uint8_t)UNIT_NONE);
+  }
+}
+
+void flip_to_pause(gch_heap *h) {
+  struct plan *p = h->plan;
+  forget_unplanned(h, p);
+  p->fix_count = p->piece_count = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if ((h->to_flip | h->armed) >> r & 1) note_staying(h, p, r);
+  each_kept(h, note_fix, p);
+  for (uint32_t id = 1; id < h->large.count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base != 0 && (!e->leaf || e->forward != e->base)) plan_add_pieces(h, p, id);
+  }
+  plan_share_all(p);
+  for (size_t a = 0; a < layout_arena_count(&h->layout) && h->huge; a++)
+    h->tables.arenas[a].pending = 0; /* counted again */
+  h->to_flip = h->armed = 0;
 }
 
 /* --- end ------------------------------------------------------------------------------------------------------ */

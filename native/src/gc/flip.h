@@ -12,11 +12,15 @@ bool flip_hold_out(gch_heap *heap);
  * with references move to the held-out regions. */
 void flip_switch(gch_heap *heap);
 /* Beside mutators, after the plan: units armed, regions and leaf destinations registered, memory for promotion populated,
- * mmap_lock found free. Returns what that lock cost, ns. */
-uint64_t flip_prepare(gch_heap *heap);
-/* In the pause, after its minor and the swap of maps: regions go to their shadow, roots are forwarded. */
-void flip_now(gch_heap *heap);
-/* There will be no flip: what was born since the mark is old like the rest (all of it lives), and nothing is armed. World
+ * mmap_lock found free. False: the kernel refused something; no region is missing or in between, and there is no flip. */
+bool flip_prepare(gch_heap *heap);
+/* In the pause, after its minor and the swap of maps: regions go to their shadow, roots are forwarded. False: the kernel
+ * refused, and every page is where it was. */
+bool flip_now(gch_heap *heap);
+/* After either refusal, in the pause, after its minor and the swap of maps: nothing is armed any more, and the plan, which
+ * that minor has forwarded references by, says what its move in the pause has to do (gc/compact.h). */
+void flip_to_pause(gch_heap *heap);
+/* There will be no flip, and no plan has been made: what was born since the mark is old like the rest (all of it lives), and nothing is armed. World
  * stopped. */
 void flip_cancel(gch_heap *heap);
 /* After the last unit: nothing is registered for missing pages any more, shadows are empty, units are reset. */

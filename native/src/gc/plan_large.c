@@ -119,10 +119,7 @@ static bool in_plan(const struct planner *p, const struct large *e) {
 }
 
 static void add_pieces(struct planner *p, uint32_t id) {
-  struct large *e = &p->heap->large.entries[id];
-  if (p->options.flips) return; /* units take their place */
-  e->left = (uint32_t)div_ceil(e->bytes, PLAN_PIECE_BYTES);
-  for (uint32_t i = 0; i < e->left; i++) p->plan->pieces[p->plan->piece_count++] = (struct large_piece){id, i};
+  if (!p->options.flips) plan_add_pieces(p->heap, p->plan, id); /* else units take their place */
 }
 
 static void large_stays(struct planner *p, uint32_t id) {

@@ -196,11 +196,15 @@ uint64_t frames_bytes(gch_heap *h) {
   return blocks * BLOCK_BYTES;
 }
 
-/* Lock held. */
+/* Lock held. Slots that somebody is filling are not free. */
 static void settle_home(gch_heap *h, struct frames *f) {
-  uint64_t kept = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT); /* no huge page is torn */
-  if (kept >= f->slots || h->drop(h, f->start + kept * BLOCK_BYTES, (f->slots - kept) * BLOCK_BYTES) < 0) return;
-  bits_clear_range(f->held, kept, f->slots);
+  uint64_t at = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT); /* no huge page is torn */
+  while (at < f->slots && (at = bits_find_next(f->free, at, f->slots)) != BITS_NONE) {
+    uint64_t end = bits_find_next_clear(f->free, at, f->slots);
+    if (end == BITS_NONE) end = f->slots;
+    if (h->drop(h, f->start + at * BLOCK_BYTES, (end - at) * BLOCK_BYTES) >= 0) bits_clear_range(f->held, at, end);
+    at = end;
+  }
 }
 
 uint64_t frames_settle(gch_heap *h) {

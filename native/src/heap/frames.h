@@ -66,7 +66,7 @@ void frames_done_arena(gch_heap *heap, uintptr_t frame, bool published);
 bool frames_give_arena(gch_heap *heap, uintptr_t arena);
 /* Memory of home slots. */
 uint64_t frames_bytes(gch_heap *heap);
-/* Consumed memory that nobody took goes; returns bytes released. Nobody fills a frame. */
+/* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. */
 uint64_t frames_settle(gch_heap *heap);
 
 #endif

@@ -142,13 +142,16 @@ struct gch_heap {
   struct uffd quiet;             /* [const] makes ranges destinations of page moves; mover/region.c; fd -1 without */
   struct uffd missing;           /* [const] delivers faults of armed memory */
   struct uffd trap;              /* [const] traps stale accesses to the shadow */
-  char mover_reason[192];        /* [const] */
-  bool huge;                     /* [const] huge pages are asked for */
-  struct team *team;             /* [const] collector threads */
-  void *mark_state;              /* [const] gc/mark.c */
-  struct plan *minor_plan;       /* [const] [cycle] contents; tables reserved once */
-  struct plan *plan;             /* [const] [cycle] contents: of the running major */
-  struct faults *faults;         /* [const] gc/faults.c */
+  uint8_t registration[REGION_MAX]; /* [atomic] enum region_registration (mover/mover.h); the cycle's driver writes */
+  uint64_t shadows_left;         /* [cycle] bit a region: the kernel would not empty its shadow */
+  uint32_t undropped; /* [atomic] 1: some memory could not be given back: what tables call empty may not be */
+  char mover_reason[192]; /* [const] */
+  bool huge; /* [const] huge pages are asked for */
+  struct team *team; /* [const] collector threads */
+  void *mark_state; /* [const] gc/mark.c */
+  struct plan *minor_plan; /* [const] [cycle] contents; tables reserved once */
+  struct plan *plan; /* [const] [cycle] contents: of the running major */
+  struct faults *faults; /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */

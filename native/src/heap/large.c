@@ -102,6 +102,14 @@ static uintptr_t arena_end(uintptr_t at, uintptr_t end) {
   return next < end ? next : end;
 }
 
+/* A shared object may have pages that this mapping of it does not show as present. */
+static void clear_pages(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (h->shared_fd >= 0)
+    memset((void *)start, 0, bytes);
+  else
+    pages_clear(&h->kernel, (void *)start, bytes);
+}
+
 /* Pages of the range go, unless they are part of a huge page: that goes with the last object of its arena. */
 static uint64_t drop_pages(gch_heap *h, uintptr_t start, uintptr_t end) {
   uint64_t released = 0;
@@ -110,8 +118,8 @@ static uint64_t drop_pages(gch_heap *h, uintptr_t start, uintptr_t end) {
     if (heap_arena(h, at)->huge) continue;
     if (h->drop(h, at, next - at) >= 0)
       released += next - at;
-    else
-      memset((void *)at, 0, next - at); /* the kernel would not: the next object there must find zeros */
+    else /* the next object there must find zeros */
+      clear_pages(h, at, next - at);
   }
   return released;
 }

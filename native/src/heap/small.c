@@ -66,6 +66,15 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   if (!leaf) unit_arm(h, block_index(&h->layout, address));
 }
 
+void block_keep(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (!heap_contains(h, start)) return;
+  enum space_id space = heap_region(h, start)->space;
+  if (space != SPACE_OLD && space != SPACE_LEAF && space != SPACE_YOUNG) return;
+  for (uintptr_t at = start; at < start + bytes; at += BLOCK_BYTES)
+    at_or_relaxed(&heap_arena(h, at)->kept,
+                  (uint32_t)1 << block_index(&h->layout, at) % ARENA_BLOCKS); /* read after the job */
+}
+
 void block_free(gch_heap *h, uintptr_t address, bool populated) {
   size_t index = block_index(&h->layout, address);
   struct arena *arena = heap_arena(h, address);
@@ -75,6 +84,10 @@ void block_free(gch_heap *h, uintptr_t address, bool populated) {
   bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
   arena->used &= ~bit;
   if (!populated) arena->populated &= ~bit;
+  if (gch_unlikely(arena->kept & bit)) {
+    arena->populated |= bit;
+    arena->kept &= ~bit;
+  }
   if (arena->used == 0) {
     arena->kind = ARENA_NONE;
     if (arena->populated == 0) arena->huge = 0;

@@ -24,6 +24,9 @@ uint64_t young_limit(const gch_heap *heap);
 void block_assign(gch_heap *heap, uintptr_t block, enum block_state state, bool leaf);
 /* Frees a block; `populated`: its pages are still there. World stopped, or the block's space locked by a cycle. */
 void block_free(gch_heap *heap, uintptr_t block, bool populated);
+/* The kernel would not take back the memory of blocks [start, start + bytes), which are being emptied: when they are freed,
+ * they are populated. Any thread; addresses that are not in a space of small objects are none of ours. */
+void block_keep(gch_heap *heap, uintptr_t start, uint64_t bytes);
 /* Makes the pages of a taken block present. False: no memory. */
 bool block_populate(gch_heap *heap, uintptr_t block);
 /* Gives the memory of free blocks back, whole arenas where huge; returns bytes released. World stopped. */

@@ -47,7 +47,7 @@ struct arena {
   uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
   uint32_t made;      /* [atomic, moving] enum arena_made */
   uint32_t left;      /* [atomic, moving] of an opened arena: units that are not MAPPED */
-  uint32_t spare;
+  uint32_t kept;      /* [atomic, moving] bit a block: being emptied, but its memory could not be given back */
 };
 _Static_assert(sizeof(struct arena) == 32, "arenas are few");
 

@@ -5,15 +5,17 @@
  * ever protected.
  *
  * A move is atomic a page, never a range, so it is resumed from what it says it did. Its refusals (docs/uffd-move.md):
- *   EAGAIN  moved some: go on behind it; moved none: again
+ *   EAGAIN  moved some: go on behind it; moved none: again, a while; then copy
  *   EEXIST  source gone, destination there: it was moved and misreported (6.18): go on behind the page;
  *           else the destination is really occupied, by a stray page: drop that and try again
  *   EBUSY   shared since fork, pinned, merged: write a byte of it and try again; then copy the page
  *   ENOENT  a hole in the source: nothing lives there: the page reads as zeros, so make it and try again
  *   EINVAL  another thread changed a mapping for a moment: again, a few times; then copy
  *   ENOMEM, EFAULT, others: copy the page
- * Copying is UFFDIO_COPY into the registered destination. If that is refused for good there is no answer yet: the process
- * stops with a message (native/tests/open/no_memory.c). */
+ * Copying is UFFDIO_COPY into the registered destination. If that is refused, or the stray page will not go: memcpy where
+ * nothing is armed. In an armed destination half a page would be seen (I2): there move and copy are tried in turn until one
+ * of them succeeds, with sleep in between, as the kernel itself waits for memory behind a page fault. Only what the kernel
+ * refuses for ever waits for ever, and is reported (events REFUSAL and WATCHDOG). */
 #include <errno.h>
 #include <string.h>
 
@@ -23,25 +25,62 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { INVALID_TRIES = 100 };
+enum { INVALID_TRIES = 100, AGAIN_TRIES = 200, COPY_TRIES = 20 };
 
-static void copy_page(gch_heap *h, int fd, uintptr_t dst, uintptr_t src) {
+struct transfer {
+  gch_heap *heap;
+  int fd;
+  bool armed;
+  uint32_t tries; /* of the page at hand */
+  uint32_t momentary; /* since something moved: EAGAIN and EINVAL, which should go away */
+  struct waiting waiting;
+};
+
+/* What can be done about a page that is neither moved nor copied. Returns bytes that are done with: a page, or 0. */
+static uint64_t put_page(struct transfer *t, uintptr_t dst, uintptr_t src, enum kernel_call call, int error) {
+  gch_heap *h = t->heap;
+  if (t->armed) {
+    mover_wait(h, &t->waiting, call, dst, error);
+    return 0;
+  }
+  publish_by_memcpy(h, dst, src, h->layout.page_bytes);
+  empty_source(h, src, h->layout.page_bytes);
+  return h->layout.page_bytes;
+}
+
+static uint64_t copy_page(struct transfer *t, uintptr_t dst, uintptr_t src) {
+  gch_heap *h = t->heap;
   uint64_t page = h->layout.page_bytes, copied = 0;
   int rc = -EAGAIN;
-  for (int i = 0; i < INVALID_TRIES && (rc == -EAGAIN || rc == -ENOENT); i++)
-    rc = kernel_uffd_copy(&h->kernel, fd, (void *)dst, (const void *)src, page, 0, &copied);
-  GCH_CHECK(rc == 0, "page %p can be neither moved nor copied to %p: %s", (void *)src, (void *)dst, strerror(-rc));
-  pages_drop(&h->kernel, (void *)src, page);
+  for (int i = 0; i < COPY_TRIES && (rc == -EAGAIN || rc == -ENOENT); i++)
+    rc = kernel_uffd_copy(&h->kernel, t->fd, (void *)dst, (const void *)src, page, 0, &copied);
+  if (rc < 0) return put_page(t, dst, src, KERNEL_COPY, rc);
+  empty_source(h, src, page);
   mover_count_copied(h, page);
   mover_refused(h, GCH_REFUSAL_COPIED, src, page);
+  return page;
 }
 
 /* Writes a byte of the page without changing it: unshares and faults it in. */
 static void touch_page(uintptr_t page) { __atomic_fetch_or((uint8_t *)page, 0, __ATOMIC_RELAXED); }
 
-/* One page that the kernel refused to move. Returns bytes that are done with (a page), or 0: try again. */
-static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, int error, uint32_t tries) {
+/* EEXIST that is not known to mean that the page has moved. */
+static uint64_t answer_occupied(struct transfer *t, uintptr_t dst, uintptr_t src, uint32_t tries) {
+  gch_heap *h = t->heap;
   uint64_t page = h->layout.page_bytes;
+  mover_refused(h, GCH_REFUSAL_EXIST, dst, page);
+  /* Not known to be there: drop nothing; if the kernel insists, the page is where it says. */
+  if (kernel_pagemap_present(&h->kernel, (void *)src) != 1) return tries > INVALID_TRIES ? page : 0;
+  int rc = mover_drop_private(h, dst, page);
+  if (rc < 0) return put_page(t, dst, src, KERNEL_DROP, rc);
+  return tries > 1 ? copy_page(t, dst, src) : 0;
+}
+
+/* One page that the kernel refused to move. Returns bytes that are done with (a page), or 0: try again. */
+static uint64_t answer_refusal(struct transfer *t, uintptr_t dst, uintptr_t src, int error) {
+  gch_heap *h = t->heap;
+  uint64_t page = h->layout.page_bytes;
+  uint32_t tries = t->tries++;
   bool maybe = error == -EEXIST || error == -EBUSY || error == -ENOENT;
   if (maybe && kernel_pagemap_present(&h->kernel, (void *)src) == 0 &&
       kernel_pagemap_present(&h->kernel, (void *)dst) == 1) {
@@ -49,12 +88,7 @@ static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src
     return page;
   }
   switch (error) {
-    case -EEXIST: /* moved already, and misreported, was settled above */
-      mover_refused(h, GCH_REFUSAL_EXIST, dst, page);
-      /* Not known to be there: drop nothing; if the kernel insists, the page is where it says. */
-      if (kernel_pagemap_present(&h->kernel, (void *)src) != 1) return tries > INVALID_TRIES ? page : 0;
-      pages_drop(&h->kernel, (void *)dst, page);
-      return 0;
+    case -EEXIST: return answer_occupied(t, dst, src, tries);
     case -EBUSY:
       if (tries > 1) break;
       touch_page(src);
@@ -66,35 +100,49 @@ static uint64_t answer_refusal(gch_heap *h, int fd, uintptr_t dst, uintptr_t src
       touch_page(src);
       return 0;
     case -EINVAL:
-      if (tries > INVALID_TRIES) break;
-      if (tries == 0) mover_refused(h, GCH_REFUSAL_OTHER, src, page);
+      if (t->momentary++ > INVALID_TRIES) break;
+      if (t->momentary == 1) mover_refused(h, GCH_REFUSAL_OTHER, src, page);
       thread_yield();
       return 0;
-    case -ENOMEM: mover_refused(h, GCH_REFUSAL_NO_MEMORY, src, page); break;
-    default: mover_refused(h, GCH_REFUSAL_OTHER, src, page);
+    default: mover_refused(h, mover_refusal(error), src, page);
   }
-  copy_page(h, fd, dst, src);
-  return page;
+  return copy_page(t, dst, src);
 }
 
-void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
+/* EAGAIN that moved nothing: whatever was in the way goes away. */
+static uint64_t answer_again(struct transfer *t, uintptr_t dst, uintptr_t src) {
+  if (++t->momentary < AGAIN_TRIES) {
+    if (t->momentary > COPY_TRIES) thread_yield();
+    return 0;
+  }
+  mover_refused(t->heap, GCH_REFUSAL_AGAIN, src, 0);
+  return copy_page(t, dst, src);
+}
+
+void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  struct transfer t = {.heap = h, .fd = fd, .armed = region_armed(h, dst)};
   uint64_t done = 0;
-  uint32_t tries = 0;
   bool refused = false;
+  if (fd < 0) { /* the kernel would not register the destination */
+    publish_by_memcpy(h, dst, src, bytes);
+    empty_source(h, src, bytes);
+    return;
+  }
   while (done < bytes) {
     uint64_t moved = 0;
-    int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, mode, &moved);
+    int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, 0, &moved);
     done += moved;
-    if (moved > 0) tries = 0;
+    if (moved > 0) t.tries = t.momentary = 0;
     if (rc == 0 || done == bytes) continue;
-    if (rc == -EAGAIN) {
-      if (moved > 0) mover_refused(h, GCH_REFUSAL_AGAIN, src + done, moved);
+    if (rc == -EAGAIN && moved > 0) {
+      mover_refused(h, GCH_REFUSAL_AGAIN, src + done, moved);
       continue;
     }
-    refused = true; /* a negative answer wakes nobody */
-    uint64_t settled = answer_refusal(h, fd, dst + done, src + done, rc, tries++);
+    uint64_t settled =
+        rc == -EAGAIN ? answer_again(&t, dst + done, src + done) : answer_refusal(&t, dst + done, src + done, rc);
+    refused = refused || rc != -EAGAIN || settled > 0; /* a negative answer wakes nobody */
     done += settled;
-    if (settled > 0) tries = 0;
+    if (settled > 0) t.tries = 0;
   }
   if (refused) kernel_uffd_wake(&h->kernel, fd, (void *)dst, bytes);
   bool whole = is_aligned(dst | src | bytes, ARENA_BYTES);
@@ -102,17 +150,17 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
 }
 
 static void move_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  publish_by_move(h, h->quiet.fd, dst, src, bytes, 0);
+  publish_by_move(h, region_fd(h, dst), dst, src, bytes);
 }
 
 static bool move_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t frame) {
-  if (frame == 0) return pages_populate(&h->kernel, (void *)dst, bytes) >= 0;
-  publish_by_move(h, h->quiet.fd, dst, frame, bytes, 0);
+  if (frame == 0) return region_populate(h, dst, bytes) >= 0;
+  publish_by_move(h, region_fd(h, dst), dst, frame, bytes);
   return true;
 }
 
 static void move_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  publish_by_move(h, h->missing.fd, dst, src, bytes, 0);
+  publish_by_move(h, h->missing.fd, dst, src, bytes);
 }
 
 const struct mover_ops mover_move = {
@@ -131,6 +179,8 @@ const struct mover_ops mover_move = {
     .arm_dests = region_arm_dests,
     .disarm = region_disarm,
     .flip = region_flip,
+    .unflip_pause = region_unflip_pause,
+    .guard = region_guard,
     .unflip = region_unflip,
     .publish_armed = move_publish_armed,
 };

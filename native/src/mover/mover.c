@@ -1,10 +1,14 @@
 #include "mover/mover.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "heap/small.h"
 #include "os/pages.h"
+
+static const uint64_t FIRST_SLEEP_NS = 20000, LAST_SLEEP_NS = 1000000, TELL_NS = 2000000000;
 
 void mover_count_moved(gch_heap *h, uint64_t pages, uint64_t arenas) {
   at_add_relaxed(&h->moved.pages, pages);
@@ -14,11 +18,42 @@ void mover_count_moved(gch_heap *h, uint64_t pages, uint64_t arenas) {
 void mover_count_copied(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->moved.bytes, bytes); }
 
 void mover_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  if (h->drop(h, start, bytes) >= 0) at_add_relaxed(&h->moved.released, bytes);
+  if (h->drop(h, start, bytes) >= 0)
+    at_add_relaxed(&h->moved.released, bytes);
+  else /* of an alias (`simulated`) the heap's own address is meant; a shadow is emptied at the end in any case */
+    block_keep(h, h->mover->fill_in_place && !heap_contains(h, start) ? start - h->layout.shadow_delta : start, bytes);
 }
 
 int mover_drop_private(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  return pages_drop(&h->kernel, (void *)start, bytes);
+  int rc = pages_drop(&h->kernel, (void *)start, bytes);
+  if (rc >= 0) return rc;
+  at_store(&h->undropped, 1);
+  mover_refused(h, mover_refusal(rc), start, bytes);
+  return rc;
+}
+
+void mover_settle(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count && h->mover->concurrent; r++)
+    if (region_registered(h, r) != REGION_QUIET || h->shadows_left >> r & 1) h->mover->disarm(h, r);
+}
+
+gch_refusal mover_refusal(int error) {
+  return error == -ENOMEM ? GCH_REFUSAL_NO_MEMORY : error == -EAGAIN ? GCH_REFUSAL_AGAIN : GCH_REFUSAL_OTHER;
+}
+
+void mover_wait(gch_heap *h, struct waiting *w, enum kernel_call call, uintptr_t at, int error) {
+  uint64_t now = clock_ns();
+  if (w->since == 0) {
+    *w = (struct waiting){now, now, FIRST_SLEEP_NS};
+    at_add_relaxed(&h->moved.released, frames_settle(h)); /* what is kept ready for later may be what is needed now */
+  }
+  mover_refused(h, mover_refusal(error), at, 0);
+  if (now - w->told > TELL_NS) {
+    heap_event(h, GCH_EVENT_WATCHDOG, call, at, now - w->since, 0);
+    w->told = now;
+  }
+  thread_sleep_ns(w->sleep_ns);
+  if (w->sleep_ns < LAST_SLEEP_NS) w->sleep_ns *= 2;
 }
 
 void mover_refused(gch_heap *h, gch_refusal refusal, uintptr_t at, uint64_t bytes) {

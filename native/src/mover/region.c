@@ -9,19 +9,35 @@
  *   quiet --prepare--> ready --flip (pause)--> missing --unflip--> quiet        leaf: quiet --arm_dests--> missing --disarm--> quiet
  *
  * Leaving the quiet state by unregistering walks the tables (18 ms a GiB); registering for missing pages first takes 15 us
- * for both (measured). These calls cannot fail but for want of kernel memory or by injection: they are tried again, then
- * the invariant is broken. */
+ * for both (measured).
+ *
+ * Any of these calls may be refused, for want of kernel memory or by injection, and refused for good. Each is tried a few
+ * times; then:
+ *
+ *   quiet -> ready     the region is quiet again; there is no flip
+ *   ready -> missing   leaf: the region stays ready, no flip; in the pause: mremap back to ready (mremap is its own inverse);
+ *                      refused too, the pages are published back where they were
+ *   the guard          counted; it is not needed for correctness
+ *   missing -> ready   *parked*: registered quiet with the fault descriptor, through which it is published into meanwhile;
+ *                      refused too, *stuck*: it goes on raising faults, but nothing in it is armed, nothing is allocated in it
+ *                      (gc/flip.c), and a destination in it gets a zero page before it is touched
+ *   ready -> quiet     stays ready: published into by memcpy; it can be flipped as it is
+ *   the shadow         emptied page by page, or by mapping it anew, whichever works; if none, its memory stays until one does
+ *
+ * What is not quiet is tried again before the next cycle (mover_settle). A region that is parked or stuck, or whose shadow
+ * is not empty, cannot be flipped: the cycle is finished in the pause (gc/cycle.c). */
 #include <errno.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "heap/small.h"
 #include "mover/mover.h"
 #include "mover/publish.h"
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { TRIES = 1000 };
-static const uint64_t DROP_STEP = 2 << 20;
+enum { TRIES = 20 };
+static const uint64_t SLEEP_NS = 50000, DROP_STEP = 2 << 20;
 
 static gch_status open_one(gch_heap *h, enum uffd_faults faults, struct uffd *out, gch_error *error) {
   struct uffd_wish wish = {.faults = faults, .allow_user_mode_only = true};
@@ -45,6 +61,7 @@ static gch_status open_descriptors(gch_heap *h, gch_error *error) {
       if (rc < 0)
         return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s",
                          region->bytes >> 20, (void *)region->start, strerror(-rc));
+      at_store(&h->registration[r], (uint8_t)REGION_QUIET);
     }
   }
   return status;
@@ -88,48 +105,188 @@ void quiet_close(gch_heap *h) {
   h->layout.shadow_delta = 0;
 }
 
-/* Repeats a call that only a lack of kernel memory, or injection, makes fail. */
-#define INSIST(h, call, what, region)                                                                 \
-  do {                                                                                                \
-    int rc_ = -1;                                                                                     \
-    for (int i_ = 0; i_ < TRIES && rc_ < 0; i_++) {                                                   \
-      rc_ = (call);                                                                                   \
-      if (rc_ < 0 && i_ > 10) thread_sleep_ns(100000);                                                \
-    }                                                                                                 \
-    GCH_CHECK(rc_ >= 0, "%s of the region at %p: %s", what, (void *)(region)->start, strerror(-rc_)); \
-  } while (0)
+/* --- registration --------------------------------------------------------------------------------------------- */
 
-static void leave_quiet(gch_heap *h, const struct region *r) {
-  INSIST(h, uffd_register_missing(&h->kernel, &h->quiet, (void *)r->start, r->bytes, 0), "registering", r);
-  INSIST(h, uffd_unregister(&h->kernel, &h->quiet, (void *)r->start, r->bytes), "unregistering", r);
+static enum region_registration registered(const gch_heap *h, uint32_t region) { return region_registered(h, region); }
+static void set_registered(gch_heap *h, uint32_t region, enum region_registration to) {
+  at_store(&h->registration[region], (uint8_t)to);
 }
 
-void region_prepare(gch_heap *h, uint32_t region) { leave_quiet(h, &h->layout.regions[region]); }
+/* Is the call that answered `rc` to be made again? Counts the first refusal of a row. */
+static bool again(gch_heap *h, int rc, uint32_t *tries, const struct region *r) {
+  if (rc >= 0) return false;
+  if (*tries == 0) mover_refused(h, mover_refusal(rc), r->start, 0);
+  if (++*tries == TRIES) return false;
+  if (*tries > TRIES / 2) thread_sleep_ns(SLEEP_NS);
+  return true;
+}
 
-void region_arm_dests(gch_heap *h, uint32_t region) {
+static bool register_missing(gch_heap *h, const struct uffd *with, const struct region *r) {
+  uint32_t tries = 0;
+  int rc;
+  do rc = uffd_register_missing(&h->kernel, with, (void *)r->start, r->bytes, 0);
+  while (again(h, rc, &tries, r));
+  return rc >= 0;
+}
+
+static bool register_quiet(gch_heap *h, const struct uffd *with, const struct region *r) {
+  uint32_t tries = 0;
+  int rc;
+  do rc = uffd_register_quiet(&h->kernel, with, (void *)r->start, r->bytes);
+  while (again(h, rc, &tries, r));
+  if (rc >= 0) kernel_uffd_wake(&h->kernel, with->fd, (void *)r->start, r->bytes); /* it may have been missing */
+  return rc >= 0;
+}
+
+static bool unregister(gch_heap *h, const struct uffd *from, const struct region *r) {
+  uint32_t tries = 0;
+  int rc;
+  do rc = uffd_unregister(&h->kernel, from, (void *)r->start, r->bytes);
+  while (again(h, rc, &tries, r));
+  return rc >= 0;
+}
+
+/* Between the two calls who populates memory in the region waits for the second: so the driver, who holds no lock and stops
+ * nobody, does not go on before the region is out of that state on either side. */
+static bool leave_quiet(gch_heap *h, uint32_t region) {
   const struct region *r = &h->layout.regions[region];
-  leave_quiet(h, r);
-  INSIST(h, uffd_register_missing(&h->kernel, &h->missing, (void *)r->start, r->bytes, 0), "arming", r);
+  if (!register_missing(h, &h->quiet, r)) return false;
+  for (;;) {
+    if (unregister(h, &h->quiet, r)) {
+      set_registered(h, region, REGION_READY);
+      return true;
+    }
+    if (register_quiet(h, &h->quiet, r)) return false;
+  }
+}
+
+static bool make_ready(gch_heap *h, uint32_t region) {
+  if (registered(h, region) == REGION_QUIET) return leave_quiet(h, region);
+  return registered(h, region) == REGION_READY;
+}
+
+bool region_prepare(gch_heap *h, uint32_t region) { return !(h->shadows_left >> region & 1) && make_ready(h, region); }
+
+bool region_arm_dests(gch_heap *h, uint32_t region) {
+  if (!make_ready(h, region) || !register_missing(h, &h->missing, &h->layout.regions[region])) return false;
+  set_registered(h, region, REGION_MISSING);
+  return true;
+}
+
+static void leave_missing(gch_heap *h, uint32_t region) {
+  const struct region *r = &h->layout.regions[region];
+  if (unregister(h, &h->missing, r))
+    set_registered(h, region, REGION_READY);
+  else if (registered(h, region) == REGION_PARKED || register_quiet(h, &h->missing, r))
+    set_registered(h, region, REGION_PARKED);
+  else
+    set_registered(h, region, REGION_STUCK);
+}
+
+/* Gives the shadow's memory back by 2 MiB, then maps it anew, which ends its registration and frees its page tables. Either
+ * alone empties it. */
+static void empty_shadow(gch_heap *h, uint32_t region, uint64_t used) {
+  const struct region *r = &h->layout.regions[region];
+  uintptr_t shadow = r->start + h->layout.shadow_delta;
+  bool empty = true;
+  uint32_t tries = 0;
+  int rc;
+  for (uint64_t at = 0; at < used; at += DROP_STEP)
+    if (pages_drop(&h->kernel, (void *)(shadow + at), DROP_STEP) < 0) empty = false;
+  do rc = pages_renew(&h->kernel, (void *)shadow, r->bytes);
+  while (again(h, rc, &tries, r));
+  h->shadows_left &= ~((uint64_t)1 << region);
+  if (rc < 0 && !empty) h->shadows_left |= (uint64_t)1 << region;
 }
 
 void region_disarm(gch_heap *h, uint32_t region) {
   const struct region *r = &h->layout.regions[region];
-  INSIST(h, uffd_unregister(&h->kernel, &h->missing, (void *)r->start, r->bytes), "disarming", r);
-  INSIST(h, uffd_register_quiet(&h->kernel, &h->quiet, (void *)r->start, r->bytes), "registering", r);
+  if (registered(h, region) >= REGION_MISSING) leave_missing(h, region);
+  if (registered(h, region) == REGION_READY && register_quiet(h, &h->quiet, r)) set_registered(h, region, REGION_QUIET);
+  if (h->shadows_left >> region & 1) empty_shadow(h, region, r->bytes);
 }
 
-void region_flip(gch_heap *h, uint32_t region) {
+/* --- the flip ------------------------------------------------------------------------------------------------- */
+
+static bool remap(gch_heap *h, const struct region *r, uintptr_t from, uintptr_t to) {
+  uint32_t tries = 0;
+  int rc;
+  do rc = kernel_mremap_dontunmap(&h->kernel, (void *)from, r->bytes, (void *)to);
+  while (again(h, rc, &tries, r));
+  return rc >= 0;
+}
+
+bool region_flip(gch_heap *h, uint32_t region) {
   const struct region *r = &h->layout.regions[region];
-  uintptr_t shadow = r->start + h->layout.shadow_delta;
-  INSIST(h, kernel_mremap_dontunmap(&h->kernel, (void *)r->start, r->bytes, (void *)shadow), "flipping", r);
-  INSIST(h, uffd_register_missing(&h->kernel, &h->missing, (void *)r->start, r->bytes, 0), "registering", r);
-  INSIST(h, uffd_register_missing(&h->kernel, &h->trap, (void *)shadow, r->bytes, 0), "registering the shadow", r);
+  if (!remap(h, r, r->start, r->start + h->layout.shadow_delta)) return false;
+  if (register_missing(h, &h->missing, r)) {
+    set_registered(h, region, REGION_MISSING);
+    return true;
+  }
+  region_unflip_pause(h, region);
+  return false;
+}
+
+/* What cannot be mapped back in one piece is published piece by piece: nothing in the region is armed in this pause. */
+static void publish_back(gch_heap *h, uint32_t region) {
+  uintptr_t delta = h->layout.shadow_delta;
+  uint32_t first, count = region_arenas(h, region, &first);
+  if (registered(h, region) == REGION_MISSING) set_registered(h, region, REGION_STUCK);
+  h->shadows_left |= (uint64_t)1 << region;
+  for (uint32_t a = first; a < first + count && h->layout.regions[region].space == SPACE_OLD; a++)
+    for (uint32_t rest = h->tables.arenas[a].populated; rest != 0; rest &= rest - 1) {
+      uintptr_t at = arena_address(&h->layout, a) + (uintptr_t)__builtin_ctz(rest) * BLOCK_BYTES;
+      h->mover->publish(h, at, at + delta, BLOCK_BYTES);
+    }
+  for (uint32_t id = 1; id < h->large.count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base != 0 && layout_region(&h->layout, e->base) == region)
+      h->mover->publish(h, e->base, e->base + delta, align_up(e->bytes, h->layout.page_bytes));
+  }
+}
+
+/* mremap is its own inverse: the range that was left is mapped, empty, and unregistered by being mapped over. */
+void region_unflip_pause(gch_heap *h, uint32_t region) {
+  const struct region *r = &h->layout.regions[region];
+  if (remap(h, r, r->start + h->layout.shadow_delta, r->start))
+    set_registered(h, region, REGION_READY);
+  else
+    publish_back(h, region);
+}
+
+/* A refusal is counted, no more: the guard finds mistakes, and keeps khugepaged off. */
+void region_guard(gch_heap *h, uint32_t region) {
+  const struct region *r = &h->layout.regions[region];
+  struct region shadow = {.start = r->start + h->layout.shadow_delta, .bytes = r->bytes};
+  (void)register_missing(h, &h->trap, &shadow);
 }
 
 void region_unflip(gch_heap *h, uint32_t region, uint64_t used) {
-  const struct region *r = &h->layout.regions[region];
-  uintptr_t shadow = r->start + h->layout.shadow_delta;
   region_disarm(h, region);
-  for (uint64_t at = 0; at < used; at += DROP_STEP) pages_drop(&h->kernel, (void *)(shadow + at), DROP_STEP);
-  INSIST(h, pages_renew(&h->kernel, (void *)shadow, r->bytes), "renewing the shadow", r);
+  empty_shadow(h, region, used);
+}
+
+/* --- destinations --------------------------------------------------------------------------------------------- */
+
+int region_fd(const gch_heap *h, uintptr_t dst) {
+  enum region_registration now = registered(h, layout_region(&h->layout, dst));
+  return now == REGION_READY ? -1 : now == REGION_QUIET ? h->quiet.fd : h->missing.fd;
+}
+
+/* A touch would wait for a unit that does not exist. */
+static void unmiss(gch_heap *h, uintptr_t dst, uint64_t bytes) {
+  uint64_t page = h->layout.page_bytes;
+  struct waiting waiting = {0};
+  for (uintptr_t at = dst; at < dst + bytes;) {
+    int rc = kernel_uffd_zeropage(&h->kernel, h->missing.fd, (void *)at, page, 0, NULL);
+    if (rc >= 0 || rc == -EEXIST)
+      at += page;
+    else
+      mover_wait(h, &waiting, KERNEL_ZEROPAGE, at, rc);
+  }
+}
+
+int region_populate(gch_heap *h, uintptr_t dst, uint64_t bytes) {
+  if (registered(h, layout_region(&h->layout, dst)) == REGION_STUCK) unmiss(h, dst, bytes);
+  return pages_populate(&h->kernel, (void *)dst, bytes);
 }

@@ -7,7 +7,9 @@
  *
  * A touch of armed memory is SIGSEGV in the thread, whose handler makes the unit, as in signal mode; both fault modes are the
  * same here. Every unit published out of order splits a mapping. Workers go in address order, so mappings join again; who
- * meets the kernel's limit (vm.max_map_count) meanwhile tries again until they have.
+ * meets the kernel's limit (vm.max_map_count) meanwhile tries again until they have. So whatever *opens* memory is tried
+ * until it is done; what *closes* it (a flip, leaf destinations) may be refused: then there is no flip, and what was closed is
+ * opened again. A region's registration is only quiet or missing here (something in it is closed).
  *
  * In the child of fork() the object is copied, and the copy mapped in its place, before the parent goes on; bytes of pinned
  * leaf memory that a native thread of the parent writes meanwhile are copied as they are met.
@@ -27,14 +29,17 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { TRIES = 100000 };
+enum { TRIES = 20 };
+static const uint64_t SLEEP_NS = 50000;
 
 static uintptr_t home(const gch_heap *h, uintptr_t a) {
   return layout_contains(&h->layout, a) ? a : a - h->layout.shadow_delta;
 }
 
 static int simulated_drop(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  return kernel_fallocate_punch(&h->kernel, h->shared_fd, home(h, start) - h->layout.base, bytes);
+  int rc = kernel_fallocate_punch(&h->kernel, h->shared_fd, home(h, start) - h->layout.base, bytes);
+  if (rc < 0) mover_refused(h, mover_refusal(rc), start, bytes);
+  return rc;
 }
 
 /* Maps the object over every region of the heap. Frames and young memory too: one kind of memory, one way to drop it. */
@@ -146,39 +151,56 @@ static void simulated_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_
 
 /* --- armed ---------------------------------------------------------------------------------------------------- */
 
-static void protect(gch_heap *h, uintptr_t start, uint64_t bytes, int prot) {
+static void open_range(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  struct waiting waiting = {0};
+  int rc;
+  while ((rc = kernel_mprotect(&h->kernel, (void *)start, bytes, PROT_READ | PROT_WRITE)) < 0)
+    mover_wait(h, &waiting, KERNEL_MPROTECT, start, rc);
+}
+
+static bool shut_range(gch_heap *h, uintptr_t start, uint64_t bytes) {
   int rc = -1;
   for (int i = 0; i < TRIES && rc < 0; i++) {
-    rc = kernel_mprotect(&h->kernel, (void *)start, bytes, prot);
-    if (rc < 0 && i > 10) thread_sleep_ns(100000);
+    if (i > TRIES / 2) thread_sleep_ns(SLEEP_NS);
+    rc = kernel_mprotect(&h->kernel, (void *)start, bytes, PROT_NONE);
   }
-  GCH_CHECK(rc >= 0, "mprotect of %llu bytes at %p: %s", (unsigned long long)bytes, (void *)start, strerror(-rc));
+  if (rc < 0) mover_refused(h, mover_refusal(rc), start, bytes);
+  if (rc >= 0) at_store(&h->registration[layout_region(&h->layout, start)], (uint8_t)REGION_MISSING);
+  return rc >= 0;
 }
 
-static void simulated_prepare(gch_heap *h, uint32_t region) { (void)h, (void)region; }
-
-static void simulated_flip(gch_heap *h, uint32_t region) {
-  protect(h, h->layout.regions[region].start, h->layout.regions[region].bytes, PROT_NONE);
+static bool simulated_prepare(gch_heap *h, uint32_t region) {
+  (void)h, (void)region;
+  return true;
 }
 
-static void simulated_unflip(gch_heap *h, uint32_t region, uint64_t used) {
-  (void)used;
-  protect(h, h->layout.regions[region].start, h->layout.regions[region].bytes, PROT_READ | PROT_WRITE);
+static bool simulated_flip(gch_heap *h, uint32_t region) {
+  return shut_range(h, h->layout.regions[region].start, h->layout.regions[region].bytes);
 }
 
 /* Only what is moved there is missing; the rest of a leaf region stays as it is. */
-static void simulated_arm_dests(gch_heap *h, uint32_t region) {
+static bool simulated_arm_dests(gch_heap *h, uint32_t region) {
   size_t b = block_index(&h->layout, h->layout.regions[region].start);
   size_t stop = b + (h->layout.regions[region].bytes >> BLOCK_SHIFT);
   while (b < stop) {
     size_t end = b;
     while (end < stop && h->tables.units[end] == UNIT_ARMED) end++;
-    if (end > b) protect(h, block_address(&h->layout, b), (end - b) * (uint64_t)BLOCK_BYTES, PROT_NONE);
+    if (end > b && !shut_range(h, block_address(&h->layout, b), (end - b) * (uint64_t)BLOCK_BYTES)) return false;
     b = end > b ? end : b + 1;
   }
+  return true;
 }
 
-static void simulated_disarm(gch_heap *h, uint32_t region) { simulated_unflip(h, region, 0); }
+static void simulated_disarm(gch_heap *h, uint32_t region) {
+  if (region_registered(h, region) == REGION_QUIET) return;
+  open_range(h, h->layout.regions[region].start, h->layout.regions[region].bytes);
+  at_store(&h->registration[region], (uint8_t)REGION_QUIET);
+}
+
+static void simulated_unflip(gch_heap *h, uint32_t region, uint64_t used) {
+  (void)used;
+  simulated_disarm(h, region);
+}
 
 /* The destination's own alias may be where the unit was made; else it is copied there first. */
 static void simulated_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
@@ -187,7 +209,7 @@ static void simulated_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, u
     mover_count_copied(h, bytes);
     mover_release(h, src, bytes);
   }
-  protect(h, dst, bytes, PROT_READ | PROT_WRITE);
+  open_range(h, dst, bytes);
 }
 
 const struct mover_ops mover_simulated = {
@@ -206,6 +228,7 @@ const struct mover_ops mover_simulated = {
     .arm_dests = simulated_arm_dests,
     .disarm = simulated_disarm,
     .flip = simulated_flip,
+    .unflip_pause = simulated_disarm,
     .unflip = simulated_unflip,
     .publish_armed = simulated_publish_armed,
 };

@@ -146,6 +146,12 @@ int pages_populate(struct kernel *k, void *addr, uint64_t bytes) {
 
 int pages_drop(struct kernel *k, void *addr, uint64_t bytes) { return kernel_madvise(k, addr, bytes, MADV_DONTNEED); }
 
+void pages_clear(struct kernel *k, void *addr, uint64_t bytes) {
+  uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+  for (uint64_t at = 0; at < bytes; at += page)
+    if (kernel_pagemap_present(k, (uint8_t *)addr + at) != 0) memset((uint8_t *)addr + at, 0, page);
+}
+
 int pages_advise_huge(struct kernel *k, void *addr, uint64_t bytes, bool huge) {
   return kernel_madvise(k, addr, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }

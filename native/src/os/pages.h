@@ -41,6 +41,8 @@ int pages_populate(struct kernel *k, void *addr, uint64_t bytes);
 void pages_touch(void *addr, uint64_t bytes);
 /* Gives the memory of the range back; it reads as zeros afterwards (or faults, where registered). */
 int pages_drop(struct kernel *k, void *addr, uint64_t bytes);
+/* For when that is refused: the pages that are there are cleared, those that are not stay so. */
+void pages_clear(struct kernel *k, void *addr, uint64_t bytes);
 /* MADV_HUGEPAGE, or MADV_NOHUGEPAGE. -EINVAL where the kernel has no huge pages. */
 int pages_advise_huge(struct kernel *k, void *addr, uint64_t bytes, bool huge);
 /* How long a call that takes mmap_lock for writing waited: mprotect of one open page to what it is. */
