@@ -4,10 +4,11 @@
 
 #include "gcheap/types.h"
 
-/* Kinds; a..d as stated. Times are CLOCK_MONOTONIC ns. */
+/* Kinds; a..d as stated. Times are CLOCK_MONOTONIC ns. Every major has one number from begin to end; a minor that runs
+ * beside it has a number of its own. */
 typedef enum gch_event_kind {
   GCH_EVENT_PHASE = 1,  /* a: phase entered (gch_phase), b: phase left, c: cycle number */
-  GCH_EVENT_PAUSE,      /* a: length, b: cause (gch_pause), c: time to safepoint, d: cycle number */
+  GCH_EVENT_PAUSE,      /* a: length, b: cause (gch_pause), c: time to safepoint, d: cycle number, 0: of no cycle */
   GCH_EVENT_FAULT,      /* a: address, b: ns until published, c: 1 if in the faulting thread, d: unit */
   GCH_EVENT_MOVED,      /* a: pages moved, b: whole arenas, c: bytes copied, d: cycle number; once a cycle */
   GCH_EVENT_REFUSAL,    /* a: gch_refusal, b: address, c: bytes */

@@ -37,6 +37,12 @@ static void report_begin(gch_heap *h, gch_cycle *r) {
   memcpy(r->refusals, h->measures.refusals, sizeof h->measures.refusals);
 }
 
+static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  report_begin(h, r);
+  r->policy = o->policy;
+  h->major_number = r->number;
+}
+
 static void report_pause(gch_cycle *r, uint64_t length, const struct pause *pause) {
   uint64_t reach = pause->stopped_ns - pause->asked_ns;
   r->pauses++;
@@ -228,8 +234,7 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   lock_lock(&h->cycle_lock);
   cycle_wait_idle(h);
-  report_begin(h, r);
-  r->policy = o->policy;
+  major_begin(h, o, r);
   r->concurrent = 1;
   bool held = first_pause(h, r);
   if (!held || !faults_ready(h)) {
@@ -266,8 +271,7 @@ void cycle_wait_idle(gch_heap *h) {
 
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   cycle_wait_idle(h);
-  report_begin(h, r);
-  r->policy = o->policy;
+  major_begin(h, o, r);
   if (o->concurrent) degrade(h, r, "this mover works in the pause only");
   major_in_pause(h, o, r);
   report_end(h, r);

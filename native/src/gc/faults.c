@@ -72,7 +72,7 @@ static void answer(gch_heap *h, struct drops *drops, uintptr_t address) {
     case UNIT_MAPPED: wake(h, address); break;
     case UNIT_NONE:
       GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
-                (unsigned long long)h->cycle_number);
+                (unsigned long long)h->major_number);
   }
 }
 
@@ -144,7 +144,7 @@ static void answer_signal(gch_heap *h, uintptr_t address) {
   if (enter(h)) {
     bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
     GCH_CHECK(produce_ensure(h, &drops, address, true), "a touch of %p: missing, but in no unit of cycle %llu",
-              (void *)address, (unsigned long long)h->cycle_number);
+              (void *)address, (unsigned long long)h->major_number);
     drops_flush(&drops);
     if (own)
       note_fault(h, address, start, true);

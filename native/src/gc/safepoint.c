@@ -57,6 +57,12 @@ void world_run(gch_heap *h) {
   lock_unlock(&h->world.lock);
 }
 
+/* Cycle lock held: a pause of a minor is one of the latest cycle. */
+static uint64_t cycle_of(const gch_heap *h, const struct pause *pause) {
+  if (pause->cause == GCH_PAUSE_OTHER) return 0;
+  return pause->cause == GCH_PAUSE_MINOR ? h->cycle_number : h->major_number;
+}
+
 uint64_t world_count(gch_heap *h, const struct pause *pause) {
   uint64_t length = clock_ns() - pause->asked_ns;
   struct measures *s = &h->measures;
@@ -64,7 +70,7 @@ uint64_t world_count(gch_heap *h, const struct pause *pause) {
   histogram_record(&s->safepoint, pause->stopped_ns - pause->asked_ns);
   if (pause->cause == GCH_PAUSE_MINOR) histogram_record(&s->minor_pause, length);
   if (pause->cause == GCH_PAUSE_FLIP) histogram_record(&s->flip_pause, length);
-  heap_event(h, GCH_EVENT_PAUSE, length, pause->cause, pause->stopped_ns - pause->asked_ns, h->cycle_number);
+  heap_event(h, GCH_EVENT_PAUSE, length, pause->cause, pause->stopped_ns - pause->asked_ns, cycle_of(h, pause));
   return length;
 }
 

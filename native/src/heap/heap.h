@@ -126,7 +126,8 @@ struct gch_heap {
   struct lock cycle_lock;       /* RANK_CYCLE */
   struct cond cycle_done;       /* [lock: cycle] the running cycle ended */
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
-  uint64_t cycle_number;        /* [cycle] majors and minors */
+  uint64_t cycle_number;        /* [cycle] the last one given: majors and minors are counted together */
+  uint64_t major_number;        /* [cycle] of the running major, or the last; a minor beside it has one of its own */
   const struct mover_ops *mover; /* [const] */
   int (*drop)(gch_heap *heap, uintptr_t start,
               uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
