@@ -93,7 +93,7 @@ class Heap:
         promote_age: minor collections an object survives young, 1 to 7; 0: choose.
         event_capacity: events kept, a power of two; 0: 16384.
         stress: collect at every n-th slow-path allocation; 0: off.
-        full_moves: with stress: every major collection arms everything.
+        full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel.h.
 

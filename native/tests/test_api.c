@@ -5,12 +5,13 @@
 #include "mover/mover.h"
 
 enum { EVENTS = 4096 };
-static uint32_t hold;
+static uint32_t hold, asked;
 static gch_event events[EVENTS];
 
-/* Holds up the controller (worker 0 of the move) at its first claim. */
+/* Counts requests, and holds up the controller (worker 0 of the move) at its first claim. */
 static void hold_worker(const char *name) {
   char thread[16] = "";
+  if (strcmp(name, "cycle_asked") == 0) at_add(&asked, 1);
   if (strcmp(name, "unit_claimed") != 0) return;
   pthread_getname_np(pthread_self(), thread, sizeof thread);
   while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
@@ -90,6 +91,88 @@ static void a_cycle_has_one_number(void) {
   kit_close(&k);
 }
 
+/* --- reports -------------------------------------------------------------------------------------------------- */
+
+struct asker {
+  gch_heap *heap;
+  gch_policy policy;
+  pthread_t thread;
+  gch_cycle report;
+};
+
+static void *ask(void *arg) {
+  struct asker *a = arg;
+  struct kit k = {.heap = a->heap};
+  if (gch_attach(k.heap, &k.m, NULL) != GCH_OK) return NULL;
+  a->report = kit_major(&k, a->policy, true, true);
+  gch_detach(k.m);
+  return NULL;
+}
+
+/* Returns when the request stands in the queue. */
+static void start(struct asker *a, struct kit *k, gch_policy policy) {
+  uint32_t before = at_load(&asked);
+  *a = (struct asker){.heap = k->heap, .policy = policy};
+  pthread_create(&a->thread, NULL, ask, a);
+  while (at_load(&asked) == before) gch_safepoint(k->m);
+}
+
+/* Requests that come while a cycle runs are answered by later ones, each by one of its kind. */
+static void a_request_gets_its_own_report(void) {
+  struct kit k;
+  struct asker all, needed, more;
+  if (!open_concurrent(&k)) SKIP("a_request_gets_its_own_report", "no concurrent mover");
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  for (int i = 0; i < 5; i++) {
+    hold_on(true);
+    gch_cycle first = kit_major(&k, GCH_POLICY_ALL, true, false);
+    start(&all, &k, GCH_POLICY_ALL);
+    start(&needed, &k, GCH_POLICY_NEEDED);
+    start(&more, &k, GCH_POLICY_ALL);
+    hold_on(false);
+    kit_join(&k, all.thread);
+    kit_join(&k, needed.thread);
+    kit_join(&k, more.thread);
+    CHECK_EQ(all.report.policy, GCH_POLICY_ALL);
+    CHECK_EQ(needed.report.policy, GCH_POLICY_NEEDED);
+    CHECK(all.report.concurrent && needed.report.concurrent && all.report.cycle_ns > 0);
+    CHECK(all.report.number > first.number && needed.report.number > all.report.number);
+    CHECK_EQ(more.report.number, all.report.number);
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* --- stress --------------------------------------------------------------------------------------------------- */
+
+static void stress_moves(gch_mover mover, uint32_t full_moves) {
+  struct kit k;
+  gch_config c = kit_config(mover, 128, 512);
+  c.gc_threads = 1;
+  c.stress_interval = 5;
+  c.full_moves = full_moves;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, 1000);
+  for (uint64_t i = 0; i < 30000; i++) kit_put_node(&k, &root[0], i % 1000, i);
+  for (uint64_t i = 0; i < 1000; i++) CHECK_EQ(*kit_number(kit_at(root[0], i)), 29000 + i);
+  gch_cycle last = {0};
+  CHECK_EQ(gch_collect_wait(k.m, &last), GCH_OK);
+  CHECK(last.number > 2);
+  CHECK_EQ(last.policy, full_moves ? GCH_POLICY_ALL : GCH_POLICY_NEEDED);
+  CHECK_EQ(last.concurrent, full_moves && k.heap->mover->concurrent);
+  CHECK_EQ(last.degraded, 0);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void stress_arms_everything(void) {
+  for (size_t i = 0; i < KIT_MOVER_COUNT; i++)
+    for (uint32_t full = 0; full < 2 && kit_available(KIT_MOVERS[i]); full++) stress_moves(KIT_MOVERS[i], full);
+}
+
 /* --- allocation ----------------------------------------------------------------------------------------------- */
 
 static void elements_without_a_tail(void) {
@@ -128,6 +211,8 @@ static void largest_small_array(void) {
 int main(void) {
   kit_watchdog(60);
   RUN(a_cycle_has_one_number);
+  RUN(a_request_gets_its_own_report);
+  RUN(stress_arms_everything);
   RUN(elements_without_a_tail);
   RUN(largest_small_array);
   return CHECK_SUMMARY();

@@ -122,7 +122,7 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
   struct pause pause;
   size_t count = 0;
   if (fork_check(h, &m->error) != GCH_OK) return 0;
-  cycle_enter(h, m);
+  cycle_enter(h);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
   mutator_sync_buffers(h);
@@ -136,6 +136,6 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
     }
   }
   world_resume(h, &pause);
-  cycle_leave(h, m);
+  cycle_leave(h);
   return count;
 }

@@ -5,6 +5,7 @@
 #include "gc/safepoint.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
+#include "mover/mover.h"
 
 enum {
   PATIENCE = 16, /* minor collections waited for because others were quicker to take what they had freed */
@@ -63,6 +64,23 @@ static bool stress_due(gch_heap *h) {
   return gch_unlikely(interval != 0) && at_add_relaxed(&h->stress_count, 1) % interval == interval - 1;
 }
 
+/* `full_moves`: everything is armed where the mover can, and the mutator goes on amidst it. */
+static void stress(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
+  if (h->config.full_moves == 0) {
+    cycle_for_allocation(m, true);
+    return;
+  }
+  uint64_t start = clock_ns();
+  gch_collect_options options;
+  gch_collect_options_init(&options);
+  options.policy = GCH_POLICY_ALL;
+  options.concurrent = h->mover->concurrent;
+  options.wait = false;
+  gch_collect(&m->pub, &options, NULL);
+  mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
+}
+
 gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t count) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
@@ -70,7 +88,7 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   if (bytes == 0) return NULL;
   if (fork_check(h, &m->error) != GCH_OK) return NULL;
   gch_safepoint(mutator);
-  if (stress_due(h)) cycle_for_allocation(m, true);
+  if (stress_due(h)) stress(m);
   for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;

@@ -124,7 +124,6 @@ static void finish_report(gch_heap *h, const gch_cycle *r) {
   set_trigger(h, at_load_relaxed(&h->used_bytes));
   at_add_relaxed(&h->measures.major_count, 1);
   keep_report(h, &h->measures.last_major, r);
-  keep_report(h, &h->measures.running, r);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
 }
 
@@ -249,9 +248,8 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
     r->prepare_ns = clock_ns() - start;
     lock_lock(&h->cycle_lock);
     flip_pause(h, r);
-    keep_report(h, &h->measures.running, r);
     lock_unlock(&h->cycle_lock);
-    controller_flipped(h);
+    controller_flipped(h, r);
     start = clock_ns();
     concurrent_move(h);
     end_phase(h);
@@ -286,7 +284,7 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
   gch_cycle report;
-  cycle_enter(h, m);
+  cycle_enter(h);
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
   if (!urgent && !done && nursery_full(h)) cycle_minor(h, false, &report);
@@ -295,6 +293,6 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
     gch_collect_options_init(&options);
     cycle_major(h, &options, &report);
   }
-  cycle_leave(h, m);
+  cycle_leave(h);
   mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
 }

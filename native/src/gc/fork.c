@@ -144,10 +144,7 @@ static bool shares_memory(void) {
 
 static void prepare(void) {
   uint64_t start = clock_ns();
-  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here) {
-    m->in_fork = at_load_relaxed(&m->state) == MUTATOR_MANAGED; /* only we write our state */
-    if (m->in_fork) mutator_enter_native(m);
-  }
+  mutators_enter_native();
   lock_hold(&fork_lock, UINT64_MAX);
   hold_all();
   parent_pid = (uint64_t)getpid();
@@ -155,17 +152,10 @@ static void prepare(void) {
   told[0] = told[1] = -1;
   if (shares_memory() && pipe2(told, O_CLOEXEC) < 0) told[0] = told[1] = -1;
   for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here)
-    if (m->in_fork) mutator_stalled(m->pub.heap, GCH_STALL_FORK, clock_ns() - start);
+    if (m->waits) mutator_stalled(m->pub.heap, GCH_STALL_FORK, clock_ns() - start);
 }
 
 /* --- parent --------------------------------------------------------------------------------------------------- */
-
-static void go_on(void) {
-  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here) {
-    if (m->in_fork) mutator_leave_native(m);
-    m->in_fork = false;
-  }
-}
 
 /* A byte, or the end of the pipe: the child is gone, or there never was one. */
 static void wait_for_child(void) {
@@ -182,7 +172,7 @@ static void parent(void) {
   lock_let(faults_install_lock());
   let_all();
   lock_let(&fork_lock);
-  go_on();
+  mutators_leave_native();
 }
 
 /* --- child ---------------------------------------------------------------------------------------------------- */
@@ -297,7 +287,7 @@ static void child(void) {
   }
   lock_let(&fork_lock);
   lock_renew(&fork_lock);
-  go_on();
+  mutators_leave_native();
 }
 
 /* --- heaps ---------------------------------------------------------------------------------------------------- */

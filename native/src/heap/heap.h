@@ -102,7 +102,6 @@ struct measures { /* [atomic] relaxed counters and histograms */
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
   struct lock lock;                 /* RANK_MEASURES: the reports below */
   gch_cycle last_minor, last_major; /* [lock] */
-  gch_cycle running;                /* [lock] the major that has flipped last */
 };
 
 struct moved { /* [atomic] since creation; a cycle reports differences */
