@@ -15,6 +15,7 @@
 #include "gc/roots.h"
 #include "gc/safepoint.h"
 #include "gc/team.h"
+#include "gc/watchdog.h"
 #include "heap/create.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
@@ -36,6 +37,8 @@ const char *gch_event_kind_name(uint32_t kind) {
   return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 
+const char *gch_kernel_call_name(uint32_t call) { return kernel_call_name(call); }
+
 void gch_collect_options_init(gch_collect_options *options) {
   *options = (gch_collect_options){.struct_bytes = sizeof *options, .wait = true};
 }
@@ -50,6 +53,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = mover_choose(h, error);
   if (status == GCH_OK) status = team_start(h, error);
   if (status == GCH_OK) status = faults_start(h, error);
+  if (status == GCH_OK) status = watchdog_start(h, error);
   if (status == GCH_OK) status = controller_start(h, error);
   if (status == GCH_OK) status = fork_watch(h, error);
   return status;
@@ -57,6 +61,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
 
 static void stop_engine(gch_heap *h) {
   controller_stop(h);
+  watchdog_stop(h);
   faults_stop(h);
   team_stop(h);
   mover_close(h);

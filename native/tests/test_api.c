@@ -144,6 +144,29 @@ static void a_request_gets_its_own_report(void) {
   kit_close(&k);
 }
 
+static void check_physical(const gch_cycle *r, bool flip, bool after) {
+  CHECK_EQ(r->physical_at_flip != 0, flip);
+  CHECK_EQ(r->physical_after != 0, after);
+  if (flip) CHECK(r->physical_at_flip >= r->live_bytes && r->physical_at_flip < (uint64_t)1 << 40);
+  if (after) CHECK(r->physical_after >= r->live_bytes && r->physical_after < (uint64_t)1 << 40);
+}
+
+static void resident_memory(void) {
+  struct kit k;
+  gch_cycle r;
+  if (!open_concurrent(&k)) SKIP("resident_memory", "no concurrent mover");
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  r = kit_minor(&k, true);
+  check_physical(&r, false, false);
+  r = kit_major(&k, GCH_POLICY_ALL, false, true);
+  check_physical(&r, false, true);
+  r = kit_major(&k, GCH_POLICY_ALL, true, true);
+  check_physical(&r, true, true);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* --- stress --------------------------------------------------------------------------------------------------- */
 
 static void stress_moves(gch_mover mover, uint32_t full_moves) {
@@ -212,6 +235,7 @@ int main(void) {
   kit_watchdog(60);
   RUN(a_cycle_has_one_number);
   RUN(a_request_gets_its_own_report);
+  RUN(resident_memory);
   RUN(stress_arms_everything);
   RUN(elements_without_a_tail);
   RUN(largest_small_array);

@@ -67,6 +67,7 @@ static void fill_counters(gch_heap *h, gch_stats *s) {
     s->stall_ns[i] = at_load_relaxed(&m->stall_ns[i]);
   }
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) s->refusals[i] = at_load_relaxed(&m->refusals[i]);
+  s->overdue_calls = at_load_relaxed(&m->overdue_calls);
   describe(&s->pause, &m->pause);
   describe(&s->minor_pause, &m->minor_pause);
   describe(&s->flip_pause, &m->flip_pause);

@@ -3,6 +3,7 @@
 #include "gc/cycle.h"
 #include "gc/fork.h"
 #include "gc/safepoint.h"
+#include "gc/watchdog.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
 #include "mover/mover.h"
@@ -46,17 +47,25 @@ static bool refill(struct mutator *m, bool leaf) {
   return true;
 }
 
-static gch_ref try_alloc(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes) {
+/* A new large object, or a small one in a new block. */
+static gch_ref alloc_fresh(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes, uint64_t header) {
   gch_heap *h = m->pub.heap;
+  gch_ref object = NULL;
+  watchdog_begin(h);
   if (bytes > GCH_SMALL_MAX) {
-    gch_ref object = (gch_ref)large_alloc(h, type, count, bytes);
+    object = (gch_ref)large_alloc(h, type, count, bytes);
     if (object != NULL) at_add_relaxed(&h->measures.allocated_bytes, bytes);
-    return object;
+  } else if (refill(m, type->leaf != 0)) {
+    object = gch_bump(&m->pub, type, bytes, header);
   }
+  watchdog_end(h);
+  return object;
+}
+
+static gch_ref try_alloc(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes) {
   uint64_t header = type->header | count * type->tail_bytes << GCH_HEADER_LENGTH_SHIFT;
-  gch_ref object = gch_bump(&m->pub, type, bytes, header);
-  if (object != NULL || !refill(m, type->leaf != 0)) return object;
-  return gch_bump(&m->pub, type, bytes, header);
+  gch_ref object = bytes > GCH_SMALL_MAX ? NULL : gch_bump(&m->pub, type, bytes, header);
+  return object != NULL ? object : alloc_fresh(m, type, count, bytes, header);
 }
 
 static bool stress_due(gch_heap *h) {

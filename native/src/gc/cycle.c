@@ -15,8 +15,10 @@
 #include "gc/safepoint.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
+#include "gc/watchdog.h"
 #include "heap/small.h"
 #include "mover/mover.h"
+#include "os/pages.h"
 
 enum { TRIGGER_SLACK = 32 << 20 };
 
@@ -25,6 +27,7 @@ enum { TRIGGER_SLACK = 32 << 20 };
 static uint64_t cpu_now(const gch_heap *h) { return clock_thread_cpu_ns() + team_cpu_ns(h); }
 
 static void report_begin(gch_heap *h, gch_cycle *r) {
+  watchdog_begin(h);
   *r = (gch_cycle){
       .number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
   r->collector_cpu_ns = cpu_now(h);
@@ -35,6 +38,16 @@ static void report_begin(gch_heap *h, gch_cycle *r) {
   r->bytes_released = at_load_relaxed(&h->moved.released);
   r->faults_served = at_load_relaxed(&h->measures.faults);
   memcpy(r->refusals, h->measures.refusals, sizeof h->measures.refusals);
+}
+
+/* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
+static uint64_t resident_now(void) {
+  struct pages_statm statm;
+  struct pages_statm_sample sample = {0};
+  if (pages_statm_open(&statm) < 0) return 0;
+  if (pages_statm_read(&statm, &sample) < 0) sample.resident_bytes = 0;
+  pages_statm_close(&statm);
+  return sample.resident_bytes;
 }
 
 static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
@@ -52,6 +65,7 @@ static void report_pause(gch_cycle *r, uint64_t length, const struct pause *paus
 }
 
 static void report_end(gch_heap *h, gch_cycle *r) {
+  watchdog_end(h);
   r->cycle_ns = clock_ns() - r->cycle_ns;
   r->collector_cpu_ns = cpu_now(h) - r->collector_cpu_ns;
   r->heap_bytes_after = at_load_relaxed(&h->used_bytes);
@@ -120,7 +134,8 @@ static void set_trigger(gch_heap *h, uint64_t live) {
   at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
 }
 
-static void finish_report(gch_heap *h, const gch_cycle *r) {
+static void finish_report(gch_heap *h, gch_cycle *r) {
+  r->physical_after = resident_now();
   set_trigger(h, at_load_relaxed(&h->used_bytes));
   at_add_relaxed(&h->measures.major_count, 1);
   keep_report(h, &h->measures.last_major, r);
@@ -205,6 +220,7 @@ static void flip_pause(gch_heap *h, gch_cycle *r) {
   flip_now(h);
   phase_enter(h, GCH_PHASE_MOVE);
   r->flip_ns = world_resume(h, &pause);
+  r->physical_at_flip = resident_now();
   report_pause(r, r->flip_ns, &pause);
   note_minor(h, &minor, r->flip_minor_ns);
 }

@@ -15,6 +15,7 @@
 #include "gc/registry.h"
 #include "gc/safepoint.h"
 #include "gc/team.h"
+#include "gc/watchdog.h"
 #include "mover/mover.h"
 
 enum { LOCKS_MAX = 16, ROUNDS = 8 };
@@ -39,9 +40,9 @@ static int told[2]; /* a pipe from the child: its copies of shared memory are ma
  * them. With the world stopped and the cycle lock held they are held for moments only, by threads in native state. A lock
  * that a heap gets has to be added here. */
 static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
-  struct lock *all[] = {controller_lock(h), &h->world.lock, team_lock(h),     &h->types.lock,
-                        &h->old.lock,       &h->leaf.lock,  &h->large.lock,   &h->young.lock,
-                        &h->frames.lock,    &h->pins.lock,  &h->measures.lock};
+  struct lock *all[] = {controller_lock(h), &h->world.lock,  team_lock(h),  watchdog_lock(h),
+                        &h->types.lock,     &h->old.lock,    &h->leaf.lock, &h->large.lock,
+                        &h->young.lock,     &h->frames.lock, &h->pins.lock, &h->measures.lock};
   uint32_t count = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i] != NULL) out[count++] = all[i];
@@ -240,6 +241,7 @@ static void forget_threads(gch_heap *h, bool are_held) {
   controller_forget(h);
   faults_forget(h);
   team_forget(h);
+  watchdog_forget(h);
 }
 
 static void start_threads(gch_heap *h) {
@@ -248,6 +250,7 @@ static void start_threads(gch_heap *h) {
   if (h->broken[0] != 0) return;
   gch_status status = team_start(h, &error);
   if (status == GCH_OK) status = faults_start(h, &error);
+  if (status == GCH_OK) status = watchdog_start(h, &error);
   if (status == GCH_OK) status = controller_start(h, &error);
   if (status != GCH_OK) note_broken(h, &error);
 }

@@ -94,11 +94,13 @@ struct world {
 };
 
 struct controller;
+struct watchdog;
 
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
   uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
   uint64_t refusals[GCH_REFUSAL_COUNT];
+  uint64_t overdue_calls;
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
   struct lock lock;                 /* RANK_MEASURES: the reports below */
   gch_cycle last_minor, last_major; /* [lock] */
@@ -142,6 +144,8 @@ struct gch_heap {
   struct plan *plan;             /* [const] [cycle] contents: of the running major */
   struct faults *faults;         /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
+  struct watchdog *watchdog;     /* [const] gc/watchdog.c */
+  uint64_t watchdog_ns;          /* [atomic] a virtual-memory call that takes longer is reported */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
   uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
