@@ -10,6 +10,10 @@
 #include "kit.h"
 #include "mover/mover.h"
 
+/* Children start their heap's threads. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+
 static int signal_number;
 static gch_config config;
 static uint32_t *calls; /* of the host's handler, shared with children */
