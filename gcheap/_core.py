@@ -8,6 +8,9 @@ threading.local is cleared) or when the heap is closed.
 Closing. ``closed`` is set first, then the threads inside a call are waited for: a call raises its
 ``depth`` before it looks at ``closed``, so one of both sees the other. Arrays over pinned memory
 may outlive a closed heap: the native heap then goes with the last of them.
+
+fork(). The child's native heap is its own, and has lost the mutators of threads that the child does
+not have. What those threads held or were inside of here is let go, too.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -99,6 +103,7 @@ class HeapCore:
         self._local = threading.local()
         self._mutators: dict[int, _Mutator] = {}
         self._alive = [True]  # popped by whoever destroys the native heap
+        _cores.add(self)
 
     # --- calls -----------------------------------------------------------------------------------
 
@@ -196,6 +201,16 @@ class HeapCore:
         if self.closed and not self.pins:
             self._destroy()
 
+    # --- fork ------------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In a child: forget the threads that it does not have."""
+        mine = getattr(self._local, "mutator", None)
+        for mutator in self._mutators.values():
+            if mutator is not mine:
+                mutator.depth = 0
+        self.type_lock = threading.RLock()
+
     # --- end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -253,3 +268,14 @@ class HeapCore:
             self.close()
         except Exception:  # a native thread is attached: the heap must stay
             return
+
+
+_cores: weakref.WeakSet[HeapCore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for core in list(_cores):
+        core.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

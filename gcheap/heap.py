@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -93,7 +92,7 @@ class Heap:
         promote_age: minor collections an object survives young, 1 to 7; 0: choose.
         event_capacity: events kept, a power of two; 0: 16384.
         stress: collect at every n-th slow-path allocation; 0: off.
-        full_moves: with stress: every major collection arms everything.
+        full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel.h.
 
@@ -345,12 +344,7 @@ class Heap:
             raise InvalidOperation("the heap is closed")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -64,7 +64,8 @@ class GCEvent:
         safepoint_longest_s: from a request to stop until every mutator had stopped.
         collector_cpu_s: CPU time of the collector's threads and of mutators that helped.
         units: destination units produced.
-        physical_at_flip: resident bytes of the process, 0 if not sampled.
+        physical_at_flip: resident bytes of the process when the flip's pause had ended;
+            ``physical_after`` at the end of a major collection.
         refusals: answers of the kernel to page moves and the calls around them that were not plain
             success, by name.
     """
@@ -161,6 +162,8 @@ class HeapStats:
         pause: every pause; ``minor_pause``, ``flip_pause`` those kinds; ``safepoint`` the time to
             stop; ``fault`` from a fault until it is answered; ``stall_move`` stalls while moving,
             pauses excluded.
+        overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
+            (watchdog), too.
         last_minor: the last minor collection, None before the first; ``last_major`` likewise.
     """
 
@@ -193,6 +196,7 @@ class HeapStats:
     safepoint: Distribution
     fault: Distribution
     stall_move: Distribution
+    overdue_calls: int
     last_minor: GCEvent | None
     last_major: GCEvent | None
 

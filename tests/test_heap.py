@@ -11,6 +11,9 @@ import pytest
 import gcheap
 from gcheap import Heap
 from gcheap._units import parse_size
+from gcheap.compare.measure import find_windows
+
+KIND = {name: kind for kind, name in gcheap.EVENT_KINDS.items()}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,67 @@ def test_events_are_a_structured_array() -> None:
             heap.collect(minor=True)
         assert heap.events()["sequence"][0] > 0
         assert len(heap.events()) <= 1024
+
+
+def test_a_major_keeps_its_number_beside_minors(mover: str) -> None:
+    with Heap("64MiB", mover=mover, nursery="512KiB") as heap:
+        node = heap.struct("Node", next=gcheap.Ref, tag="i8")
+        nodes = heap.new(node, 100_000)
+        nodes.next = nodes[::-1]
+        heap.collect(minor=True)
+        for _ in range(5):
+            since = int(heap.events()["sequence"][-1]) + 1
+            asked = heap.collect(policy="all", concurrent=True, wait=False)
+            minors = [heap.collect(minor=True) for _ in range(3)]
+            done = heap.wait()
+            assert done is not None
+            assert done.number == asked.number
+            assert len({done.number, *(minor.number for minor in minors)}) == 4
+            events = heap.events(since=since)
+            phases = events[events["kind"] == KIND["phase"]]
+            assert set(phases["c"].tolist()) == {done.number}
+            windows = find_windows(events, done, (0, 0))
+            assert windows.cycle == (int(phases["time"][0]), int(phases["time"][-1]))
+            assert (windows.move is not None) == done.concurrent
+
+
+def test_a_major_tells_the_memory_of_the_process(mover: str) -> None:
+    with Heap("64MiB", mover=mover) as heap:
+        blob = heap.array("u1", 10_000_000)
+        event = heap.collect(policy="all", concurrent=True)
+        assert event.physical_after > blob.nbytes
+        assert (event.physical_at_flip > blob.nbytes) == event.concurrent
+        assert heap.collect(policy="all").physical_at_flip == 0
+        assert heap.collect(minor=True).physical_after == 0
+
+
+def test_stress_with_full_moves(mover: str) -> None:
+    with Heap("64MiB", mover=mover, stress=3, full_moves=True, nursery="512KiB") as heap:
+        concurrent = heap.collect(policy="all", concurrent=True).concurrent
+        node = heap.struct("Node", next=gcheap.Ref, tag="i8")
+        nodes = heap.new(node, 2000)
+        nodes.tag = np.arange(2000)
+        for _ in range(20):
+            nodes.next = nodes[::-1]
+            heap.new(node, 5000)
+        event = heap.wait()
+        assert event is not None
+        assert event.number > 3
+        assert (event.policy, event.concurrent) == ("all", concurrent)
+        assert np.array_equal(nodes.next.tag, np.arange(2000)[::-1])
+        heap.verify()
+
+
+def test_a_call_that_does_not_return_is_reported() -> None:
+    with Heap("16MiB", mover="memcpy-fresh") as heap:
+        heap.array("u1", 1_000_000)
+        assert heap.stats.overdue_calls == 0
+        heap.inject("drop:delay=4s@times=1")
+        heap.collect(policy="all")
+        assert heap.stats.overdue_calls == 1
+        events = heap.events()
+        (report,) = events[events["kind"] == KIND["watchdog"]]
+        assert report["c"] >= 2e9
 
 
 def test_stats_know_the_configuration() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["drop_option", "input_argument", "live_option", "seed_option"]
+__all__ = ["drop_option", "input_argument", "live_option", "policy_option", "seed_option"]
 
 Decorator = Callable[[Any], Any]
 
@@ -52,6 +52,13 @@ drop_option: Decorator = click.option(
     default=0.6,
     show_default=True,
     help="Share of the objects that die; a tenth of all is made anew.",
+)
+policy_option: Decorator = click.option(
+    "--policy",
+    type=click.Choice(["needed", "all", "release"]),
+    default="needed",
+    show_default=True,
+    help="Which live pages move: what is worth it, all, none.",
 )
 seed_option: Decorator = click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of all chance."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gcheap.cli._options import drop_option, input_argument, live_option, seed_option
+from gcheap.cli._options import drop_option, input_argument, live_option, policy_option, seed_option
 
 if TYPE_CHECKING:
     from gcheap.compare.session import Session, Settings
@@ -50,13 +50,7 @@ def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
     callback=_movers,
     help="Comma-separated; also remap (move), memcpy-fresh (memcpy), memcpy-sliding (slide).",
 )
-@click.option(
-    "--policy",
-    type=click.Choice(["needed", "all", "release"]),
-    default="needed",
-    show_default=True,
-    help="Which live pages move: what is worth it, all, none.",
-)
+@policy_option
 @click.option(
     "--mode", type=click.Choice(["pause", "concurrent", "both"]), default="both", show_default=True
 )

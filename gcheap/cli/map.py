@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gcheap.cli._options import drop_option, input_argument, live_option, seed_option
+from gcheap.cli._options import drop_option, input_argument, live_option, policy_option, seed_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,13 +24,7 @@ PLAIN_WIDTH = 100
 @click.command("map")
 @input_argument
 @click.option("--mover", default="auto", show_default=True, help="What moves.")
-@click.option(
-    "--policy",
-    type=click.Choice(["needed", "all", "release"]),
-    default="needed",
-    show_default=True,
-    help="Which live pages move: what is worth it, all, none.",
-)
+@policy_option
 @click.option("--concurrent", is_flag=True, help="Move as beside a running program.")
 @drop_option
 @live_option("32MiB")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
 
 __all__ = ["PeakMeter", "physical_bytes", "shared_backing_bytes"]
 
@@ -76,12 +75,7 @@ class PeakMeter:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._thread is None:
             now = status()
             self.peak = now.get("VmHWM", 0) - now.get("RssFile", 0) + now.get("VmPTE", 0)

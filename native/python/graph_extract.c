@@ -189,11 +189,11 @@ int graph_extract(gch_mutator *m, gch_handle table, graph_extracted **out) {
   struct extraction x = {.h = b.h, .error = &mutator_of(m)->error};
   int status = bulk_root_array(&b, 0, table, &count);
   if (status == GCH_OK) {
-    cycle_enter(b.h, mutator_of(m));
+    cycle_enter(b.h);
     world_stop(b.h, GCH_PAUSE_OTHER, &pause);
     extract(&x, b.refs[0]);
     world_resume(b.h, &pause);
-    cycle_leave(b.h, mutator_of(m));
+    cycle_leave(b.h);
     status = x.failed ? (int)x.error->status : GCH_OK;
   }
   if (status == GCH_OK)

@@ -15,6 +15,7 @@
 #include "gc/roots.h"
 #include "gc/safepoint.h"
 #include "gc/team.h"
+#include "gc/watchdog.h"
 #include "heap/create.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
@@ -36,6 +37,8 @@ const char *gch_event_kind_name(uint32_t kind) {
   return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 
+const char *gch_kernel_call_name(uint32_t call) { return kernel_call_name(call); }
+
 void gch_collect_options_init(gch_collect_options *options) {
   *options = (gch_collect_options){.struct_bytes = sizeof *options, .wait = true};
 }
@@ -50,6 +53,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = mover_choose(h, error);
   if (status == GCH_OK) status = team_start(h, error);
   if (status == GCH_OK) status = faults_start(h, error);
+  if (status == GCH_OK) status = watchdog_start(h, error);
   if (status == GCH_OK) status = controller_start(h, error);
   if (status == GCH_OK) status = fork_watch(h, error);
   return status;
@@ -57,6 +61,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
 
 static void stop_engine(gch_heap *h) {
   controller_stop(h);
+  watchdog_stop(h);
   faults_stop(h);
   team_stop(h);
   mover_close(h);
@@ -89,10 +94,12 @@ gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {
   uint64_t pins = at_load(&h->pins.count);
   if (attached != 0) return error_set(error, GCH_BAD_STATE, "%u mutators are attached; detach them first", attached);
   if (pins != 0) return error_set(error, GCH_BAD_STATE, "%llu pins are held; unpin first", (unsigned long long)pins);
+  mutators_enter_native(); /* of other heaps */
   fork_unwatch(h);
   stop_engine(h);
   world_destroy(h);
   heap_delete(h);
+  mutators_leave_native();
   return GCH_OK;
 }
 
@@ -112,32 +119,29 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
   if (report == NULL) report = &local;
   if (o.concurrent && !o.minor && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
-    mutator_enter_native(m);
-    controller_request(h, &o, o.wait);
-    lock_lock(&h->measures.lock);
-    *report = o.wait ? h->measures.last_major : h->measures.running;
-    lock_unlock(&h->measures.lock);
-    mutator_leave_native(m);
+    mutators_enter_native();
+    controller_request(h, o.policy, o.wait, report);
+    mutators_leave_native();
     return GCH_OK;
   }
-  cycle_enter(h, m);
+  cycle_enter(h);
   if (o.minor)
     cycle_minor(h, o.promote, report);
   else
     cycle_major(h, &o, report);
-  cycle_leave(h, m);
+  cycle_leave(h);
   return GCH_OK;
 }
 
 gch_status gch_collect_wait(gch_mutator *mutator, gch_cycle *report) {
   gch_heap *h = mutator->heap;
   if (fork_check(h, &mutator_of(mutator)->error) != GCH_OK) return GCH_BAD_STATE;
-  mutator_enter_native(mutator_of(mutator));
+  mutators_enter_native();
   controller_wait(h);
   lock_lock(&h->measures.lock);
   if (report != NULL) *report = h->measures.last_major;
   lock_unlock(&h->measures.lock);
-  mutator_leave_native(mutator_of(mutator));
+  mutators_leave_native();
   return GCH_OK;
 }
 
@@ -204,13 +208,13 @@ gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
     return twice ? error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id())
                  : error_set(error, GCH_NO_MEMORY, "%s", "no memory to watch for the end of the thread");
   }
-  lock_lock(&h->world.mutators_lock); /* waits out a pause; this thread has no managed mutator of this heap */
-  m->state = MUTATOR_MANAGED;
+  world_lock(h); /* waits out a pause */
+  m->waits = true; /* with the others, if there are */
   m->next = h->world.mutators;
   h->world.mutators = m;
   at_store(&h->world.mutator_count, h->world.mutator_count + 1);
-  lock_unlock(&h->world.mutators_lock);
   faults_unblock(h);
+  world_unlock(h);
   *out = &m->pub;
   return GCH_OK;
 }
@@ -219,23 +223,23 @@ void gch_detach(gch_mutator *mutator) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   GCH_CHECK(mutator->frames == NULL, "%s", "a mutator detaches with frames on its shadow stack");
-  if (at_load(&m->state) == MUTATOR_MANAGED) mutator_enter_native(m);
-  lock_lock(&h->world.mutators_lock);
+  world_lock(h);
   struct mutator **link = &h->world.mutators;
   while (*link != NULL && *link != m) link = &(*link)->next;
-  if (*link == m) { /* fork() drops those of other threads in the child */
+  if (*link == m) { /* fork() has dropped those of other threads from the child's list */
     *link = m->next;
     at_store(&h->world.mutator_count, h->world.mutator_count - 1);
     mutator_sync_one(h, m);
   }
-  lock_unlock(&h->world.mutators_lock);
   mutator_disown(m);
+  world_unlock(h);
   free(m);
 }
 
 void gch_safepoint_slow(gch_mutator *m) {
-  mutator_enter_native(mutator_of(m));
-  mutator_leave_native(mutator_of(m));
+  (void)m; /* a safepoint of one heap is one of all in which the thread is managed */
+  mutators_enter_native();
+  mutators_leave_native();
 }
 
 void gch_native_enter(gch_mutator *m) { mutator_enter_native(mutator_of(m)); }
@@ -251,10 +255,10 @@ gch_status gch_root_add(gch_heap *h, gch_ref *slot) { return roots_add_static(h,
 gch_status gch_root_remove(gch_heap *h, gch_ref *slot) { return roots_remove_static(h, slot); }
 
 gch_status gch_roots_fn_set(gch_heap *h, gch_roots_fn fn, void *data) {
-  struct mutator *self = world_lock(h);
+  world_lock(h);
   h->roots.fn = fn;
   h->roots.fn_data = data;
-  world_unlock(h, self);
+  world_unlock(h);
   return GCH_OK;
 }
 
@@ -332,17 +336,16 @@ uint32_t gch_identity_hash(gch_mutator *m, gch_ref object) {
 /* --- inspection ----------------------------------------------------------------------------------------------- */
 
 gch_status gch_verify(gch_mutator *mutator, gch_error *error) {
-  struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   struct pause pause;
   if (fork_check(h, error) != GCH_OK) return GCH_BAD_STATE;
-  cycle_enter(h, m);
+  cycle_enter(h);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
   mutator_sync_buffers(h);
   gch_status status = verify_heap(h, error);
   world_resume(h, &pause);
-  cycle_leave(h, m);
+  cycle_leave(h);
   return status;
 }
 
@@ -361,12 +364,12 @@ gch_status gch_walk(gch_mutator *mutator, gch_walk_fn fn, void *data) {
   gch_heap *h = mutator->heap;
   struct pause pause;
   if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
-  cycle_enter(h, m);
+  cycle_enter(h);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
   mutator_sync_buffers(h);
   walk_heap(h, walk_public, &(struct public_walk){fn, data});
   world_resume(h, &pause);
-  cycle_leave(h, m);
+  cycle_leave(h);
   return GCH_OK;
 }

@@ -136,8 +136,9 @@ static void identity(struct fuzz *f, struct side *s, struct side *other) {
 static void statics(struct fuzz *f, struct side *s) {
   uint32_t i = below(f, STATICS);
   if (!s->added[i]) {
-    s->statics[i] = *slot(f, s);
+    s->statics[i] = NULL; /* adding a root may collect */
     CHECK_EQ(gch_root_add(s->k.heap, &s->statics[i]), GCH_OK);
+    s->statics[i] = *slot(f, s);
   } else {
     *slot(f, s) = s->statics[i];
     CHECK_EQ(gch_root_remove(s->k.heap, &s->statics[i]), GCH_OK);

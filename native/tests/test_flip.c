@@ -6,6 +6,7 @@
 #include "heap/small.h"
 #include "heap/unit.h"
 #include "kit.h"
+#include "lent.h"
 #include "mover/mover.h"
 
 enum { COUNT = 4000 };
@@ -370,6 +371,18 @@ static void leaf_destinations_kept(void) {
   kit_close(&kit);
 }
 
+/* I6, through as many flips as a test has time for; stress_lent makes 10,000. */
+static void lent_memory(void) {
+  const gch_mover movers[] = {GCH_MOVER_MOVE, GCH_MOVER_COPY, GCH_MOVER_SIMULATED};
+  for (int i = 0; i < 3; i++)
+    for (int mode = 0; mode < GCH_FAULT_COUNT && kit_available(movers[i]); mode++) {
+      gch_config c = kit_config(movers[i], 64, 512);
+      c.fault_mode = movers[i] == GCH_MOVER_SIMULATED ? GCH_FAULT_THREAD : (gch_fault_mode)mode;
+      c.gc_threads = 2;
+      CHECK(lent_run(&c, kit_scaled(150, 10), UINT64_MAX) != 0);
+    }
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_flip: move: not available here\n");
@@ -389,5 +402,6 @@ int main(void) {
   RUN(minors_while_preparing);
   RUN(memory_for_promotion);
   RUN(leaf_destinations_kept);
+  RUN(lent_memory);
   return CHECK_SUMMARY();
 }

@@ -12,6 +12,7 @@ struct scenario {
   int policy; /* -1: any */
   uint32_t gc_threads, promote_age;
   uint64_t nursery_kib, stress;
+  uint32_t page; /* of the geometry; 0: the machine's */
   uint32_t table; /* elements of the table that keeps objects alive */
   const char *inject;
 };
@@ -19,9 +20,9 @@ struct scenario {
 static const char *describe(const struct scenario *s, uint64_t seed) {
   static char text[200];
   snprintf(text, sizeof text,
-           "%s%s%s%s huge %d%s policy %d threads %u age %u nursery %llu stress %llu inject %s seed %llu",
+           "%s%s%s%s page %u huge %d%s policy %d threads %u age %u nursery %llu stress %llu inject %s seed %llu",
            gch_mover_name(s->mover), s->concurrent ? " concurrent" : "", s->faults ? " signal" : "",
-           s->pins ? " pins" : "", s->huge, s->huge_faults ? " throughput" : "", s->policy, s->gc_threads,
+           s->pins ? " pins" : "", s->page, s->huge, s->huge_faults ? " throughput" : "", s->policy, s->gc_threads,
            s->promote_age, (unsigned long long)s->nursery_kib, (unsigned long long)s->stress,
            s->inject ? s->inject : "none", (unsigned long long)seed);
   return text;
@@ -73,10 +74,12 @@ static bool play(const struct scenario *s, uint64_t seed, int steps, int every) 
   c.promote_age = s->promote_age;
   c.stress_interval = s->stress;
   c.inject = s->inject;
+  c.geometry_page = s->page;
   const char *text = describe(s, seed);
   bool opened = model_open(&model, &c, seed, &error);
   if (!opened) printf("    %s: %s\n", text, error.message);
   if (!CHECK(opened)) return false;
+  if (s->page != 0) CHECK_EQ(model.heap->layout.page_bytes, s->page);
   model.pinning = s->pins;
   model_table(&model, s->table);
   bool good = drive(&model, s, text, (int)kit_scaled((uint64_t)steps, 4), every);
@@ -121,6 +124,19 @@ static void simulated_beside_the_mutator(void) { play_mover(GCH_MOVER_SIMULATED,
 static void fresh_memcpy(void) { play_mover(GCH_MOVER_MEMCPY, false); }
 static void sliding_memcpy(void) { play_mover(GCH_MOVER_SLIDE, false); }
 
+/* A machine with larger pages, as far as the tables go: they are made of several of this machine's. */
+static void larger_pages(void) {
+  for (size_t i = 0; i < KIT_MOVER_COUNT; i++) {
+    for (uint32_t page = 16384; page <= 65536 && kit_available(KIT_MOVERS[i]); page *= 4)
+      for (int concurrent = 0; concurrent <= (KIT_MOVERS[i] <= GCH_MOVER_SIMULATED); concurrent++) {
+        struct scenario s = draw(KIT_MOVERS[i], concurrent, first_seed * 31 + page + i);
+        if (page < (uint32_t)sysconf(_SC_PAGESIZE)) continue;
+        s.page = page;
+        if (!play(&s, first_seed, 6000, 750)) return;
+      }
+  }
+}
+
 /* SEEDS FIRST: more of the same. */
 int main(int argc, char **argv) {
   if (argc > 1) seeds = strtoull(argv[1], NULL, 0);
@@ -134,5 +150,6 @@ int main(int argc, char **argv) {
   RUN(simulated_beside_the_mutator);
   RUN(fresh_memcpy);
   RUN(sliding_memcpy);
+  RUN(larger_pages);
   return CHECK_SUMMARY();
 }

@@ -5,6 +5,10 @@
 
 #include "kit.h"
 
+/* Children start their heap's threads. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0"; }
+
 static struct kit kit;
 
 static bool survives(gch_phase from, gch_phase to) {

@@ -1,7 +1,7 @@
-"""Each rule of docs/embedding.md points at a line of an example: the quoted text stands on that line.
+"""Each rule of docs/embedding.md points at a line of an example: the quoted text stands there.
 
-``python tests/packaging/test_embedding_lines.py --fix`` corrects the numbers of lines that have moved, where the
-quoted text occurs only once, or nearest to where it was.
+``python tests/packaging/test_embedding_lines.py --fix`` corrects the numbers of lines that have
+moved, where the quoted text occurs only once, or nearest to where it was.
 """
 
 from __future__ import annotations

@@ -27,15 +27,14 @@ static inline gch_ref gch_alloc(gch_mutator *m, const gch_type *type) {
   return __builtin_expect(object != NULL, 1) ? object : gch_alloc_slow(m, type, 0);
 }
 
-/* A new object of a type with a tail of `count` elements, zeroed. */
+/* A new object of a type with a tail of `count` elements, zeroed. What is large, or cannot be (elements without a
+ * tail), is not for the fast path. */
 static inline gch_ref gch_alloc_array(gch_mutator *m, const gch_type *type, uint64_t count) {
-  if (__builtin_expect(count < GCH_SMALL_MAX, 1)) {
+  if (__builtin_expect(count <= type->small_count, 1)) {
     uint64_t tail = count * type->tail_bytes;
     uint64_t bytes = (type->tail_offset + tail + 15) & ~(uint64_t)15;
-    if (__builtin_expect(bytes <= GCH_SMALL_MAX, 1)) {
-      gch_ref object = gch_bump(m, type, bytes, type->header | tail << GCH_HEADER_LENGTH_SHIFT);
-      if (__builtin_expect(object != NULL, 1)) return object;
-    }
+    gch_ref object = gch_bump(m, type, bytes, type->header | tail << GCH_HEADER_LENGTH_SHIFT);
+    if (__builtin_expect(object != NULL, 1)) return object;
   }
   return gch_alloc_slow(m, type, count);
 }

@@ -4,26 +4,29 @@
 
 #include "gcheap/types.h"
 
-/* Kinds; a..d as stated. Times are CLOCK_MONOTONIC ns. */
+/* Kinds; a..d as stated. Times are CLOCK_MONOTONIC ns. Every major has one number from begin to end; a minor that runs
+ * beside it has a number of its own. */
 typedef enum gch_event_kind {
   GCH_EVENT_PHASE = 1,  /* a: phase entered (gch_phase), b: phase left, c: cycle number */
-  GCH_EVENT_PAUSE,      /* a: length, b: cause (gch_pause), c: time to safepoint, d: cycle number */
+  GCH_EVENT_PAUSE,      /* a: length, b: cause (gch_pause), c: time to safepoint, d: cycle number, 0: of no cycle */
   GCH_EVENT_FAULT,      /* a: address, b: ns until published, c: 1 if in the faulting thread, d: unit */
   GCH_EVENT_MOVED,      /* a: pages moved, b: whole arenas, c: bytes copied, d: cycle number; once a cycle */
   GCH_EVENT_REFUSAL,    /* a: gch_refusal, b: address, c: bytes */
   GCH_EVENT_DEGRADED,   /* a: cycle number, b: code of the reason */
   GCH_EVENT_MINOR,      /* a: young bytes before, b: bytes survived, c: bytes promoted, d: ns */
-  GCH_EVENT_WATCHDOG,   /* a: kernel call, b: address, c: ns so far */
+  /* A virtual-memory call has not returned for 2 s. a: the call (low 32 bits, gch_kernel_call_name), its unit (high 32 bits;
+   * UINT32_MAX: none), b: address, c: ns so far, d: source address (move, copy); `thread` is the one that waits. */
+  GCH_EVENT_WATCHDOG,
   GCH_EVENT_KIND_COUNT
 } gch_event_kind;
 
 typedef enum gch_phase {
   GCH_PHASE_IDLE = 0,
-  GCH_PHASE_MARK,    /* world stopped in this version */
-  GCH_PHASE_PLAN,    /* mutators run, unless the major is in the pause */
-  GCH_PHASE_FLIP,    /* world stopped */
-  GCH_PHASE_MOVE,    /* mutators run, unless the major is in the pause */
-  GCH_PHASE_END,     /* tables and memory given back */
+  GCH_PHASE_MARK, /* world stopped in this version */
+  GCH_PHASE_PLAN, /* mutators run, unless the major is in the pause */
+  GCH_PHASE_FLIP, /* world stopped */
+  GCH_PHASE_MOVE, /* mutators run, unless the major is in the pause */
+  GCH_PHASE_END, /* tables and memory given back */
   GCH_PHASE_COUNT
 } gch_phase;
 
@@ -31,8 +34,8 @@ typedef enum gch_pause {
   GCH_PAUSE_MINOR = 0,
   GCH_PAUSE_MARK,
   GCH_PAUSE_FLIP,
-  GCH_PAUSE_WHOLE,  /* an in-pause major */
-  GCH_PAUSE_OTHER,  /* verify, walk, attach, statistics */
+  GCH_PAUSE_WHOLE, /* an in-pause major */
+  GCH_PAUSE_OTHER, /* verify, walk, attach, statistics */
   GCH_PAUSE_COUNT
 } gch_pause;
 
@@ -45,6 +48,7 @@ typedef struct gch_event {
 } gch_event;
 
 GCH_API const char *gch_event_kind_name(uint32_t kind);
+GCH_API const char *gch_kernel_call_name(uint32_t call);
 GCH_API const char *gch_phase_name(uint32_t phase);
 
 /* Copies at most `capacity` events with sequence >= *sequence to `out`, advances *sequence past them, and adds

@@ -3,6 +3,9 @@
  * States:   (none) --attach--> MANAGED <--native_enter/leave--> NATIVE --detach--> (none)
  * MANAGED: may touch objects, and must reach a safepoint soon whenever gch_poll says so.
  * NATIVE: counts as stopped; may not touch objects with references, but may use pinned leaf memory.
+ * A thread may be managed in several heaps. Whatever may wait in one (each call that may collect) makes it native in all of
+ * them for the wait: a safepoint of one heap is a safepoint of all heaps in which this thread is managed, and references of
+ * any of them in variables are stale afterwards.
  * A mutator belongs to the thread that attached it; calls from another thread are undefined. */
 #ifndef GCHEAP_MUTATOR_H
 #define GCHEAP_MUTATOR_H
@@ -31,11 +34,11 @@ struct gch_mutator {
   uint64_t reserved[2];
 };
 
-/* Attaches the calling thread, in managed state. Waits out a pause. A thread that ends while attached is
+/* Attaches the calling thread, in managed state. Waits out a pause: a safepoint of its other heaps. A thread that ends while attached is
  * detached by then. GCH_BAD_STATE if this thread is attached to this heap already. */
 GCH_API gch_status gch_attach(gch_heap *heap, gch_mutator **out, gch_error *error);
 
-/* Detaches; its frames must be popped. Waits out a pause. */
+/* Detaches; its frames must be popped. Waits out a pause: a safepoint of its other heaps. */
 GCH_API void gch_detach(gch_mutator *mutator);
 
 /* Answers a pending request to stop. May collect. Cheap when nothing is asked for: call it in every loop. */

@@ -50,9 +50,9 @@ typedef struct gch_config {
   uint32_t promote_age;     /* minor collections an object survives in the young space before promotion (1..7) */
   uint32_t event_capacity;  /* events kept in the ring, a power of two; 0: 16384 */
   uint64_t stress_interval; /* collect at every n-th slow-path allocation; 0: off */
-  uint32_t full_moves;      /* reserved: has no effect in this version */
-  uint32_t geometry_page;   /* tests only: pretend pages of this many bytes; 0: the machine's */
-  const char *inject;       /* fault injection, grammar in native/src/os/kernel.h; NULL: none */
+  uint32_t full_moves; /* 1: what stress_interval starts moves every live page, concurrently where the mover can */
+  uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
+  const char *inject; /* fault injection, grammar in native/src/os/kernel.h; NULL: none */
 } gch_config;
 
 GCH_API void gch_config_init(gch_config *config);
@@ -66,10 +66,10 @@ GCH_API const char *gch_mover_name(gch_mover mover);
 typedef struct gch_collect_options {
   uint32_t struct_bytes;
   gch_policy policy;
-  bool minor;      /* the young space only */
+  bool minor; /* the young space only */
   bool concurrent; /* move while mutators run; falls back to the pause where the mover cannot, and says so */
-  bool wait;       /* return when the cycle has ended (else when its flip is done) */
-  bool promote;    /* minor: promote every survivor, whatever its age */
+  bool wait; /* return when the cycle has ended (else when its flip is done) */
+  bool promote; /* minor: promote every survivor, whatever its age */
 } gch_collect_options;
 
 GCH_API void gch_collect_options_init(gch_collect_options *options);

@@ -16,8 +16,9 @@ GCH_API gch_status gch_handle_set(gch_mutator *mutator, gch_handle handle, gch_r
 /* Frees it; any state, any thread, attached or not; never waits. */
 GCH_API gch_status gch_handle_free(gch_heap *heap, gch_handle handle);
 
-/* Registers a word in the embedder's memory as a root; any thread, waits out a pause. The word is read and
- * written by the collector in pauses; write it in managed state only. */
+/* Registers a word in the embedder's memory as a root; any thread. Waits out a pause, so may collect: what the word holds
+ * before must not be a reference that no other root keeps (null is best). The word is read and written by the collector in
+ * pauses; write it in managed state only. */
 GCH_API gch_status gch_root_add(gch_heap *heap, gch_ref *slot);
 GCH_API gch_status gch_root_remove(gch_heap *heap, gch_ref *slot);
 

@@ -62,9 +62,10 @@ typedef struct gch_cycle {
   uint64_t bytes_copied;       /* objects copied, pages copied by the mover */
   uint64_t bytes_released;     /* given back to the system */
   uint64_t faults_served;
-  uint64_t physical_at_flip;   /* resident bytes of the process then (statm), 0 if not sampled */
-  uint64_t physical_after;
-  uint64_t refusals[8];        /* by gch_refusal */
+  uint64_t
+      physical_at_flip; /* resident bytes of the process when the flip's pause has ended (statm); concurrent majors */
+  uint64_t physical_after; /* at the end of a major */
+  uint64_t refusals[8]; /* by gch_refusal */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */
@@ -76,39 +77,40 @@ typedef struct gch_distribution {
 } gch_distribution;
 
 typedef struct gch_stats {
-  uint32_t version;      /* GCH_STATS_VERSION */
+  uint32_t version; /* GCH_STATS_VERSION */
   uint32_t struct_bytes; /* as the library knows it */
-  uint32_t mover;        /* gch_mover in use */
+  uint32_t mover; /* gch_mover in use */
   uint32_t fault_mode;
   uint32_t gc_threads;
   uint32_t page_bytes;
-  uint32_t huge;         /* 1: huge pages are asked for */
+  uint32_t huge; /* 1: huge pages are asked for */
   uint32_t mutators;
   char mover_reason[192]; /* why this mover */
   uint64_t max_bytes;
-  uint64_t heap_bytes;        /* blocks and large pages in use now, young space included */
-  uint64_t populated_bytes;   /* memory the heap holds, staging and free populated blocks included */
-  uint64_t table_bytes;       /* side tables, upper bound of what is resident */
-  uint64_t live_bytes;        /* by the last major */
-  uint64_t allocated_bytes;   /* since creation, by mutators, in whole allocation buffers and large objects */
+  uint64_t heap_bytes; /* blocks and large pages in use now, young space included */
+  uint64_t populated_bytes; /* memory the heap holds, staging and free populated blocks included */
+  uint64_t table_bytes; /* side tables, upper bound of what is resident */
+  uint64_t live_bytes; /* by the last major */
+  uint64_t allocated_bytes; /* since creation, by mutators, in whole allocation buffers and large objects */
   uint64_t promoted_bytes;
   uint64_t minor_count;
   uint64_t major_count;
   uint64_t handles;
   uint64_t pins;
   uint64_t faults;
-  uint64_t stall_count[8];    /* by gch_stall, all mutators */
+  uint64_t stall_count[8]; /* by gch_stall, all mutators */
   uint64_t stall_ns[8];
-  uint64_t refusals[8];       /* by gch_refusal */
+  uint64_t refusals[8]; /* by gch_refusal */
   uint64_t events_lost;
-  gch_distribution pause;        /* every pause */
+  gch_distribution pause; /* every pause */
   gch_distribution minor_pause;
   gch_distribution flip_pause;
-  gch_distribution safepoint;    /* time to safepoint */
-  gch_distribution fault;        /* from message or signal until published */
-  gch_distribution stall_move;   /* stalls of mutators in move phases, pauses excluded */
+  gch_distribution safepoint; /* time to safepoint */
+  gch_distribution fault; /* from message or signal until published */
+  gch_distribution stall_move; /* stalls of mutators in move phases, pauses excluded */
   gch_cycle last_minor;
   gch_cycle last_major;
+  uint64_t overdue_calls; /* virtual-memory calls that did not return for 2 s; see GCH_EVENT_WATCHDOG */
 } gch_stats;
 
 #endif

@@ -40,6 +40,8 @@ struct gch_type {
   uint32_t tail_offset; /* of the first tail element */
   uint32_t tail_bytes; /* of an element; 0: no tail */
   uint32_t leaf; /* 1: no references anywhere */
+  uint32_t small_count; /* the most tail elements with which it is a small object; 0 without a tail */
+  uint32_t reserved;
 };
 
 /* Registers a type. Thread-safe, never collects. GCH_BAD_VALUE names the field that is wrong;

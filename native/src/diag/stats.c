@@ -64,6 +64,7 @@ static void fill_counters(gch_heap *h, gch_stats *s) {
     s->stall_ns[i] = at_load_relaxed(&m->stall_ns[i]);
   }
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) s->refusals[i] = at_load_relaxed(&m->refusals[i]);
+  s->overdue_calls = at_load_relaxed(&m->overdue_calls);
   describe(&s->pause, &m->pause);
   describe(&s->minor_pause, &m->minor_pause);
   describe(&s->flip_pause, &m->flip_pause);
@@ -119,7 +120,7 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
   struct pause pause;
   size_t count = 0;
   if (fork_check(h, &m->error) != GCH_OK) return 0;
-  cycle_enter(h, m);
+  cycle_enter(h);
   cycle_wait_idle(h);
   world_stop(h, GCH_PAUSE_OTHER, &pause);
   mutator_sync_buffers(h);
@@ -133,6 +134,6 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
     }
   }
   world_resume(h, &pause);
-  cycle_leave(h, m);
+  cycle_leave(h);
   return count;
 }

@@ -3,8 +3,10 @@
 #include "gc/cycle.h"
 #include "gc/fork.h"
 #include "gc/safepoint.h"
+#include "gc/watchdog.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
+#include "mover/mover.h"
 
 enum {
   PATIENCE = 16, /* minor collections waited for because others were quicker to take what they had freed */
@@ -45,22 +47,47 @@ static bool refill(struct mutator *m, bool leaf) {
   return true;
 }
 
-static gch_ref try_alloc(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes) {
+/* A new large object, or a small one in a new block. */
+static gch_ref alloc_fresh(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes, uint64_t header) {
   gch_heap *h = m->pub.heap;
+  gch_ref object = NULL;
+  watchdog_begin(h);
   if (bytes > GCH_SMALL_MAX) {
-    gch_ref object = (gch_ref)large_alloc(h, type, count, bytes);
+    object = (gch_ref)large_alloc(h, type, count, bytes);
     if (object != NULL) at_add_relaxed(&h->measures.allocated_bytes, bytes);
-    return object;
+  } else if (refill(m, type->leaf != 0)) {
+    object = gch_bump(&m->pub, type, bytes, header);
   }
+  watchdog_end(h);
+  return object;
+}
+
+static gch_ref try_alloc(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes) {
   uint64_t header = type->header | count * type->tail_bytes << GCH_HEADER_LENGTH_SHIFT;
-  gch_ref object = gch_bump(&m->pub, type, bytes, header);
-  if (object != NULL || !refill(m, type->leaf != 0)) return object;
-  return gch_bump(&m->pub, type, bytes, header);
+  gch_ref object = bytes > GCH_SMALL_MAX ? NULL : gch_bump(&m->pub, type, bytes, header);
+  return object != NULL ? object : alloc_fresh(m, type, count, bytes, header);
 }
 
 static bool stress_due(gch_heap *h) {
   uint64_t interval = h->config.stress_interval;
   return gch_unlikely(interval != 0) && at_add_relaxed(&h->stress_count, 1) % interval == interval - 1;
+}
+
+/* `full_moves`: everything is armed where the mover can, and the mutator goes on amidst it. */
+static void stress(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
+  if (h->config.full_moves == 0) {
+    cycle_for_allocation(m, true);
+    return;
+  }
+  uint64_t start = clock_ns();
+  gch_collect_options options;
+  gch_collect_options_init(&options);
+  options.policy = GCH_POLICY_ALL;
+  options.concurrent = h->mover->concurrent;
+  options.wait = false;
+  gch_collect(&m->pub, &options, NULL);
+  mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
 }
 
 gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t count) {
@@ -70,7 +97,7 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   if (bytes == 0) return NULL;
   if (fork_check(h, &m->error) != GCH_OK) return NULL;
   gch_safepoint(mutator);
-  if (stress_due(h)) cycle_for_allocation(m, true);
+  if (stress_due(h)) stress(m);
   for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;

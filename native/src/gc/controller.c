@@ -7,31 +7,64 @@
 #include "mover/mover.h"
 #include "os/thread.h"
 
+/* On the stack of who waits for it; all [lock]. */
+struct request {
+  gch_policy policy;
+  bool wait;         /* for the end, not the flip */
+  bool served;       /* the running cycle answers it */
+  bool done;         /* answered, and not in the list any more */
+  uint64_t number;   /* ascending in the list */
+  gch_cycle *report; /* of the cycle that answers it; NULL: not wanted */
+  struct request *next;
+};
+
 struct controller {
   struct thread thread;
   struct lock lock;
   struct cond wake, done;
-  gch_collect_options options; /* [lock] of the latest request */
-  uint64_t asked, flipped, ended; /* [lock] cycles */
-  uint64_t serving;               /* [lock] the latest request that the running cycle answers */
-  bool quit;                   /* [lock] */
+  struct request *first; /* [lock] not answered yet, in the order in which they came */
+  uint64_t asked;        /* [lock] requests so far */
+  bool quit;             /* [lock] */
 };
+
+/* The first request, and all that ask for the same, will be answered by the cycle that begins now. */
+static gch_policy serve(struct controller *c) {
+  gch_policy policy = c->first->policy;
+  for (struct request *r = c->first; r != NULL; r = r->next) r->served = r->policy == policy;
+  return policy;
+}
+
+/* Answers those served that wait for no more than what has happened. */
+static void answer(struct controller *c, bool ended, const gch_cycle *report) {
+  for (struct request **link = &c->first; *link != NULL;) {
+    struct request *r = *link;
+    if (!r->served || (r->wait && !ended)) {
+      link = &r->next;
+      continue;
+    }
+    *link = r->next;
+    if (r->report != NULL) *r->report = *report;
+    r->done = true;
+  }
+  cond_broadcast(&c->done);
+}
 
 static void controller_main(void *arg) {
   gch_heap *h = arg;
   struct controller *c = h->controller;
   lock_lock(&c->lock);
   for (;;) {
-    while (c->asked == c->ended && !c->quit) cond_wait(&c->wake, &c->lock);
-    if (c->asked == c->ended) break;
-    gch_collect_options options = c->options;
-    c->serving = c->asked;
+    while (c->first == NULL && !c->quit) cond_wait(&c->wake, &c->lock);
+    if (c->first == NULL) break;
     gch_cycle report;
+    gch_collect_options options;
+    gch_collect_options_init(&options);
+    options.concurrent = true;
+    options.policy = serve(c);
     lock_unlock(&c->lock);
     cycle_concurrent(h, &options, &report);
     lock_lock(&c->lock);
-    c->ended = c->flipped = c->serving;
-    cond_broadcast(&c->done);
+    answer(c, true, &report);
   }
   lock_unlock(&c->lock);
 }
@@ -66,21 +99,24 @@ void controller_stop(gch_heap *h) {
   h->controller = NULL;
 }
 
-void controller_request(gch_heap *h, const gch_collect_options *options, bool wait) {
+void controller_request(gch_heap *h, gch_policy policy, bool wait, gch_cycle *report) {
   struct controller *c = h->controller;
+  struct request mine = {.policy = policy, .wait = wait, .report = report};
   lock_lock(&c->lock);
-  c->options = *options;
-  uint64_t mine = ++c->asked;
+  mine.number = ++c->asked;
+  struct request **last = &c->first;
+  while (*last != NULL) last = &(*last)->next;
+  *last = &mine;
   cond_signal(&c->wake);
-  while ((wait ? c->ended : c->flipped) < mine) cond_wait(&c->done, &c->lock);
+  GCH_POINT(cycle_asked);
+  while (!mine.done) cond_wait(&c->done, &c->lock);
   lock_unlock(&c->lock);
 }
 
-void controller_flipped(gch_heap *h) {
+void controller_flipped(gch_heap *h, const gch_cycle *report) {
   struct controller *c = h->controller;
   lock_lock(&c->lock);
-  c->flipped = c->serving;
-  cond_broadcast(&c->done);
+  answer(c, false, report);
   lock_unlock(&c->lock);
 }
 
@@ -89,7 +125,7 @@ void controller_wait(gch_heap *h) {
   if (c != NULL) {
     lock_lock(&c->lock);
     uint64_t asked = c->asked;
-    while (c->ended < asked) cond_wait(&c->done, &c->lock);
+    while (c->first != NULL && c->first->number <= asked) cond_wait(&c->done, &c->lock);
     lock_unlock(&c->lock);
   }
   lock_lock(&h->cycle_lock);

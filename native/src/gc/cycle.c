@@ -15,8 +15,10 @@
 #include "gc/safepoint.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
+#include "gc/watchdog.h"
 #include "heap/small.h"
 #include "mover/mover.h"
+#include "os/pages.h"
 
 enum { TRIGGER_SLACK = 32 << 20 };
 
@@ -25,6 +27,7 @@ enum { TRIGGER_SLACK = 32 << 20 };
 static uint64_t cpu_now(const gch_heap *h) { return clock_thread_cpu_ns() + team_cpu_ns(h); }
 
 static void report_begin(gch_heap *h, gch_cycle *r) {
+  watchdog_begin(h);
   *r = (gch_cycle){
       .number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
   r->collector_cpu_ns = cpu_now(h);
@@ -37,6 +40,22 @@ static void report_begin(gch_heap *h, gch_cycle *r) {
   memcpy(r->refusals, h->measures.refusals, sizeof h->measures.refusals);
 }
 
+/* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
+static uint64_t resident_now(void) {
+  struct pages_statm statm;
+  struct pages_statm_sample sample = {0};
+  if (pages_statm_open(&statm) < 0) return 0;
+  if (pages_statm_read(&statm, &sample) < 0) sample.resident_bytes = 0;
+  pages_statm_close(&statm);
+  return sample.resident_bytes;
+}
+
+static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+  report_begin(h, r);
+  r->policy = o->policy;
+  h->major_number = r->number;
+}
+
 static void report_pause(gch_cycle *r, uint64_t length, const struct pause *pause) {
   uint64_t reach = pause->stopped_ns - pause->asked_ns;
   r->pauses++;
@@ -46,6 +65,7 @@ static void report_pause(gch_cycle *r, uint64_t length, const struct pause *paus
 }
 
 static void report_end(gch_heap *h, gch_cycle *r) {
+  watchdog_end(h);
   r->cycle_ns = clock_ns() - r->cycle_ns;
   r->collector_cpu_ns = cpu_now(h) - r->collector_cpu_ns;
   r->heap_bytes_after = at_load_relaxed(&h->used_bytes);
@@ -114,11 +134,11 @@ static void set_trigger(gch_heap *h, uint64_t live) {
   at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
 }
 
-static void finish_report(gch_heap *h, const gch_cycle *r) {
+static void finish_report(gch_heap *h, gch_cycle *r) {
+  r->physical_after = resident_now();
   set_trigger(h, at_load_relaxed(&h->used_bytes));
   at_add_relaxed(&h->measures.major_count, 1);
   keep_report(h, &h->measures.last_major, r);
-  keep_report(h, &h->measures.running, r);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
 }
 
@@ -209,6 +229,7 @@ static bool flip_pause(gch_heap *h, bool prepared, gch_cycle *r) {
   }
   uint64_t length = world_resume(h, &pause);
   r->flip_ns = flipped ? length : 0;
+  r->physical_at_flip = flipped ? resident_now() : 0;
   report_pause(r, length, &pause);
   note_minor(h, &minor, r->flip_minor_ns);
   return flipped;
@@ -246,9 +267,8 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   lock_lock(&h->cycle_lock);
   r->concurrent = flip_pause(h, prepared, r);
   if (!r->concurrent) return;
-  keep_report(h, &h->measures.running, r);
   lock_unlock(&h->cycle_lock);
-  controller_flipped(h);
+  controller_flipped(h, r);
   start = clock_ns();
   concurrent_move(h);
   end_phase(h);
@@ -260,8 +280,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   lock_lock(&h->cycle_lock);
   cycle_wait_idle(h);
-  report_begin(h, r);
-  r->policy = o->policy;
+  major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
   bool held = first_pause(h, r);
@@ -284,8 +303,7 @@ void cycle_wait_idle(gch_heap *h) {
 
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   cycle_wait_idle(h);
-  report_begin(h, r);
-  r->policy = o->policy;
+  major_begin(h, o, r);
   mover_settle(h);
   if (o->concurrent) degrade(h, r, "this mover works in the pause only");
   major_in_pause(h, o, r);
@@ -301,7 +319,7 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
   gch_cycle report;
-  cycle_enter(h, m);
+  cycle_enter(h);
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
   if (!urgent && !done && nursery_full(h)) cycle_minor(h, false, &report);
@@ -310,6 +328,6 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
     gch_collect_options_init(&options);
     cycle_major(h, &options, &report);
   }
-  cycle_leave(h, m);
+  cycle_leave(h);
   mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
 }

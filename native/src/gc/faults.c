@@ -36,14 +36,17 @@ void faults_drain(gch_heap *h) {
   while (at_load_seq(&h->faults->inside) != 0) thread_yield();
 }
 
-/* What was installed before us, and how many heaps use each signal. */
-static struct sigaction previous_bus, previous_segv;
-static uint32_t users_bus, users_segv; /* [lock: install] */
+/* Our handler of a signal, of all heaps. */
+struct hook {
+  struct sigaction below; /* [lock: install] the action that was there before us; written while nobody can reach us */
+  uint32_t users;         /* [lock: install] heaps */
+  bool placed;            /* [lock: install] others may have saved us: whoever is on top may hand on to us */
+};
+static struct hook hook_bus, hook_segv;
 
 static bool uses_signals(const gch_heap *h) { return h->mover->signals || h->config.fault_mode == GCH_FAULT_SIGNAL; }
 static int signal_of(const gch_heap *h) { return h->mover->signals ? SIGSEGV : SIGBUS; }
-static uint32_t *users_of(int signal) { return signal == SIGSEGV ? &users_segv : &users_bus; }
-static struct sigaction *previous_of(int signal) { return signal == SIGSEGV ? &previous_segv : &previous_bus; }
+static struct hook *hook_of(int signal) { return signal == SIGSEGV ? &hook_segv : &hook_bus; }
 
 /* --- answering ------------------------------------------------------------------------------------------------ */
 
@@ -76,7 +79,7 @@ static void answer(struct batch *b, uintptr_t address) {
     case UNIT_MAPPED: wake(h, address); break;
     case UNIT_NONE:
       GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
-                (unsigned long long)h->cycle_number);
+                (unsigned long long)h->major_number);
   }
 }
 
@@ -139,16 +142,43 @@ static gch_heap *heap_of(uintptr_t address) {
   return NULL;
 }
 
-static void chain(int signal, siginfo_t *info, void *context) {
-  const struct sigaction *previous = previous_of(signal);
-  if (previous->sa_flags & SA_SIGINFO) {
-    previous->sa_sigaction(signal, info, context);
-  } else if (previous->sa_handler != SIG_DFL && previous->sa_handler != SIG_IGN) {
-    previous->sa_handler(signal);
-  } else { /* as if we were not here: the fault is taken again, by the default action */
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    sigaction(signal, &action, NULL);
+/* As if we were not here. A fault is taken again, by the default action; a signal that somebody sent (si_code <= 0) would
+ * not come again by itself. */
+static void fall_through(int signal, const siginfo_t *info, bool ignored) {
+  bool sent = info->si_code <= 0;
+  if (sent && ignored) return;
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  sigaction(signal, &action, NULL);
+  if (sent) raise(signal);
+}
+
+/* The hand-on going on in this thread. Initial-exec: reached without a call. */
+static _Thread_local struct {
+  const void *context;
+  uintptr_t frame;
+} handing __attribute__((tls_model("initial-exec")));
+
+/* We are called by what we have handed on to: the same signal, from deeper in the stack. (A handler that leaves by
+ * longjmp leaves its note behind; the next signal has another context, or the same one at the same depth.) */
+static bool is_circular(const void *context, uintptr_t frame) {
+  return context == handing.context && frame < handing.frame;
+}
+
+static void hand_on(int signal, siginfo_t *info, void *context, uintptr_t frame) {
+  const struct sigaction *below = &hook_of(signal)->below;
+  bool plain = !(below->sa_flags & SA_SIGINFO);
+  if (is_circular(context, frame) || (plain && (below->sa_handler == SIG_DFL || below->sa_handler == SIG_IGN))) {
+    fall_through(signal, info, plain && below->sa_handler == SIG_IGN);
+    return;
   }
+  const void *outer_context = handing.context;
+  uintptr_t outer_frame = handing.frame;
+  handing.context = context, handing.frame = frame;
+  if (plain)
+    below->sa_handler(signal);
+  else
+    below->sa_sigaction(signal, info, context);
+  handing.context = outer_context, handing.frame = outer_frame;
 }
 
 static void answer_signal(gch_heap *h, uintptr_t address) {
@@ -158,7 +188,7 @@ static void answer_signal(gch_heap *h, uintptr_t address) {
     batch_begin(&b, h);
     bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
     GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu",
-              (void *)address, (unsigned long long)h->cycle_number);
+              (void *)address, (unsigned long long)h->major_number);
     batch_end(&b);
     if (own)
       note_fault(h, address, start, true);
@@ -174,7 +204,7 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
   bool candidate = signal == SIGSEGV ? info->si_code == SEGV_ACCERR : info->si_code == BUS_ADRERR;
   gch_heap *h = candidate ? heap_of(address) : NULL;
   if (h == NULL || !uses_signals(h) || signal_of(h) != signal) {
-    chain(signal, info, context);
+    hand_on(signal, info, context, (uintptr_t)__builtin_frame_address(0));
     errno = saved;
     return;
   }
@@ -186,26 +216,37 @@ static bool is_ours(const struct sigaction *action) {
   return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_signal;
 }
 
+/* Hands on to nobody. */
+static bool is_last(const struct sigaction *action) {
+  return !(action->sa_flags & SA_SIGINFO) && (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN);
+}
+
 static void install(gch_heap *h) {
   struct sigaction current, action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  struct hook *hook = hook_of(signal_of(h));
   sigfillset(&action.sa_mask);
   pthread_mutex_lock(&install_lock.mutex);
   sigaction(signal_of(h), NULL, &current);
-  if (!is_ours(&current)) {
-    *previous_of(signal_of(h)) = current;
+  if (!is_ours(&current) && (!hook->placed || is_last(&current))) {
+    hook->below = current;
     sigaction(signal_of(h), &action, NULL);
   }
-  ++*users_of(signal_of(h));
+  hook->placed = true;
+  hook->users++;
   h->faults->installed = true;
   pthread_mutex_unlock(&install_lock.mutex);
 }
 
 static void uninstall(gch_heap *h) {
   struct sigaction current;
+  struct hook *hook = hook_of(signal_of(h));
   if (!h->faults->installed) return;
   pthread_mutex_lock(&install_lock.mutex);
   sigaction(signal_of(h), NULL, &current);
-  if (--*users_of(signal_of(h)) == 0 && is_ours(&current)) sigaction(signal_of(h), previous_of(signal_of(h)), NULL);
+  if (--hook->users == 0 && is_ours(&current)) {
+    sigaction(signal_of(h), &hook->below, NULL);
+    hook->placed = false;
+  }
   pthread_mutex_unlock(&install_lock.mutex);
 }
 

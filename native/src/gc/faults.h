@@ -6,7 +6,18 @@
  *                 returns; nothing is read. The handler runs with all signals blocked, takes BUS_ADRERR in ranges of our heaps
  *                 only, and chains everything else to what was installed before
  *
- * Answers to a fault during a move, by the state of its block: ARMED: make it; BUSY: its owner is told to hurry, and its publishing wakes who sleeps;
+ * Handlers of one signal are a chain, in the order in which they were installed, and each hands on to what it found. Ours
+ * hands on whatever lies in no heap, and keeps to its place:
+ *   the first heap that needs it puts it on top of what is there (`below`)
+ *   a handler installed later is on top of ours, and it alone decides whether ours is reached: while it is there, majors
+ *   work in the pause (faults_ready). Later heaps do not climb over it, since it may hand on to us, and a circle would have
+ *   no end; over SIG_DFL and SIG_IGN, which hand on to nobody, they do
+ *   the last heap puts `below` back if ours is on top; else ours stays, and hands everything on, until it is on top again
+ *   and a heap is made and destroyed
+ * Should the same handler be below and on top of ours all the same, the circle ends with the default action.
+ *
+ * Answers to a fault during a move, by the state of its block: ARMED: make it; BUSY: its owner is told to hurry, and its
+ * publishing wakes who sleeps;
  * MAPPED: wake (a late message); NONE: a broken invariant. Between moves every message is late: wake. */
 #ifndef GC_FAULTS_H
 #define GC_FAULTS_H

@@ -15,6 +15,7 @@
 #include "gc/registry.h"
 #include "gc/safepoint.h"
 #include "gc/team.h"
+#include "gc/watchdog.h"
 #include "mover/mover.h"
 
 enum { LOCKS_MAX = 16, ROUNDS = 8 };
@@ -39,9 +40,9 @@ static int told[2]; /* a pipe from the child: its copies of shared memory are ma
  * them. With the world stopped and the cycle lock held they are held for moments only, by threads in native state. A lock
  * that a heap gets has to be added here. */
 static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
-  struct lock *all[] = {controller_lock(h), &h->world.lock, team_lock(h),     &h->types.lock,
-                        &h->old.lock,       &h->leaf.lock,  &h->large.lock,   &h->young.lock,
-                        &h->frames.lock,    &h->pins.lock,  &h->measures.lock};
+  struct lock *all[] = {controller_lock(h), &h->world.lock,  team_lock(h),  watchdog_lock(h),
+                        &h->types.lock,     &h->old.lock,    &h->leaf.lock, &h->large.lock,
+                        &h->young.lock,     &h->frames.lock, &h->pins.lock, &h->measures.lock};
   uint32_t count = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i] != NULL) out[count++] = all[i];
@@ -144,10 +145,7 @@ static bool shares_memory(void) {
 
 static void prepare(void) {
   uint64_t start = clock_ns();
-  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here) {
-    m->in_fork = at_load_relaxed(&m->state) == MUTATOR_MANAGED; /* only we write our state */
-    if (m->in_fork) mutator_enter_native(m);
-  }
+  mutators_enter_native();
   lock_hold(&fork_lock, UINT64_MAX);
   hold_all();
   parent_pid = (uint64_t)getpid();
@@ -155,17 +153,10 @@ static void prepare(void) {
   told[0] = told[1] = -1;
   if (shares_memory() && pipe2(told, O_CLOEXEC) < 0) told[0] = told[1] = -1;
   for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here)
-    if (m->in_fork) mutator_stalled(m->pub.heap, GCH_STALL_FORK, clock_ns() - start);
+    if (m->waits) mutator_stalled(m->pub.heap, GCH_STALL_FORK, clock_ns() - start);
 }
 
 /* --- parent --------------------------------------------------------------------------------------------------- */
-
-static void go_on(void) {
-  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here) {
-    if (m->in_fork) mutator_leave_native(m);
-    m->in_fork = false;
-  }
-}
 
 /* A byte, or the end of the pipe: the child is gone, or there never was one. */
 static void wait_for_child(void) {
@@ -182,7 +173,7 @@ static void parent(void) {
   lock_let(faults_install_lock());
   let_all();
   lock_let(&fork_lock);
-  go_on();
+  mutators_leave_native();
 }
 
 /* --- child ---------------------------------------------------------------------------------------------------- */
@@ -250,6 +241,7 @@ static void forget_threads(gch_heap *h, bool are_held) {
   controller_forget(h);
   faults_forget(h);
   team_forget(h);
+  watchdog_forget(h);
 }
 
 static void start_threads(gch_heap *h) {
@@ -258,6 +250,7 @@ static void start_threads(gch_heap *h) {
   if (h->broken[0] != 0) return;
   gch_status status = team_start(h, &error);
   if (status == GCH_OK) status = faults_start(h, &error);
+  if (status == GCH_OK) status = watchdog_start(h, &error);
   if (status == GCH_OK) status = controller_start(h, &error);
   if (status != GCH_OK) note_broken(h, &error);
 }
@@ -297,7 +290,7 @@ static void child(void) {
   }
   lock_let(&fork_lock);
   lock_renew(&fork_lock);
-  go_on();
+  mutators_leave_native();
 }
 
 /* --- heaps ---------------------------------------------------------------------------------------------------- */

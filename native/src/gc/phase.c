@@ -14,7 +14,7 @@ void phase_enter(gch_heap *h, gch_phase phase) {
   gch_phase from = (gch_phase)at_load_relaxed(&h->phase); /* only the driver of the cycle writes it */
   GCH_CHECK(NEXT[from] >> phase & 1, "phase %s cannot follow %s", gch_phase_name(phase), gch_phase_name(from));
   at_store_seq(&h->phase, (uint32_t)phase); /* seq_cst: faults.c pairs it with its counter */
-  heap_event(h, GCH_EVENT_PHASE, phase, from, h->cycle_number, 0);
+  heap_event(h, GCH_EVENT_PHASE, phase, from, h->major_number, 0);
   GCH_POINT(phase_entered);
 }
 

@@ -67,7 +67,7 @@ void roots_visit(gch_heap *h, root_visit visit, void *context) {
 gch_status roots_add_static(gch_heap *h, gch_ref *slot) {
   struct roots *r = &h->roots;
   gch_status status = GCH_OK;
-  struct mutator *self = world_lock(h);
+  world_lock(h);
   if (r->static_count == r->static_capacity) {
     size_t capacity = r->static_capacity == 0 ? 64 : r->static_capacity * 2;
     gch_ref **grown = realloc(r->statics, capacity * sizeof *grown);
@@ -75,18 +75,18 @@ gch_status roots_add_static(gch_heap *h, gch_ref *slot) {
     if (grown != NULL) r->statics = grown, r->static_capacity = capacity;
   }
   if (status == GCH_OK) r->statics[r->static_count++] = slot;
-  world_unlock(h, self);
+  world_unlock(h);
   return status;
 }
 
 gch_status roots_remove_static(gch_heap *h, gch_ref *slot) {
   struct roots *r = &h->roots;
-  struct mutator *self = world_lock(h);
+  world_lock(h);
   size_t i = 0;
   while (i < r->static_count && r->statics[i] != slot) i++;
   bool found = i < r->static_count;
   if (found) r->statics[i] = r->statics[--r->static_count];
-  world_unlock(h, self);
+  world_unlock(h);
   return found ? GCH_OK : GCH_BAD_VALUE;
 }
 

@@ -57,6 +57,12 @@ void world_run(gch_heap *h) {
   lock_unlock(&h->world.lock);
 }
 
+/* Cycle lock held: a pause of a minor is one of the latest cycle. */
+static uint64_t cycle_of(const gch_heap *h, const struct pause *pause) {
+  if (pause->cause == GCH_PAUSE_OTHER) return 0;
+  return pause->cause == GCH_PAUSE_MINOR ? h->cycle_number : h->major_number;
+}
+
 uint64_t world_count(gch_heap *h, const struct pause *pause) {
   uint64_t length = clock_ns() - pause->asked_ns;
   struct measures *s = &h->measures;
@@ -64,7 +70,7 @@ uint64_t world_count(gch_heap *h, const struct pause *pause) {
   histogram_record(&s->safepoint, pause->stopped_ns - pause->asked_ns);
   if (pause->cause == GCH_PAUSE_MINOR) histogram_record(&s->minor_pause, length);
   if (pause->cause == GCH_PAUSE_FLIP) histogram_record(&s->flip_pause, length);
-  heap_event(h, GCH_EVENT_PAUSE, length, pause->cause, pause->stopped_ns - pause->asked_ns, h->cycle_number);
+  heap_event(h, GCH_EVENT_PAUSE, length, pause->cause, pause->stopped_ns - pause->asked_ns, cycle_of(h, pause));
   return length;
 }
 
@@ -102,14 +108,10 @@ static void wait_resumed(gch_heap *h) {
 }
 
 void mutator_leave_native(struct mutator *m) {
-  gch_heap *h = m->pub.heap;
-  for (;;) {
-    at_store_seq(&m->state, MUTATOR_MANAGED);
-    if (gch_likely(at_load_seq(&h->world.stop) == 0)) return;
-    at_store_seq(&m->state, MUTATOR_NATIVE);
-    wake_stopper(h);
-    wait_resumed(h);
-  }
+  at_store_seq(&m->state, MUTATOR_MANAGED);
+  if (gch_likely(at_load_seq(&m->pub.heap->world.stop) == 0)) return;
+  mutators_enter_native();
+  mutators_leave_native();
 }
 
 /* --- threads and their mutators ------------------------------------------------------------------------------- */
@@ -117,6 +119,33 @@ void mutator_leave_native(struct mutator *m) {
 static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 static __thread struct mutator *mine; /* mutators of this thread, of any heap */
+
+void mutators_enter_native(void) {
+  for (struct mutator *m = mine; m != NULL; m = m->next_here) {
+    if (at_load_relaxed(&m->state) != MUTATOR_MANAGED) continue; /* relaxed: only we write our state */
+    m->waits = true;
+    mutator_enter_native(m);
+  }
+}
+
+/* All that wait become managed, or none, and then one whose heap is stopped is returned. */
+static struct mutator *try_leave(void) {
+  for (struct mutator *m = mine; m != NULL; m = m->next_here) {
+    if (!m->waits) continue;
+    at_store_seq(&m->state, MUTATOR_MANAGED);
+    if (gch_likely(at_load_seq(&m->pub.heap->world.stop) == 0)) continue;
+    mutator_enter_native(m);
+    for (struct mutator *before = mine; before != m; before = before->next_here)
+      if (before->waits) mutator_enter_native(before);
+    return m;
+  }
+  return NULL;
+}
+
+void mutators_leave_native(void) {
+  for (struct mutator *held; (held = try_leave()) != NULL;) wait_resumed(held->pub.heap);
+  for (struct mutator *m = mine; m != NULL; m = m->next_here) m->waits = false;
+}
 
 /* A thread ends: its frames are gone with its stack. */
 static void detach_all(void *first) {
@@ -151,25 +180,22 @@ void mutator_disown(struct mutator *m) {
   if (*link == m) *link = m->next_here;
 }
 
-struct mutator *world_lock(gch_heap *h) {
-  struct mutator *self = mutator_here(h);
-  if (self != NULL && at_load_relaxed(&self->state) != MUTATOR_MANAGED) self = NULL; /* only we write our state */
-  if (self != NULL) mutator_enter_native(self);
+void world_lock(gch_heap *h) {
+  mutators_enter_native();
   lock_lock(&h->world.mutators_lock);
-  return self;
 }
 
-void world_unlock(gch_heap *h, struct mutator *self) {
+void world_unlock(gch_heap *h) {
   lock_unlock(&h->world.mutators_lock);
-  if (self != NULL) mutator_leave_native(self);
+  mutators_leave_native();
 }
 
-void cycle_enter(gch_heap *h, struct mutator *m) {
-  if (m != NULL) mutator_enter_native(m);
+void cycle_enter(gch_heap *h) {
+  mutators_enter_native();
   lock_lock(&h->cycle_lock);
 }
 
-void cycle_leave(gch_heap *h, struct mutator *m) {
+void cycle_leave(gch_heap *h) {
   lock_unlock(&h->cycle_lock);
-  if (m != NULL) mutator_leave_native(m);
+  mutators_leave_native();
 }

@@ -10,6 +10,11 @@
  * Both sides store, fence and load (Dekker), so that either the stopper sees MANAGED or the mutator sees stop. The
  * list of mutators is locked for the whole pause, so attach and detach wait it out. Pauses do not nest.
  *
+ * A thread may be managed in several heaps. While it waits for one it would be waited for in the others, and two such
+ * threads for each other, so no thread waits for a pause, a lock that is held across one, or a cycle while it is managed in
+ * any heap: all its mutators become native for the wait. Nor does one leave native state in one heap and then wait in the
+ * next: all become managed again together, or none yet.
+ *
  * A mutator that faults on a missing page stays MANAGED: the stopper waits for its fault to be answered, which never
  * waits for a pause (I3). */
 #ifndef GC_SAFEPOINT_H
@@ -37,10 +42,9 @@ bool world_halt(gch_heap *heap, gch_pause cause, struct pause *pause, uint64_t d
 void world_run(gch_heap *heap);
 uint64_t world_count(gch_heap *heap, const struct pause *pause);
 
-/* The list of mutators, from any thread: a managed caller is native while it waits (a pause may be on). Returns what
- * world_unlock needs. */
-struct mutator *world_lock(gch_heap *heap);
-void world_unlock(gch_heap *heap, struct mutator *self);
+/* The list of mutators, from any thread, whose mutators are native meanwhile (a pause may be on). */
+void world_lock(gch_heap *heap);
+void world_unlock(gch_heap *heap);
 
 /* The calling thread's mutator of this heap, or NULL. */
 struct mutator *mutator_here(gch_heap *heap);
@@ -50,11 +54,17 @@ struct mutator *mutators_here(void);
 bool mutator_adopt(struct mutator *m);
 void mutator_disown(struct mutator *m);
 
+/* One mutator: what gch_native_enter and _leave are. Leaving may wait. */
 void mutator_enter_native(struct mutator *m);
 void mutator_leave_native(struct mutator *m);
 
-/* Enters the cycle lock as a mutator (which counts as stopped from then on), or leaves it. `m` may be NULL. */
-void cycle_enter(gch_heap *heap, struct mutator *m);
-void cycle_leave(gch_heap *heap, struct mutator *m);
+/* Around every wait inside gcheap: all mutators of the calling thread that are managed, of whatever heap, become native,
+ * and managed again. Not nested. */
+void mutators_enter_native(void);
+void mutators_leave_native(void);
+
+/* Enters and leaves the cycle lock; the calling thread's mutators count as stopped in between. */
+void cycle_enter(gch_heap *heap);
+void cycle_leave(gch_heap *heap);
 
 #endif

@@ -96,15 +96,16 @@ struct world {
 };
 
 struct controller;
+struct watchdog;
 
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
   uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
   uint64_t refusals[GCH_REFUSAL_COUNT];
+  uint64_t overdue_calls;
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
   struct lock lock;                 /* RANK_MEASURES: the reports below */
   gch_cycle last_minor, last_major; /* [lock] */
-  gch_cycle running;                /* [lock] the major that has flipped last */
 };
 
 /* What the side tables of a region hold; heap/trim.h. */
@@ -134,7 +135,8 @@ struct gch_heap {
   struct lock cycle_lock;       /* RANK_CYCLE */
   struct cond cycle_done;       /* [lock: cycle] the running cycle ended */
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
-  uint64_t cycle_number;        /* [cycle] majors and minors */
+  uint64_t cycle_number;        /* [cycle] the last one given: majors and minors are counted together */
+  uint64_t major_number;        /* [cycle] of the running major, or the last; a minor beside it has one of its own */
   const struct mover_ops *mover; /* [const] */
   int (*drop)(gch_heap *heap, uintptr_t start,
               uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
@@ -153,6 +155,8 @@ struct gch_heap {
   struct plan *plan; /* [const] [cycle] contents: of the running major */
   struct faults *faults; /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
+  struct watchdog *watchdog;     /* [const] gc/watchdog.c */
+  uint64_t watchdog_ns;          /* [atomic] a virtual-memory call that takes longer is reported */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */

@@ -16,7 +16,7 @@ struct mutator {
   uintptr_t buffer[2];    /* [owner] block that alloc_cursor bumps through, by leaf; 0: none */
   gch_error error;        /* [owner] */
   uint64_t hash_seed;     /* [owner] */
-  bool in_fork;           /* [owner] managed before the fork() that is going on */
+  bool waits;             /* [owner] native for a wait inside gcheap: managed again when that is over */
 };
 
 static inline struct mutator *mutator_of(gch_mutator *m) { return (struct mutator *)m; }

@@ -102,6 +102,7 @@ gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_typ
   t.pub.bytes = (uint32_t)align_up(end < 16 ? 16 : end, 16);
   t.pub.tail_offset = end;
   t.pub.tail_bytes = d->tail == GCH_TAIL_REFS ? 8 : d->tail_bytes;
+  t.pub.small_count = t.pub.tail_bytes == 0 ? 0 : (GCH_SMALL_MAX - end) / t.pub.tail_bytes;
   t.pub.leaf = d->ref_count == 0 && d->tail != GCH_TAIL_REFS;
   status = fill_refs(tab, kernel, &t, d, error);
   if (status != GCH_OK) return status;

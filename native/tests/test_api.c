@@ -1,0 +1,243 @@
+/* The public interface at its edges: which cycle a figure belongs to, what a fast path may not accept. */
+#include <string.h>
+
+#include "kit.h"
+#include "mover/mover.h"
+
+enum { EVENTS = 4096 };
+static uint32_t hold, asked;
+static gch_event events[EVENTS];
+
+/* Counts requests, and holds up the controller (worker 0 of the move) at its first claim. */
+static void hold_worker(const char *name) {
+  char thread[16] = "";
+  if (strcmp(name, "cycle_asked") == 0) at_add(&asked, 1);
+  if (strcmp(name, "unit_claimed") != 0) return;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
+}
+
+static void hold_on(bool on) {
+  at_store(&hold, on);
+  at_store(&gch_hook_fn, on ? hold_worker : NULL);
+}
+
+static bool open_concurrent(struct kit *k) {
+  gch_config c = kit_config(GCH_MOVER_AUTO, 128, 1024);
+  c.gc_threads = 1;
+  if (!kit_open(k, &c)) return false;
+  if (k->heap->mover->concurrent) return true;
+  kit_close(k);
+  return false;
+}
+
+static gch_ref with_garbage(struct kit *k) {
+  gch_ref table = kit_refs(k, 20000);
+  GCH_FRAME(k->m, root, 1);
+  root[0] = table;
+  for (uint64_t i = 0; i < 20000; i++) kit_put_node(k, &root[0], i, i);
+  table = root[0];
+  GCH_FRAME_END(k->m);
+  return table;
+}
+
+/* --- numbers -------------------------------------------------------------------------------------------------- */
+
+static uint64_t find(const gch_event *from, size_t count, uint32_t kind, uint64_t a, uint64_t b) {
+  uint64_t found = 0;
+  for (size_t i = 0; i < count; i++) {
+    bool cause = kind == GCH_EVENT_PAUSE ? from[i].b == b : from[i].a == a;
+    found += from[i].kind == kind && cause;
+  }
+  return found;
+}
+
+static void check_numbers(const gch_event *e, size_t count, uint64_t major, uint64_t minor) {
+  for (size_t i = 0; i < count; i++) {
+    if (e[i].kind == GCH_EVENT_PHASE) CHECK_EQ(e[i].c, major);
+    if (e[i].kind == GCH_EVENT_MOVED) CHECK_EQ(e[i].d, major);
+    if (e[i].kind != GCH_EVENT_PAUSE) continue;
+    uint64_t expected = e[i].b == GCH_PAUSE_OTHER ? 0 : e[i].b == GCH_PAUSE_MINOR ? minor : major;
+    CHECK_EQ(e[i].d, expected);
+  }
+}
+
+/* A minor beside a major has a number of its own; the major keeps one from begin to end. */
+static void a_cycle_has_one_number(void) {
+  struct kit k;
+  uint64_t sequence = 0, lost = 0;
+  if (!open_concurrent(&k)) SKIP("a_cycle_has_one_number", "no concurrent mover");
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  kit_minor(&k, true);
+  while (gch_events_read(k.heap, &sequence, events, EVENTS, &lost) == EVENTS) {
+  }
+  hold_on(true);
+  gch_cycle running = kit_major(&k, GCH_POLICY_ALL, true, false);
+  gch_cycle minor = kit_minor(&k, false);
+  hold_on(false);
+  gch_cycle major = {0};
+  CHECK_EQ(gch_collect_wait(k.m, &major), GCH_OK);
+  kit_verify(&k); /* a pause of no cycle */
+  CHECK_EQ(running.number, major.number);
+  CHECK_EQ(minor.number, major.number + 1);
+  size_t count = gch_events_read(k.heap, &sequence, events, EVENTS, &lost);
+  check_numbers(events, count, major.number, minor.number);
+  CHECK_EQ(find(events, count, GCH_EVENT_PHASE, GCH_PHASE_IDLE, 0), 1);
+  CHECK_EQ(find(events, count, GCH_EVENT_PAUSE, 0, GCH_PAUSE_FLIP), 1);
+  CHECK_EQ(find(events, count, GCH_EVENT_PAUSE, 0, GCH_PAUSE_MINOR), 1);
+  CHECK_EQ(find(events, count, GCH_EVENT_PAUSE, 0, GCH_PAUSE_OTHER), 1);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* --- reports -------------------------------------------------------------------------------------------------- */
+
+struct asker {
+  gch_heap *heap;
+  gch_policy policy;
+  pthread_t thread;
+  gch_cycle report;
+};
+
+static void *ask(void *arg) {
+  struct asker *a = arg;
+  struct kit k = {.heap = a->heap};
+  if (gch_attach(k.heap, &k.m, NULL) != GCH_OK) return NULL;
+  a->report = kit_major(&k, a->policy, true, true);
+  gch_detach(k.m);
+  return NULL;
+}
+
+/* Returns when the request stands in the queue. */
+static void start(struct asker *a, struct kit *k, gch_policy policy) {
+  uint32_t before = at_load(&asked);
+  *a = (struct asker){.heap = k->heap, .policy = policy};
+  pthread_create(&a->thread, NULL, ask, a);
+  while (at_load(&asked) == before) gch_safepoint(k->m);
+}
+
+/* Requests that come while a cycle runs are answered by later ones, each by one of its kind. */
+static void a_request_gets_its_own_report(void) {
+  struct kit k;
+  struct asker all, needed, more;
+  if (!open_concurrent(&k)) SKIP("a_request_gets_its_own_report", "no concurrent mover");
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  for (int i = 0; i < 5; i++) {
+    hold_on(true);
+    gch_cycle first = kit_major(&k, GCH_POLICY_ALL, true, false);
+    start(&all, &k, GCH_POLICY_ALL);
+    start(&needed, &k, GCH_POLICY_NEEDED);
+    start(&more, &k, GCH_POLICY_ALL);
+    hold_on(false);
+    kit_join(&k, all.thread);
+    kit_join(&k, needed.thread);
+    kit_join(&k, more.thread);
+    CHECK_EQ(all.report.policy, GCH_POLICY_ALL);
+    CHECK_EQ(needed.report.policy, GCH_POLICY_NEEDED);
+    CHECK(all.report.concurrent && needed.report.concurrent && all.report.cycle_ns > 0);
+    CHECK(all.report.number > first.number && needed.report.number > all.report.number);
+    CHECK_EQ(more.report.number, all.report.number);
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void check_physical(const gch_cycle *r, bool flip, bool after) {
+  CHECK_EQ(r->physical_at_flip != 0, flip);
+  CHECK_EQ(r->physical_after != 0, after);
+  if (flip) CHECK(r->physical_at_flip >= r->live_bytes && r->physical_at_flip < (uint64_t)1 << 40);
+  if (after) CHECK(r->physical_after >= r->live_bytes && r->physical_after < (uint64_t)1 << 40);
+}
+
+static void resident_memory(void) {
+  struct kit k;
+  gch_cycle r;
+  if (!open_concurrent(&k)) SKIP("resident_memory", "no concurrent mover");
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  r = kit_minor(&k, true);
+  check_physical(&r, false, false);
+  r = kit_major(&k, GCH_POLICY_ALL, false, true);
+  check_physical(&r, false, true);
+  r = kit_major(&k, GCH_POLICY_ALL, true, true);
+  check_physical(&r, true, true);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* --- stress --------------------------------------------------------------------------------------------------- */
+
+static void stress_moves(gch_mover mover, uint32_t full_moves) {
+  struct kit k;
+  gch_config c = kit_config(mover, 128, 512);
+  c.gc_threads = 1;
+  c.stress_interval = 5;
+  c.full_moves = full_moves;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, 1000);
+  for (uint64_t i = 0; i < 30000; i++) kit_put_node(&k, &root[0], i % 1000, i);
+  for (uint64_t i = 0; i < 1000; i++) CHECK_EQ(*kit_number(kit_at(root[0], i)), 29000 + i);
+  gch_cycle last = {0};
+  CHECK_EQ(gch_collect_wait(k.m, &last), GCH_OK);
+  CHECK(last.number > 2);
+  CHECK_EQ(last.policy, full_moves ? GCH_POLICY_ALL : GCH_POLICY_NEEDED);
+  CHECK_EQ(last.concurrent, full_moves && k.heap->mover->concurrent);
+  CHECK_EQ(last.degraded, 0);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void stress_arms_everything(void) {
+  for (size_t i = 0; i < KIT_MOVER_COUNT; i++)
+    for (uint32_t full = 0; full < 2 && kit_available(KIT_MOVERS[i]); full++) stress_moves(KIT_MOVERS[i], full);
+}
+
+/* --- allocation ----------------------------------------------------------------------------------------------- */
+
+static void elements_without_a_tail(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 64, 1024);
+  if (!kit_open(&k, &c)) return;
+  CHECK(gch_alloc(k.m, k.node) != NULL); /* there is a buffer: the fast path would be taken */
+  CHECK(gch_alloc_array(k.m, k.node, 3) == NULL);
+  CHECK_EQ(gch_last_error(k.m)->status, GCH_BAD_VALUE);
+  CHECK(strstr(gch_last_error(k.m)->message, "has no tail") != NULL);
+  CHECK(gch_alloc_array(k.m, k.node, 0) != NULL);
+  kit_close(&k);
+}
+
+/* The border between small and large is where it was, for every size of an element. */
+static void largest_small_array(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 64, 1024);
+  if (!kit_open(&k, &c)) return;
+  for (uint32_t bytes = 1; bytes <= 16384; bytes = bytes * 2 + 1) {
+    const gch_type *type;
+    const gch_type_desc d = {sizeof d, 3, NULL, 0, GCH_TAIL_BYTES, bytes, 0, 0, "tail", 0};
+    if (!CHECK_EQ(gch_type_new(k.heap, &d, &type, NULL), GCH_OK)) break;
+    uint64_t most = (GCH_SMALL_MAX - 11) / bytes;
+    for (uint64_t count = most > 1 ? most - 1 : 0; count <= most + 1; count++) {
+      gch_ref o = gch_alloc_array(k.m, type, count);
+      if (!CHECK(o != NULL)) break;
+      CHECK_EQ(gch_length(k.heap, o), count);
+      CHECK_EQ(gch_object_bytes(k.heap, o) <= GCH_SMALL_MAX, count <= most);
+    }
+  }
+  kit_verify(&k);
+  kit_close(&k);
+}
+
+int main(void) {
+  kit_watchdog(60);
+  RUN(a_cycle_has_one_number);
+  RUN(a_request_gets_its_own_report);
+  RUN(resident_memory);
+  RUN(stress_arms_everything);
+  RUN(elements_without_a_tail);
+  RUN(largest_small_array);
+  return CHECK_SUMMARY();
+}
