@@ -64,21 +64,23 @@ static uint32_t empty_arenas(const gch_heap *h, uint32_t region) {
   return empty;
 }
 
-/* The fullest region that has room for all that could move; `needed` counts what lies there already as room. */
+/* The fullest region that has room for all that could move, counting what lies there already as room; `all`: the emptiest,
+ * so that the others become spare, and their tables cost nothing. */
 static void choose_target(struct planner *p) {
   const gch_heap *h = p->heap;
+  bool fullest = p->options.policy == GCH_POLICY_NEEDED;
   uint32_t first = layout_first_region(&h->layout, p->space);
   uint32_t held_out = p->leaf ? h->leaf.alloc_region : h->held_out[0];
   uint64_t best_live = 0;
   p->target = REGION_NONE;
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
     if (p->options.flips && r == held_out) continue;
-    uint64_t demand = p->live - (p->options.policy == GCH_POLICY_NEEDED ? p->region_live[r] : 0);
+    uint64_t live = p->region_live[r], demand = p->live - (fullest ? live : 0);
     uint64_t room = (uint64_t)empty_arenas(h, r) * ARENA_BLOCKS * BLOCK_GRANULES;
     if (room < demand + demand / 8) continue;
-    if (p->target != REGION_NONE && p->region_live[r] <= best_live) continue;
+    if (p->target != REGION_NONE && (fullest ? live <= best_live : live >= best_live)) continue;
     p->target = r;
-    best_live = p->region_live[r];
+    best_live = live;
   }
   if (p->target == REGION_NONE) return;
   uint32_t start = region_first_arena(h, p->target);

@@ -8,7 +8,8 @@
  *                       of density is the block, where arenas are huge the arena (taking a block out of a huge page costs
  *                       255 us, copying it 5).
  *   target region       destinations lie in one region of the space; with policy `needed`, blocks already there and
- *                       dense stay. What lies in other regions moves, so that they become spare.
+ *                       dense stay, and the fullest is chosen; else the emptiest. What lies in other regions moves, so
+ *                       that they become spare.
  *   policy              needed: dense ones stay where they can; all: dense ones relocate with their pages, to arenas
  *                       that were empty; release: nothing moves.
  *
