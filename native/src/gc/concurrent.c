@@ -8,6 +8,7 @@
 #include "gc/produce_arena.h"
 #include "gc/team.h"
 #include "heap/small.h"
+#include "os/thread.h"
 
 struct movement {
   gch_heap *heap;
@@ -85,10 +86,18 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   batch_end(&b);
 }
 
-void concurrent_move(gch_heap *h) {
+/* A CPU is left to each mutator that runs: a worker that shares one with them is put off it for milliseconds, with units
+ * BUSY that they wait for, and they make units themselves whenever they meet one. (Measured on 2 CPUs with one mutator: two
+ * workers instead of one take 15 % less time, and stalls of 5 ms instead of 0.4.) */
+static uint32_t workers_beside(const gch_heap *h, uint32_t running) {
+  uint32_t cpus = thread_cpu_count(), left = cpus > running ? cpus - running : 1;
+  return left < h->config.gc_threads ? left : h->config.gc_threads;
+}
+
+void concurrent_move(gch_heap *h, uint32_t running) {
   struct movement m = {.heap = h};
   struct batch b;
-  team_run(h, move_worker, &m);
+  team_run_few(h, move_worker, &m, workers_beside(h, running));
   batch_begin(&b, h);
   wait_mapped(&b);
   batch_end(&b);

@@ -4,7 +4,8 @@
 
 #include "heap/heap.h"
 
-/* After the flip: every unit becomes MAPPED. Workers serve faults between batches. */
-void concurrent_move(gch_heap *heap);
+/* After the flip: every unit becomes MAPPED. Workers serve faults between units; there are as many as leave a CPU to each of
+ * the `running` mutators, at least one. */
+void concurrent_move(gch_heap *heap, uint32_t running);
 
 #endif

@@ -210,10 +210,11 @@ static bool first_pause(gch_heap *h, gch_cycle *r) {
 
 /* Second pause: a minor that promotes everything, then old addresses end. False: the kernel refused the flip (`prepared`:
  * what goes before it was not refused), and the plan has been carried out in this pause. */
-static bool flip_pause(gch_heap *h, bool prepared, gch_cycle *r) {
+static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle *r) {
   struct pause pause;
   struct minor_result minor;
   world_stop(h, prepared ? GCH_PAUSE_FLIP : GCH_PAUSE_WHOLE, &pause);
+  *running = pause.managed;
   phase_enter(h, GCH_PHASE_FLIP);
   flip_switch(h); /* before the minor, which forwards references to old objects as it copies */
   minor_collect(h, true, &minor);
@@ -265,12 +266,13 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   bool prepared = flip_prepare(h);
   r->prepare_ns = clock_ns() - start;
   lock_lock(&h->cycle_lock);
-  r->concurrent = flip_pause(h, prepared, r);
+  uint32_t running;
+  r->concurrent = flip_pause(h, prepared, &running, r);
   if (!r->concurrent) return;
   lock_unlock(&h->cycle_lock);
   controller_flipped(h, r);
   start = clock_ns();
-  concurrent_move(h);
+  concurrent_move(h, running);
   end_phase(h);
   r->move_ns = clock_ns() - start;
   lock_lock(&h->cycle_lock);

@@ -26,10 +26,18 @@ static bool all_stopped(const gch_heap *h) {
   return true;
 }
 
+static uint32_t count_managed(const gch_heap *h) {
+  uint32_t count = 0;
+  for (const struct mutator *m = h->world.mutators; m != NULL; m = m->next)
+    count += at_load_relaxed(&m->state) == MUTATOR_MANAGED; /* a figure */
+  return count;
+}
+
 bool world_halt(gch_heap *h, gch_pause cause, struct pause *pause, uint64_t deadline_ns) {
   bool in_time = true;
   pause->cause = cause;
   pause->asked_ns = clock_ns();
+  pause->managed = count_managed(h);
   at_store_seq(&h->world.stop, 1); /* seq_cst: Dekker, see the header */
   for (struct mutator *m = h->world.mutators; m != NULL; m = m->next) at_store_relaxed(&m->pub.poll, 1); /* a hint */
   at_fence_seq();

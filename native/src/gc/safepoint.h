@@ -25,6 +25,7 @@
 struct pause {
   uint64_t asked_ns;   /* request */
   uint64_t stopped_ns; /* every mutator had stopped */
+  uint32_t managed;    /* mutators that ran when it was asked for */
   gch_pause cause;
 };
 

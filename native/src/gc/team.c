@@ -16,6 +16,7 @@ struct team {
   struct cond work, done;
   team_fn fn;            /* [lock] */
   void *context;         /* [lock] */
+  uint32_t workers;      /* [lock] of this job, the caller included */
   uint64_t epoch;        /* [lock] jobs given */
   uint32_t running;      /* [lock] helpers that have not finished this job */
   uint32_t helpers;      /* [const] */
@@ -36,9 +37,11 @@ static void helper_main(void *arg) {
     seen = t->epoch;
     team_fn fn = t->fn;
     void *context = t->context;
+    uint32_t workers = t->workers;
+    if (self->worker >= workers) continue;
     lock_unlock(&t->lock);
     uint64_t start = clock_thread_cpu_ns();
-    fn(context, self->worker, t->helpers + 1);
+    fn(context, self->worker, workers);
     at_add_relaxed(&t->cpu_ns, clock_thread_cpu_ns() - start);
     lock_lock(&t->lock);
     if (--t->running == 0) cond_signal(&t->done);
@@ -78,26 +81,30 @@ void team_stop(gch_heap *h) {
   h->team = NULL;
 }
 
-void team_run(gch_heap *h, team_fn fn, void *context) {
+void team_run_few(gch_heap *h, team_fn fn, void *context, uint32_t workers) {
   struct team *t = h->team;
   lock_lock(&t->lock);
-  bool alone = t->busy || t->helpers == 0;
+  if (workers > t->helpers + 1) workers = t->helpers + 1;
+  bool alone = t->busy || workers == 1;
   if (!alone) {
     t->busy = true;
     t->fn = fn;
     t->context = context;
-    t->running = t->helpers;
+    t->workers = workers;
+    t->running = workers - 1;
     t->epoch++;
     cond_broadcast(&t->work);
   }
   lock_unlock(&t->lock);
-  fn(context, 0, alone ? 1 : t->helpers + 1);
+  fn(context, 0, alone ? 1 : workers);
   if (alone) return;
   lock_lock(&t->lock);
   while (t->running != 0) cond_wait(&t->done, &t->lock);
   t->busy = false;
   lock_unlock(&t->lock);
 }
+
+void team_run(gch_heap *h, team_fn fn, void *context) { team_run_few(h, fn, context, UINT32_MAX); }
 
 struct lock *team_lock(gch_heap *h) { return h->team != NULL ? &h->team->lock : NULL; }
 

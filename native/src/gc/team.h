@@ -18,6 +18,8 @@ gch_status team_start(gch_heap *heap, gch_error *error);
 void team_stop(gch_heap *heap);
 /* Runs fn(context, worker, workers) in the caller (worker 0) and the helpers; returns when all have returned. */
 void team_run(gch_heap *heap, team_fn fn, void *context);
+/* The same with at most `workers`, the caller included; with one the team stays free for others. */
+void team_run_few(gch_heap *heap, team_fn fn, void *context, uint32_t workers);
 /* fork(): the lock (NULL without a team); in the child, the team's threads do not exist: its record goes. */
 struct lock *team_lock(gch_heap *heap);
 void team_forget(gch_heap *heap);
