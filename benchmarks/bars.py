@@ -82,13 +82,14 @@ BARS = (
     ),
     *(
         _ratio(
-            f"beside one busy mutator, copy ÷ move, {pages}",
+            f"beside one busy mutator, {age}, copy ÷ move, {pages}",
             "test_move_time_beside",
-            f"{pages}-copy",
-            f"{pages}-move",
+            f"{age}-{pages}-copy",
+            f"{age}-{pages}-move",
             bound,
         )
-        for pages, bound in (("4k", 2.5), ("huge", 4))
+        for age in ("aged", "dense")
+        for pages, bound in (("4k", 2.5), ("huge", 4), ("huge latency", 4))
     ),
     Bar("peak less staging and allocation ÷ before", "test_memory[peak]", 1.02, share=True),
     Bar("physical after less 32 MiB ÷ live", "test_memory[after]", 1.10, share=True),
@@ -152,7 +153,7 @@ FLOORS = {
         for pages in ("4k", "huge")
     },
     **{
-        f"test_move_time_beside[{pages}-move]": _floor(
+        f"test_move_time_beside[aged-{pages}-move]": _floor(
             f"aged:aged-{pages}-beside-move", f"aged:aged-{pages}-beside-copy"
         )
         for pages in ("4k", "huge")

@@ -80,18 +80,19 @@ def _prepared(kind: str, drop: float) -> Path:
     return folder
 
 
-def run_of(kind: str, row: Row, drop: float = 0.6) -> dict[str, Any]:
+def run_of(kind: str, row: Row, drop: float = 0.6, **options: Any) -> dict[str, Any]:
     """Do a run of ``gcheap compare`` on an aged graph, in a process of its own.
 
     Args:
         kind: see ``graph_of``.
         row: what to do.
         drop: share of the objects that died; 0: a dense heap.
+        options: further arguments of ``Heap``.
 
     Raises:
         RuntimeError: it did not verify, or cannot be had here; the message says why.
     """
-    job = {"row": row.as_json(), "repeat": 0, "quiet_s": 0.1}
+    job = {"row": row.as_json(), "repeat": 0, "quiet_s": 0.1, "heap_options": options}
     answer = work(_prepared(kind, drop), job, _RUN_LIMIT_S)
     run: dict[str, Any] = answer.get("run", {})
     if not run.get("verified"):

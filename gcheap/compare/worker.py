@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,21 @@ def main() -> None:
     prepared = read_prepared(Path(sys.argv[1]))
     result: dict[str, Any]
     try:
-        result = {"run": run_row(prepared, row, int(job["repeat"]), float(job["quiet_s"]))}
+        repeat, quiet_s = int(job["repeat"]), float(job["quiet_s"])
+        options = job.get("heap_options", {})
+        result = {"run": run_row(prepared, row, repeat, quiet_s, options)}
     except (Unsupported, NotHereError) as error:
         result = {"unavailable": str(error)}
     json.dump(result, sys.stdout, allow_nan=False)
 
 
-def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[str, Any]:
+def run_row(
+    prepared: Prepared,
+    row: Row,
+    repeat: int,
+    quiet_s: float,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Load, age, compact beside the mutator, verify; return the run's figures.
 
     Args:
@@ -72,6 +81,7 @@ def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[s
         row: what to do.
         repeat: number of this run of the row, from 0.
         quiet_s: how long the mutator runs before and after.
+        options: further arguments of ``Heap``.
 
     Raises:
         Unsupported, NotHereError: not here.
@@ -79,7 +89,12 @@ def run_row(prepared: Prepared, row: Row, repeat: int, quiet_s: float) -> dict[s
     baseline = physical_bytes()
     limit = heap_limit(prepared.ageing.graph.nbytes)
     with Heap(
-        limit, mover=row.mover, fault=row.faults, huge=row.huge, event_capacity=EVENTS_KEPT
+        limit,
+        mover=row.mover,
+        fault=row.faults,
+        huge=row.huge,
+        event_capacity=EVENTS_KEPT,
+        **(options or {}),
     ) as heap:
         _check_mover(heap, row)
         table = _aged(heap, prepared)

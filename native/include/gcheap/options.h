@@ -22,7 +22,8 @@ typedef enum gch_fault_mode {
   GCH_FAULT_COUNT
 } gch_fault_mode;
 
-/* What a faulted huge arena costs: its block only (and the rest later), or all of it at once. */
+/* What a fault in a huge arena makes: its block only, by copying, and the rest later (short stalls, more work, and a quarter
+ * of the staging budget bounds how many arenas are in that state); or all of it at once. */
 typedef enum gch_huge_faults { GCH_HUGE_LATENCY = 0, GCH_HUGE_THROUGHPUT } gch_huge_faults;
 
 typedef enum gch_huge { GCH_HUGE_AUTO = 0, GCH_HUGE_ON, GCH_HUGE_OFF } gch_huge;
@@ -42,7 +43,7 @@ typedef struct gch_config {
   gch_mover mover;
   gch_fault_mode fault_mode;
   gch_huge huge;
-  gch_huge_faults huge_faults; /* checked, but this version always acts as GCH_HUGE_LATENCY */
+  gch_huge_faults huge_faults;
   uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
   uint64_t max_bytes;       /* limit of the heap: small and large objects, young space included */
   uint64_t nursery_bytes;   /* eden: a minor collection is due when this much was allocated */
