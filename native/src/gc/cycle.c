@@ -258,10 +258,19 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
   report_pause(r, world_resume(h, &pause), &pause);
 }
 
+/* An ordinary minor: what the flip's own finds is then what the program did since, not since the mark. */
+static void minor_before_flip(gch_heap *h) {
+  gch_cycle minor;
+  lock_lock(&h->cycle_lock);
+  cycle_minor(h, false, &minor);
+  lock_unlock(&h->cycle_lock);
+}
+
 /* Cycle lock held; released while mutators run. */
 static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   lock_unlock(&h->cycle_lock);
   plan_phase(h, o, true, r);
+  minor_before_flip(h);
   uint64_t start = clock_ns();
   bool prepared = flip_prepare(h);
   r->prepare_ns = clock_ns() - start;
