@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include "gc/batch.h"
 #include "heap/small.h"
 #include "heap/unit.h"
 #include "kit.h"
@@ -371,6 +372,50 @@ static void leaf_destinations_kept(void) {
   kit_close(&kit);
 }
 
+/* Evacuated destinations are touched in the worst order, every other one first, so that none of them leaves a source that
+ * nobody reads any more, while the collector is held up: memory stays within the budget all the same (I4). */
+static void worst_order_within_the_budget(void) {
+  enum { NODES = 600000 };
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.gc_threads = 1;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.staging_bytes = 1 << 20;
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, 1);
+  root[0] = kit_refs(&kit, NODES);
+  for (uint64_t i = 0; i < NODES; i++) kit_put_node(&kit, &root[0], i, i);
+  kit_minor(&kit, true);
+  for (uint64_t i = 0; i < NODES; i += 8) kit_put(&kit, root[0], i, NULL); /* seven of eight live, in every block */
+  hold_on(true);
+  kit_major(&kit, GCH_POLICY_ALL, true, false);
+  int64_t most = 0, limit = (int64_t)kit.heap->frames.slots * BLOCK_BYTES;
+  uint64_t dests = kit.heap->plan->dest_count, left = 0, last = UINT64_MAX;
+  for (uint64_t i = 1; i < NODES; i++) {
+    gch_ref o = i % 8 == 0 ? NULL : kit_at(root[0], i);
+    uint64_t block = (uintptr_t)o >> BLOCK_SHIFT;
+    if (o == NULL || block == last || block % 2 != 0) continue;
+    last = block;
+    if (state_at(&kit, o) != UNIT_ARMED) continue; /* made in order meanwhile, or BUSY: the one that is held up */
+    left++;
+    if (!CHECK_EQ(*kit_number(o), i)) break;
+    int64_t extra = at_load(&kit.heap->frames.extra);
+    if (extra > most) most = extra;
+  }
+  CHECK(dests > 8 * kit.heap->frames.slots); /* else this shows nothing */
+  CHECK(left > kit.heap->frames.slots);
+  CHECK(most > limit / 2);
+  CHECK(most <= limit + 2 * BATCH_UNITS * BLOCK_BYTES);
+  at_store(&hold, 0);
+  gch_collect_wait(kit.m, NULL);
+  hold_on(false);
+  for (uint64_t i = 1; i < NODES; i += 5)
+    if (i % 8 != 0 && !CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 /* I6, through as many flips as a test has time for; stress_lent makes 10,000. */
 static void lent_memory(void) {
   const gch_mover movers[] = {GCH_MOVER_MOVE, GCH_MOVER_COPY, GCH_MOVER_SIMULATED};
@@ -403,5 +448,6 @@ int main(void) {
   RUN(memory_for_promotion);
   RUN(leaf_destinations_kept);
   RUN(lent_memory);
+  RUN(worst_order_within_the_budget);
   return CHECK_SUMMARY();
 }

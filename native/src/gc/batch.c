@@ -49,7 +49,9 @@ void batch_publish(struct batch *b) {
     publish_by_copy(h, h->missing.fd, b->dst, b->src, b->bytes, 0);
   else
     h->mover->publish_armed(h, b->dst, b->src, b->bytes);
-  if (b->framed) frames_done(h, b->src, (uint32_t)(b->bytes / BLOCK_BYTES), h->mover->recycles && !copies(h));
+  bool moved = h->mover->recycles && !copies(h);
+  if (b->framed) frames_done(h, b->src, (uint32_t)(b->bytes / BLOCK_BYTES), moved);
+  if (b->framed && !moved) frames_add_extra(h, (int64_t)b->bytes);
   b->heard = at_load_relaxed(&h->impatient); /* a hint */
   b->bytes = 0;
   for (; b->units > 0; b->units--, b->first++) {

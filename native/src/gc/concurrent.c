@@ -12,7 +12,7 @@
 
 struct movement {
   gch_heap *heap;
-  uint64_t next_dest, next_arena; /* [atomic] */
+  uint64_t next_arena; /* [atomic] */
 };
 
 static bool in_cycle(const gch_heap *h, uint32_t region) { return (h->flipped | h->armed) >> region & 1; }
@@ -50,11 +50,12 @@ static void move_huge(struct batch *b, size_t arena) {
 }
 
 /* Neighbouring destinations go to one worker: they are published together. */
-static void move_dests(struct movement *m, struct batch *b) {
-  const struct plan *p = m->heap->plan;
-  for (uint64_t i; (i = at_add_relaxed(&m->next_dest, BATCH_UNITS)) < p->dest_count;)
+static void move_dests(struct batch *b) {
+  gch_heap *h = b->heap;
+  const struct plan *p = h->plan;
+  for (uint64_t i; (i = at_add_relaxed(&h->next_dest, BATCH_UNITS)) < p->dest_count;)
     for (uint64_t end = i + BATCH_UNITS; i < end && i < p->dest_count; i++)
-      if (m->heap->huge)
+      if (h->huge)
         move_huge(b, p->dests[i].block / ARENA_BLOCKS);
       else
         move_blocks(b, p->dests[i].block, p->dests[i].block + 1);
@@ -77,7 +78,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   uint32_t arena;
   (void)worker, (void)workers;
   batch_begin(&b, m->heap);
-  move_dests(m, &b);
+  move_dests(&b);
   while (take_arena(m, &arena))
     if (m->heap->huge)
       move_huge(&b, arena);

@@ -10,6 +10,7 @@ void drops_flush(struct drops *d) {
   uint32_t kept = d->heap->mover->recycles ? frames_give(d->heap, d->start, blocks) : 0;
   uintptr_t rest = d->start + kept * (uintptr_t)BLOCK_BYTES;
   if (kept < blocks) mover_release(d->heap, rest, d->end - rest);
+  frames_add_extra(d->heap, -(int64_t)(d->end - rest));
   d->start = d->end = 0;
 }
 
@@ -28,8 +29,11 @@ void block_unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
   at_and_relaxed(&heap_arena(h, at)->populated, ~(uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
 }
 
-static void give_arena(gch_heap *h, uintptr_t memory, bool huge) {
-  if (!huge || !h->mover->recycles || !frames_give_arena(h, memory)) mover_release(h, memory, ARENA_BYTES);
+/* True: dropped; it may serve as a frame else. */
+static bool give_arena(gch_heap *h, uintptr_t memory, bool huge) {
+  if (huge && h->mover->recycles && frames_give_arena(h, memory)) return false;
+  mover_release(h, memory, ARENA_BYTES);
+  return true;
 }
 
 /* The last one who reads the arena's memory gives it back, if nothing of it is in use where it is. */
@@ -40,7 +44,7 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
     give_arena(h, start + delta, arena->huge); /* what stays has been copied out of the shadow */
   } else if (!arena->stays && arena->huge) {
     block_unpopulate(h, start, ARENA_BLOCKS);
-    give_arena(h, start + delta, true);
+    if (give_arena(h, start + delta, true)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
   }
 }
 

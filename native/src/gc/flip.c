@@ -67,14 +67,23 @@ static bool to_be_flipped(gch_heap *h, uint32_t region) {
 }
 
 /* Small blocks that hold something after the cycle; in leaf regions only what is moved there. */
-static void arm_small(gch_heap *h, uint32_t region) {
-  uint32_t first, count = region_arenas(h, region, &first);
+static void arm_arena(gch_heap *h, uint32_t region, size_t arena) {
   bool leaf = h->layout.regions[region].space == SPACE_LEAF;
-  for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
+  for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS; b++) {
     const struct block *block = &h->tables.blocks[b];
     bool destination = h->tables.dest[b] != 0;
     if (destination && leaf) h->armed |= (uint64_t)1 << region;
     if (destination || (!leaf && block->state == BLOCK_USED && h->tables.forward[b] == 0)) unit_arm(h, b);
+  }
+}
+
+/* A minor, which promotes into the same regions and notes its own destinations there, is kept out an arena at a time. */
+static void arm_small(gch_heap *h, uint32_t region) {
+  uint32_t first, count = region_arenas(h, region, &first);
+  for (uint32_t a = first; a < first + count; a++) {
+    lock_lock(&h->cycle_lock);
+    arm_arena(h, region, a);
+    lock_unlock(&h->cycle_lock);
   }
 }
 
@@ -325,6 +334,8 @@ static bool flip_regions(gch_heap *h) {
 }
 
 bool flip_now(gch_heap *h) {
+  at_store_relaxed(&h->next_dest, 0); /* the world is stopped */
+  at_store_relaxed(&h->frames.extra, 0);
   struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
   if (!flip_regions(h)) {
     disarm_regions(h);

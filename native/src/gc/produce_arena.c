@@ -140,6 +140,7 @@ static void make_whole(struct arena_production *p) {
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) make_block(p, first + (uint32_t)__builtin_ctz(rest));
   h->mover->publish_armed(h, p->at, p->page, ARENA_BYTES);
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
+  if (p->frame && !h->mover->recycles) frames_add_extra(h, ARENA_BYTES);
   at_store(&arena->populated, UINT32_MAX);
   arena->huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
   at_store(&arena->made, ARENA_WHOLE);
@@ -238,10 +239,30 @@ static void settle_how(struct batch *b, size_t arena, bool by_pieces) {
 
 static bool by_arenas(const gch_heap *h) { return h->huge && !h->mover->fill_in_place; }
 
+bool produce_next(struct batch *b) {
+  gch_heap *h = b->heap;
+  const struct plan *p = h->plan;
+  uint64_t i = at_add_relaxed(&h->next_dest, BATCH_UNITS), end = i + BATCH_UNITS;
+  if (i >= p->dest_count) return false;
+  for (; i < end && i < p->dest_count; i++)
+    if (by_arenas(h))
+      produce_arena(b, p->dests[i].block / ARENA_BLOCKS);
+    else
+      produce_block(b, p->dests[i].block, false);
+  batch_publish(b);
+  return true;
+}
+
+/* Evacuating in the order of faults may leave many sources half read: not beyond the budget (I4). */
+static void stay_within_budget(struct batch *b) {
+  while (frames_spent(b->heap) && produce_next(b)) continue;
+}
+
 bool produce_unit(struct batch *b, size_t block, bool fault) {
   gch_heap *h = b->heap;
-  if (!by_arenas(h)) return produce_block(b, block, fault);
   if (unit_state(h, block) != UNIT_ARMED) return false;
+  if (fault) stay_within_budget(b);
+  if (!by_arenas(h)) return produce_block(b, block, fault);
   settle_how(b, block / ARENA_BLOCKS, fault && h->config.huge_faults == GCH_HUGE_LATENCY);
   if (unit_state(h, block) == UNIT_MAPPED) return true;
   return at_load(&h->tables.arenas[block / ARENA_BLOCKS].made) == ARENA_OPEN && produce_block(b, block, fault);

@@ -11,6 +11,8 @@ bool produce_unit(struct batch *batch, size_t block, bool fault);
 void produce_arena(struct batch *batch, size_t arena);
 /* Makes a batch of what is left of each arena that was opened: they hold memory twice. True if there was something. */
 bool produce_opened(struct batch *batch);
+/* Makes the next few evacuated destinations that nobody has taken yet; false: there are none. */
+bool produce_next(struct batch *batch);
 /* Makes the unit of an address MAPPED, waiting for another owner if there is one. False: no unit of this cycle. The batch is
  * published first. */
 bool produce_ensure(struct batch *batch, uintptr_t address, bool fault);

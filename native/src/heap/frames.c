@@ -51,6 +51,14 @@ static bool is_home(const struct frames *f, uintptr_t frame) {
   return frame - f->start < (uintptr_t)f->slots * BLOCK_BYTES;
 }
 
+static void frames_add(struct frames *f, int64_t bytes) { at_add_relaxed(&f->extra, bytes); } /* a figure */
+
+void frames_add_extra(gch_heap *h, int64_t bytes) { frames_add(&h->frames, bytes); }
+
+bool frames_spent(const gch_heap *h) {
+  return at_load_relaxed(&h->frames.extra) >= (int64_t)h->frames.slots * BLOCK_BYTES;
+}
+
 /* Lock held: a run of consumed blocks, cut to `want`: a long enough one of the warmest few, else the warmest. */
 static uint32_t take_pooled(struct frames *f, uint32_t want, uintptr_t *start) {
   if (f->run_count == 0) return 0;
@@ -76,6 +84,7 @@ static uint32_t take_home(struct frames *f, uint32_t want, bool must, uintptr_t 
   uint64_t taken = bits_find_next_clear(f->free, slot, end);
   if (taken != BITS_NONE) end = taken;
   bits_clear_range(f->free, slot, end);
+  frames_add(f, (int64_t)(end - slot - bits_count_range(f->held, slot, end)) * BLOCK_BYTES);
   bits_set_range(f->held, slot, end);
   f->free_count -= (uint32_t)(end - slot);
   *start = f->start + slot * BLOCK_BYTES;
@@ -155,6 +164,8 @@ uintptr_t frames_take_arena(gch_heap *h) {
     if (f->arena_taken >> i & 1) continue;
     frame = f->start + i * (uintptr_t)ARENA_BYTES;
     f->arena_taken |= (uint32_t)1 << i;
+    if (!(f->arena_held >> i & 1)) frames_add(f, ARENA_BYTES);
+    f->arena_held |= (uint32_t)1 << i;
   }
   lock_unlock(&f->lock);
   /* Populating what is there costs nothing much; a published frame is empty. */
@@ -168,8 +179,10 @@ uintptr_t frames_take_arena(gch_heap *h) {
 void frames_done_arena(gch_heap *h, uintptr_t frame, bool published) {
   struct frames *f = &h->frames;
   if (is_home(f, frame)) {
+    uint32_t slot = (uint32_t)1 << (frame - f->start) / ARENA_BYTES;
     lock_lock(&f->lock);
-    f->arena_taken &= ~((uint32_t)1 << (frame - f->start) / ARENA_BYTES);
+    f->arena_taken &= ~slot;
+    if (published) f->arena_held &= ~slot;
     lock_unlock(&f->lock);
   } else if (!published && !frames_give_arena(h, frame)) {
     h->drop(h, frame, ARENA_BYTES);

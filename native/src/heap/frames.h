@@ -14,6 +14,11 @@
  *                                                         READY --take--> TAKEN; beyond HOME_KEPT dropped when a cycle ends
  *   source block                consumed --give--> pooled --take--> TAKEN --done, published--> (its place is empty)
  *
+ * `extra` is what a move has put behind the heap beyond what was resident at the flip (I4): memory populated for frames, and
+ * copied to destinations, less consumed sources dropped. Workers take destinations in order, so their sources empty as they
+ * go; faults take them in any order, and each may leave its sources half read. Who makes a unit for a fault, and finds
+ * `extra` at the budget, first makes units in order until it is not (gc/produce_arena.c).
+ *
  * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated outside it); never
  * blocks on a pause. */
 #ifndef HEAP_FRAMES_H
@@ -44,6 +49,8 @@ struct frames {
   uint32_t
       arena_slots;   /* [const] arenas at the start of the FRAMES region that serve as frames of 2 MiB (huge heaps) */
   uint32_t arena_taken;   /* [lock] bit a slot: in use */
+  uint32_t arena_held;    /* [lock] bit a slot: it has memory */
+  int64_t extra;          /* [atomic, moving] bytes */
 };
 
 gch_status frames_init(gch_heap *heap, gch_error *error);
@@ -64,6 +71,9 @@ uintptr_t frames_take_arena(gch_heap *heap);
 void frames_done_arena(gch_heap *heap, uintptr_t frame, bool published);
 /* The same pool for whole huge arenas. False: full. */
 bool frames_give_arena(gch_heap *heap, uintptr_t arena);
+/* Bytes more (or less) than were resident at the flip; is the staging budget used up by them? */
+void frames_add_extra(gch_heap *heap, int64_t bytes);
+bool frames_spent(const gch_heap *heap);
 /* Memory of home slots. */
 uint64_t frames_bytes(gch_heap *heap);
 /* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. */

@@ -164,17 +164,18 @@ struct gch_heap {
   uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
   uint32_t open_arenas[OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces: index + 1; 0: a free place */
   uint32_t open_limit;           /* [const] places there are: they count against the staging budget */
-  uint64_t impatient;            /* [atomic] counts who found a unit BUSY and waits for it */
-  uint64_t used_bytes;           /* [atomic] blocks and large pages in use, young ones included */
-  uint64_t major_trigger;        /* [atomic] a major is due beyond so many used bytes */
-  uint64_t stress_count;         /* [atomic] */
+  uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
+  uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
+  uint64_t used_bytes; /* [atomic] blocks and large pages in use, young ones included */
+  uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
+  uint64_t stress_count; /* [atomic] */
   struct ring ring;
   struct ring_slot *ring_slots;
   struct measures measures;
   struct moved moved;
   struct trimmed trimmed[REGION_MAX];
-  uint64_t pid;                  /* [fork] the process that owns the threads */
-  char broken[160];              /* [fork] why it cannot be used in this process; "": it can */
+  uint64_t pid; /* [fork] the process that owns the threads */
+  char broken[160]; /* [fork] why it cannot be used in this process; "": it can */
 };
 
 /* --- small questions ------------------------------------------------------------------------------------------ */
