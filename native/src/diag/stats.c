@@ -20,6 +20,31 @@ static void describe(gch_distribution *out, const struct histogram *h) {
                             .p999 = histogram_percentile(h, 99.9)};
 }
 
+/* Of a large object, what does not lie in huge pages: those are counted by arenas. Lock held. */
+static uint64_t small_pages_of(gch_heap *h, const struct large *e) {
+  uint64_t bytes = 0;
+  uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
+  for (uintptr_t at = e->base, next; at < end; at = next) {
+    next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+    if (next > end) next = end;
+    if (!heap_arena(h, at)->huge) bytes += next - at;
+  }
+  return bytes;
+}
+
+static uint64_t large_bytes(gch_heap *h) {
+  uint64_t bytes = 0;
+  lock_lock(&h->large.lock);
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = space_is_large(h->layout.regions[r].space) ? region_arenas(h, r, &first) : 0;
+    for (uint32_t i = 0; i < count; i++) bytes += h->tables.arenas[first + i].huge ? ARENA_BYTES : 0;
+  }
+  for (uint32_t id = 1; id < h->large.count; id++)
+    if (h->large.entries[id].base != 0) bytes += small_pages_of(h, &h->large.entries[id]);
+  lock_unlock(&h->large.lock);
+  return bytes;
+}
+
 /* Memory behind the arenas in use: blocks, and large objects by page. */
 static uint64_t populated_bytes(gch_heap *h) {
   uint64_t bytes = 0;
@@ -30,11 +55,7 @@ static uint64_t populated_bytes(gch_heap *h) {
       bytes +=
           (uint64_t)__builtin_popcount(at_load_relaxed(&h->tables.arenas[a].populated)) * BLOCK_BYTES; /* a sample */
   }
-  lock_lock(&h->large.lock);
-  for (uint32_t id = 1; id < h->large.count; id++)
-    if (h->large.entries[id].base != 0) bytes += align_up(h->large.entries[id].bytes, h->layout.page_bytes);
-  lock_unlock(&h->large.lock);
-  return bytes + frames_bytes(h);
+  return bytes + large_bytes(h) + frames_bytes(h);
 }
 
 static void fill_facts(gch_heap *h, gch_stats *s) {

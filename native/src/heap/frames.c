@@ -205,12 +205,17 @@ uint64_t frames_bytes(gch_heap *h) {
   uint64_t blocks = 0;
   lock_lock(&f->lock);
   for (uint64_t w = 0; w < bits_words(f->slots); w++) blocks += popcount64(f->held[w]);
+  blocks += (uint64_t)__builtin_popcount(f->arena_held) * ARENA_BLOCKS;
   lock_unlock(&f->lock);
   return blocks * BLOCK_BYTES;
 }
 
 /* Lock held. Slots that somebody is filling are not free. */
 static void settle_home(gch_heap *h, struct frames *f) {
+  for (uint32_t idle = f->arena_held & ~f->arena_taken; idle != 0; idle &= idle - 1) {
+    uintptr_t arena = f->start + (uint32_t)__builtin_ctz(idle) * (uintptr_t)ARENA_BYTES;
+    if (h->drop(h, arena, ARENA_BYTES) >= 0) f->arena_held &= ~(idle & -idle);
+  }
   uint64_t at = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT); /* no huge page is torn */
   while (at < f->slots && (at = bits_find_next(f->free, at, f->slots)) != BITS_NONE) {
     uint64_t end = bits_find_next_clear(f->free, at, f->slots);
