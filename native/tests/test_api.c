@@ -1,25 +1,21 @@
 /* The public interface at its edges: which cycle a figure belongs to, what a fast path may not accept. */
 #include <string.h>
 
-#include "kit.h"
+#include "hold.h"
 #include "mover/mover.h"
 
 enum { EVENTS = 4096 };
-static uint32_t hold, asked;
+static uint32_t asked;
 static gch_event events[EVENTS];
 
-/* Counts requests, and holds up the controller (worker 0 of the move) at its first claim. */
-static void hold_worker(const char *name) {
-  char thread[16] = "";
+static void count_and_hold(const char *name) {
   if (strcmp(name, "cycle_asked") == 0) at_add(&asked, 1);
-  if (strcmp(name, "unit_claimed") != 0) return;
-  pthread_getname_np(pthread_self(), thread, sizeof thread);
-  while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
+  hold_worker(name);
 }
 
-static void hold_on(bool on) {
-  at_store(&hold, on);
-  at_store(&gch_hook_fn, on ? hold_worker : NULL);
+static void hold_and_count(bool on) {
+  hold_on(on);
+  if (on) at_store(&gch_hook_fn, count_and_hold);
 }
 
 static bool open_concurrent(struct kit *k) {
@@ -74,10 +70,10 @@ static void a_cycle_has_one_number(void) {
   kit_minor(&k, true);
   while (gch_events_read(k.heap, &sequence, events, EVENTS, &lost) == EVENTS) {
   }
-  hold_on(true);
+  hold_and_count(true);
   gch_cycle running = kit_major(&k, GCH_POLICY_ALL, true, false);
   gch_cycle minor = kit_minor(&k, false);
-  hold_on(false);
+  hold_and_count(false);
   gch_cycle major = {0};
   CHECK_EQ(gch_collect_wait(k.m, &major), GCH_OK);
   kit_verify(&k); /* a pause of no cycle */
@@ -127,12 +123,12 @@ static void a_request_gets_its_own_report(void) {
   GCH_FRAME(k.m, root, 1);
   root[0] = with_garbage(&k);
   for (int i = 0; i < 5; i++) {
-    hold_on(true);
+    hold_and_count(true);
     gch_cycle first = kit_major(&k, GCH_POLICY_ALL, true, false);
     start(&all, &k, GCH_POLICY_ALL);
     start(&needed, &k, GCH_POLICY_NEEDED);
     start(&more, &k, GCH_POLICY_ALL);
-    hold_on(false);
+    hold_and_count(false);
     kit_join(&k, all.thread);
     kit_join(&k, needed.thread);
     kit_join(&k, more.thread);

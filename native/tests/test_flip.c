@@ -6,26 +6,13 @@
 #include "gc/batch.h"
 #include "heap/small.h"
 #include "heap/unit.h"
-#include "kit.h"
+#include "hold.h"
 #include "lent.h"
 #include "mover/mover.h"
 
 enum { COUNT = 4000 };
-static uint32_t hold, stop;
+static uint32_t stop;
 static struct kit kit;
-
-/* Holds up the controller (worker 0 of the move) at its first claim; faults are answered by somebody else. */
-static void hold_worker(const char *name) {
-  char thread[16] = "";
-  if (strcmp(name, "unit_claimed") != 0) return;
-  pthread_getname_np(pthread_self(), thread, sizeof thread);
-  while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
-}
-
-static void hold_on(bool on) {
-  at_store(&hold, on);
-  at_store(&gch_hook_fn, on ? hold_worker : NULL);
-}
 
 static bool open_concurrent_huge(struct kit *k, gch_fault_mode faults, gch_huge huge) {
   gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);

@@ -2,7 +2,7 @@
  * mover, in the pause and beside the program. The process lives, less is done and the report says so, nothing is lost, and
  * what is handed out as zero is zero; when the kernel has memory again, majors move beside the program again. */
 #include "heap/unit.h"
-#include "kit.h"
+#include "hold.h"
 #include "mover/mover.h"
 
 enum { COUNT = 1200, ROUNDS = 3 };
@@ -298,21 +298,7 @@ static void refused_half_way(void) {
 
 /* --- between the flip and the end ----------------------------------------------------------------------------- */
 
-static uint32_t hold;
 static gch_handle shared_table; /* [atomic] */
-
-/* Holds up the controller (worker 0 of the move) at its first claim. */
-static void hold_worker(const char *name) {
-  char thread[16] = "";
-  if (strcmp(name, "unit_claimed") != 0) return;
-  pthread_getname_np(pthread_self(), thread, sizeof thread);
-  while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
-}
-
-static void hold_on(bool on) {
-  at_store(&hold, on);
-  at_store(&gch_hook_fn, on ? hold_worker : NULL);
-}
 
 /* A move is held up after the flip while `spec` comes into force; then it goes on. */
 static void refuse_after_the_flip(struct kit *k, const char *spec) {
