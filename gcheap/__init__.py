@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gcheap._errors import InvalidOperation as InvalidOperation
     from gcheap._errors import NullReferenceError as NullReferenceError
     from gcheap._errors import Unsupported as Unsupported
+    from gcheap._graphcheck import GraphFormatError as GraphFormatError
     from gcheap.array import HeapArray as HeapArray
     from gcheap.graph import ObjectGraph as ObjectGraph
     from gcheap.heap import Heap as Heap
@@ -34,6 +35,7 @@ __all__ = [
     "Corruption",
     "GCEvent",
     "GcheapError",
+    "GraphFormatError",
     "Heap",
     "HeapArray",
     "HeapClosedError",
@@ -57,6 +59,7 @@ _WHERE = {
     "InvalidOperation": "gcheap._errors",
     "NullReferenceError": "gcheap._errors",
     "Unsupported": "gcheap._errors",
+    "GraphFormatError": "gcheap._graphcheck",
     "HeapArray": "gcheap.array",
     "ObjectGraph": "gcheap.graph",
     "Heap": "gcheap.heap",

@@ -36,7 +36,7 @@ def test_parse_size_names_the_value(value: int | str) -> None:
         ({"mover": "teleport"}, "mover is 'teleport', expected one of auto, move"),
         ({"fault": "maybe"}, "fault is 'maybe', expected one of 'thread', 'signal'"),
         ({"huge": "huge"}, "huge is 'huge'"),
-        ({"max_size": 4096}, "max_bytes is 4096, expected at least"),
+        ({"max_size": 4096}, "max_size is 4096, expected at least"),
         ({"max_size": 0}, "max_size is 0"),
         ({"promote_age": 9}, "promote_age is 9"),
         ({"event_capacity": 100}, "event_capacity is 100, expected a power of two"),
