@@ -205,6 +205,9 @@ def test_command_writes_json_table_and_picture(tmp_path: Path) -> None:
     assert summary["verified"]
     assert {row["mover"] for row in summary["rows"] + summary["unavailable"]} == set(MOVERS)
     assert plot_path.read_bytes().startswith(b"\x89PNG")
+    line = document["runs"][0]["timeline"]
+    assert 0 < len(line["rates"]) <= 200
+    assert line["begin_s"] < 0 < line["cycle"][1]
 
 
 def test_command_reads_npz_and_prints_json(tmp_path: Path) -> None:
