@@ -362,3 +362,14 @@ def test_verify_finds_damage() -> None:
             heap.verify()
         slot[1] = before
         heap.verify()
+
+
+def test_the_last_minor_is_none_until_one_ran_by_itself() -> None:
+    with Heap("8MiB") as heap:
+        heap.new(heap.struct("Node", tag="u4"), 1000)
+        heap.collect()
+        assert heap.stats.minor_count == 1  # the major began with it
+        assert heap.stats.last_minor is None
+        event = heap.collect(minor=True)
+        assert heap.stats.last_minor == event
+        assert heap.stats.last_major is not None
