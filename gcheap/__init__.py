@@ -73,6 +73,9 @@ _WHERE = {
 }
 """Public name -> the module that defines it."""
 
+_MODULES = frozenset({"bridge", "graph", "sources", "workloads"})
+"""Modules that are attributes without having been imported."""
+
 
 def _version() -> str:
     from gcheap import _ffi
@@ -85,6 +88,8 @@ def __getattr__(name: str) -> Any:
         value: Any = _version()
     elif name in _WHERE:
         value = getattr(importlib.import_module(_WHERE[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"gcheap.{name}")
     else:
         raise AttributeError(f"module 'gcheap' has no attribute {name!r}")
     globals()[name] = value
@@ -92,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_MODULES, "__doc__", "__file__", "__name__", "__path__"})
