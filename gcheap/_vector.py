@@ -43,8 +43,14 @@ def native_index(key: Any, length: int) -> tuple[Any, Any]:
         start, stop, step = key.indices(length)
         count = len(range(start, stop, step))
         return ffi.new("bulk_index *", [ffi.NULL, start, step, count]), None
-    items = np.asarray(key) if not isinstance(key, tuple) else None
-    if items is None or items.ndim == 0:
+    items = _positions(key, length)
+    pointer = address(items, "const int64_t *")
+    return ffi.new("bulk_index *", [pointer, 0, 0, len(items)]), items
+
+
+def _positions(key: Any, length: int) -> npt.NDArray[np.int64]:
+    items = np.asarray(None if isinstance(key, tuple) else key)
+    if items.ndim == 0:
         raise IndexError(
             f"the index is {reprlib.repr(key)}, expected an integer, integers, a mask or a slice"
         )
@@ -60,9 +66,7 @@ def native_index(key: Any, length: int) -> tuple[Any, Any]:
         raise IndexError(f"the index is {items.dtype}, expected integers, a mask or a slice")
     elif items.dtype.kind == "u" and items.size and int(items.max()) > INT64_MAX:
         raise IndexError(f"index {items.max()} is out of range for {length} elements")
-    items = np.ascontiguousarray(items, dtype=np.int64)
-    pointer = address(items, "const int64_t *")
-    return ffi.new("bulk_index *", [pointer, 0, 0, len(items)]), items
+    return np.ascontiguousarray(items, dtype=np.int64)
 
 
 def address(array: npt.NDArray[Any], ctype: str = "void *") -> Any:

@@ -193,13 +193,7 @@ def _leaf_type(core: HeapCore, dtype: np.dtype[Any], ndim: int) -> Any:
     return native
 
 
-def new_leaf(
-    core: HeapCore, spec: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]
-) -> HeapArray:
-    """Make an array of zeros: see ``Heap.array``."""
-    dtype = check_dtype(spec, "the array")
-    if dtype.subdtype is not None:
-        raise TypeError(f"the array has dtype {dtype}; put the sub-array's shape into `shape`")
+def _dimensions(shape: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
     if isinstance(shape, (int, np.integer)):
         dims: tuple[int, ...] = (int(shape),) if not isinstance(shape, bool) else (shape,)
     elif isinstance(shape, Iterable):
@@ -213,7 +207,17 @@ def new_leaf(
             raise ValueError(f"shape is {shape!r}, expected no negative dimension")
     if len(dims) > MAX_DIMENSIONS:
         raise ValueError(f"shape has {len(dims)} dimensions, expected at most {MAX_DIMENSIONS}")
-    dims = tuple(int(dim) for dim in dims)
+    return tuple(int(dim) for dim in dims)
+
+
+def new_leaf(
+    core: HeapCore, spec: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]
+) -> HeapArray:
+    """Make an array of zeros: see ``Heap.array``."""
+    dtype = check_dtype(spec, "the array")
+    if dtype.subdtype is not None:
+        raise TypeError(f"the array has dtype {dtype}; put the sub-array's shape into `shape`")
+    dims = _dimensions(shape)
     count = math.prod(dims)
     if count * dtype.itemsize >= 1 << 62:
         raise ValueError(f"shape is {dims}: {count} elements are more than any heap holds")

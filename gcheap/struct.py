@@ -138,12 +138,15 @@ def check_dtype(spec: npt.DTypeLike, what: str) -> np.dtype[Any]:
     return dtype
 
 
-def _encodes(name: str) -> bool:
+def _check_struct_name(name: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the name of a struct is {name!r}, expected text")
     try:
-        name.encode()
+        encoded = name.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ValueError(f"the name of a struct is {name!r}, expected text that UTF-8 and C hold")
 
 
 def _check_name(struct: str, name: str) -> None:
@@ -175,10 +178,7 @@ def _align(offset: int, alignment: int) -> int:
 
 def define_struct(core: HeapCore, name: str, specs: Mapping[str, Any], ref: type) -> StructType:
     """Define a struct; ``ref`` is the class ``gcheap.Ref``, which stands for any reference."""
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"the name of a struct is {name!r}, expected text")
-    if "\0" in name or not _encodes(name):
-        raise ValueError(f"the name of a struct is {name!r}, expected text that UTF-8 and C hold")
+    _check_struct_name(name)
     with core.type_lock:
         struct = StructType(core, name, len(core.types) + 1)
         offset = HEADER_BYTES

@@ -157,13 +157,15 @@ def headline(document: dict[str, Any]) -> list[str]:
     for mode, where in GROUPS.items():
         mine = _first_of_each_mover([row for row in rows if row["mode"] == mode])
         if "move" in mine:
-            times = {name: _median(row, "move_s") * 1e3 for name, row in mine.items()}
-            others = ", ".join(f"{name} {ms:.0f}" for name, ms in times.items() if name != "move")
-            rest = f" ({others})" if others else ""
-            said.append(
-                f"Move phase {where}{pages}: move {times['move']:.0f} ms{rest}.{_seen(mine)}"
-            )
+            said.append(f"Move phase {where}{pages}: {_times(mine)}.{_seen(mine)}")
     return said
+
+
+def _times(mine: dict[str, Row]) -> str:
+    times = {name: f"{_median(row, 'move_s') * 1e3:.0f}" for name, row in mine.items()}
+    move = times.pop("move")
+    others = ", ".join(f"{name} {ms}" for name, ms in times.items())
+    return f"move {move} ms ({others})" if others else f"move {move} ms"
 
 
 def _first_of_each_mover(rows: Sequence[Row]) -> dict[str, Row]:
