@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gcheap._errors import InvalidOperation as InvalidOperation
     from gcheap._errors import NullReferenceError as NullReferenceError
     from gcheap._errors import Unsupported as Unsupported
+    from gcheap._graphcheck import GraphFormatError as GraphFormatError
     from gcheap.array import HeapArray as HeapArray
     from gcheap.graph import ObjectGraph as ObjectGraph
     from gcheap.heap import Heap as Heap
@@ -34,6 +35,7 @@ __all__ = [
     "Corruption",
     "GCEvent",
     "GcheapError",
+    "GraphFormatError",
     "Heap",
     "HeapArray",
     "HeapClosedError",
@@ -57,6 +59,7 @@ _WHERE = {
     "InvalidOperation": "gcheap._errors",
     "NullReferenceError": "gcheap._errors",
     "Unsupported": "gcheap._errors",
+    "GraphFormatError": "gcheap._graphcheck",
     "HeapArray": "gcheap.array",
     "ObjectGraph": "gcheap.graph",
     "Heap": "gcheap.heap",
@@ -70,6 +73,9 @@ _WHERE = {
 }
 """Public name -> the module that defines it."""
 
+_MODULES = frozenset({"bridge", "graph", "sources", "workloads"})
+"""Modules that are attributes without having been imported."""
+
 
 def _version() -> str:
     from gcheap import _ffi
@@ -82,6 +88,8 @@ def __getattr__(name: str) -> Any:
         value: Any = _version()
     elif name in _WHERE:
         value = getattr(importlib.import_module(_WHERE[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"gcheap.{name}")
     else:
         raise AttributeError(f"module 'gcheap' has no attribute {name!r}")
     globals()[name] = value
@@ -89,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_MODULES, "__doc__", "__file__", "__name__", "__path__"})

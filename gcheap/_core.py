@@ -30,11 +30,37 @@ from gcheap._ffi import ffi, lib, text
 if TYPE_CHECKING:
     from gcheap.struct import StructType
 
-__all__ = ["HeapCore"]
+__all__ = ["HeapCore", "Unpicklable"]
 
 DEAD_HANDLES = 256
 """Handles that wait before a call gives them back."""
 KIND_SHIFT = 56
+ARGUMENTS = {
+    "max_bytes": "max_size",
+    "nursery_bytes": "nursery",
+    "staging_bytes": "staging",
+    "stress_interval": "stress",
+    "geometry_page": "page_size",
+}
+"""Fields of gch_config that are arguments of another name in Python."""
+
+
+def _in_python(message: str) -> str:
+    """Return a message that begins with a field of gch_config, as Python names it."""
+    name, space, rest = message.partition(" ")
+    return f"{ARGUMENTS.get(name, name)}{space}{rest}"
+
+
+class Unpicklable:
+    """What names memory of a heap: it can be neither pickled nor copied as a bundle of fields."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} objects cannot be pickled or copied, they name memory of a"
+            " heap; Heap.extract returns a graph that can be saved"
+        )
 
 
 class _Mutator:
@@ -87,7 +113,7 @@ class HeapCore:
         out, error = ffi.new("gch_heap **"), ffi.new("gch_error *")
         status = lib.gch_heap_create(config, out, error)
         if status != lib.GCH_OK:
-            raise exception_for(status, text(error.message))
+            raise exception_for(status, _in_python(text(error.message)))
         self.pointer: Any = out[0]
         self.closed = False
         self.pid = os.getpid()
@@ -226,7 +252,7 @@ class HeapCore:
         self._wait_for_calls()
         if self.views:
             self.closed = False
-            raise BufferError(f"{len(self.views)} views of heap arrays are exported; release first")
+            raise BufferError(f"views of heap arrays are open: {len(self.views)}; leave them first")
         self._detach_all()
         if self.pins:
             return  # arrays over pinned memory are still around: unpin() destroys

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from typing import SupportsIndex
 
 __all__ = ["parse_size"]
 
@@ -13,32 +15,46 @@ _UNITS = {
     "mib": 1 << 20,
     "gib": 1 << 30,
     "tib": 1 << 40,
+    "pib": 1 << 50,
     "kb": 10**3,
     "mb": 10**6,
     "gb": 10**9,
     "tb": 10**12,
+    "pb": 10**15,
 }
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
-def parse_size(size: int | str, name: str = "size") -> int:
+LIMIT = 1 << 63
+"""Sizes are less than this: signed 64-bit integers hold them."""
+
+
+def parse_size(size: SupportsIndex | str, name: str = "size") -> int:
     """Return a number of bytes.
 
     Args:
-        size: an int, or text such as ``"2GiB"``, ``"1.5 MiB"``, ``"64KB"`` (decimal), ``"4096"``.
+        size: an integer, or text such as ``"2GiB"``, ``"1.5 MiB"``, ``"64KB"`` (decimal),
+            ``"4096"``.
         name: what to call it in an error.
 
     Raises:
-        ValueError: the text is no size, or the size is negative.
-        TypeError: neither int nor str.
+        ValueError: the text is no size, or the size is negative or beyond any memory.
+        TypeError: neither integer nor str.
     """
-    if isinstance(size, bool) or not isinstance(size, (int, str)):
+    if isinstance(size, str):
+        count = _parse_text(size, name)
+    elif isinstance(size, bool) or not hasattr(size, "__index__"):
         raise TypeError(f'{name} is {size!r}, expected bytes or text such as "2GiB"')
-    if isinstance(size, int):
-        if size < 0:
-            raise ValueError(f"{name} is {size}, expected 0 or more bytes")
-        return size
+    else:
+        count = operator.index(size)
+    if not 0 <= count < LIMIT:
+        raise ValueError(f"{name} is {size!r}, expected 0 to {LIMIT - 1} bytes")
+    return count
+
+
+def _parse_text(size: str, name: str) -> int:
     match = _PATTERN.fullmatch(size)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError(f'{name} is {size!r}, expected a size such as "2GiB", "512MiB" or "4096"')
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    number, unit = match[1], _UNITS[match[2].lower()]
+    return int(number) * unit if number.isdecimal() else int(float(number) * unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,27 @@ import numpy.typing as npt
 from gcheap._ffi import ffi
 from gcheap.struct import Field
 
-__all__ = ["address", "cast", "empty", "native_index"]
+__all__ = ["address", "as_integer", "cast", "empty", "native_index"]
+
+
+INT64_MAX = (1 << 63) - 1
+
+
+def as_integer(key: Any, length: int) -> int | None:
+    """Return an index that is one integer, None if it is anything else.
+
+    Raises:
+        IndexError: there is no such element.
+    """
+    if isinstance(key, (bool, np.bool_)):
+        return None
+    try:
+        at = operator.index(key)
+    except TypeError:
+        return None
+    if not -length <= at < length:
+        raise IndexError(f"index {at} is out of range for {length} elements")
+    return at
 
 
 def native_index(key: Any, length: int) -> tuple[Any, Any]:
@@ -21,7 +43,17 @@ def native_index(key: Any, length: int) -> tuple[Any, Any]:
         start, stop, step = key.indices(length)
         count = len(range(start, stop, step))
         return ffi.new("bulk_index *", [ffi.NULL, start, step, count]), None
-    items = np.asarray(key)
+    items = _positions(key, length)
+    pointer = address(items, "const int64_t *")
+    return ffi.new("bulk_index *", [pointer, 0, 0, len(items)]), items
+
+
+def _positions(key: Any, length: int) -> npt.NDArray[np.int64]:
+    items = np.asarray(None if isinstance(key, tuple) else key)
+    if items.ndim == 0:
+        raise IndexError(
+            f"the index is {reprlib.repr(key)}, expected an integer, integers, a mask or a slice"
+        )
     if items.size == 0 and not isinstance(key, np.ndarray):
         items = items.astype(np.int64)
     if items.ndim != 1:
@@ -32,9 +64,9 @@ def native_index(key: Any, length: int) -> tuple[Any, Any]:
         items = np.flatnonzero(items)
     elif items.dtype.kind not in "iu":
         raise IndexError(f"the index is {items.dtype}, expected integers, a mask or a slice")
-    items = np.ascontiguousarray(items, dtype=np.int64)
-    pointer = address(items, "const int64_t *")
-    return ffi.new("bulk_index *", [pointer, 0, 0, len(items)]), items
+    elif items.dtype.kind == "u" and items.size and int(items.max()) > INT64_MAX:
+        raise IndexError(f"index {items.max()} is out of range for {length} elements")
+    return np.ascontiguousarray(items, dtype=np.int64)
 
 
 def address(array: npt.NDArray[Any], ctype: str = "void *") -> Any:
@@ -64,6 +96,11 @@ def cast(field: Field, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     data: npt.NDArray[Any] = np.empty(full, dtype=base)
     try:
         data[...] = value
-    except ValueError as error:
-        raise ValueError(f"field {field.name!r} ({field.dtype}, shape {full}): {error}") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        kind = next(
+            kind for kind in (TypeError, OverflowError, ValueError) if isinstance(error, kind)
+        )
+        raise kind(
+            f"field {field.name!r} ({field.dtype}, shape {full}), {reprlib.repr(value)}: {error}"
+        ) from None
     return data

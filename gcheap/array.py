@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._core import KIND_SHIFT, HeapCore
+from gcheap._core import KIND_SHIFT, HeapCore, Unpicklable
 from gcheap._errors import InvalidOperation
 from gcheap._ffi import ffi, lib
-from gcheap.refs import INDEX_MASK, _handle_of, _identity_hash, _same
+from gcheap.refs import INDEX_MASK, _identity_hash, _is_same
 from gcheap.struct import check_dtype, new_type
 
 __all__ = ["HeapArray", "View", "new_leaf", "wrap_leaf"]
@@ -19,24 +20,36 @@ __all__ = ["HeapArray", "View", "new_leaf", "wrap_leaf"]
 MAX_DIMENSIONS = 32
 
 
-class HeapArray:
+class HeapArray(Unpicklable):
     """An array of values in the heap: see ``Heap.array``.
 
     Its contents are reached through a view, which pins it; ``read`` and ``write`` make one for the
-    moment. As a value of a reference field it is one object like others.
-
-    Attributes:
-        dtype: of the elements.
-        shape: of the array.
+    moment, and so do ``numpy.asarray`` and ``copy.copy``, which copy. As a value of a reference
+    field it is one object like others.
     """
 
-    __slots__ = ("__weakref__", "_core", "_handle", "dtype", "shape")
+    __slots__ = ("__weakref__", "_core", "_dtype", "_handle", "_shape")
 
     def __init__(self, core: HeapCore, handle: int, dtype: np.dtype[Any], shape: tuple[int, ...]):
         self._core = core
         self._handle = handle
-        self.dtype = dtype
-        self.shape = shape
+        self._dtype = dtype
+        self._shape = shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self._dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length in each dimension."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self._shape)
 
     @property
     def size(self) -> int:
@@ -71,13 +84,25 @@ class HeapArray:
         with self.view() as array:
             array[...] = values
 
+    def __len__(self) -> int:
+        if not self._shape:
+            raise TypeError("an array without dimensions has no len()")
+        return self._shape[0]
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("without a copy the contents are had in a view only: HeapArray.view")
+        return self.read().astype(dtype if dtype is not None else self._dtype, copy=False)
+
+    def __copy__(self) -> HeapArray:
+        copied = new_leaf(self._core, self._dtype, self._shape)
+        copied.write(self.read())
+        return copied
+
     def __eq__(self, other: object) -> Any:
-        if other is None:
-            return False
-        if not isinstance(other, HeapArray):
-            return NotImplemented
-        handle = _handle_of(self._core, other)
-        return handle is not None and _same(self._core, self._handle, handle)
+        return False if other is None else _is_same(self._core, self._handle, other)
 
     def __hash__(self) -> int:
         return _identity_hash(self._core, self._handle)
@@ -168,14 +193,13 @@ def _leaf_type(core: HeapCore, dtype: np.dtype[Any], ndim: int) -> Any:
     return native
 
 
-def new_leaf(
-    core: HeapCore, spec: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]
-) -> HeapArray:
-    """Make an array of zeros: see ``Heap.array``."""
-    dtype = check_dtype(spec, "the array")
-    if dtype.subdtype is not None:
-        raise TypeError(f"the array has dtype {dtype}; put the sub-array's shape into `shape`")
-    dims = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+def _dimensions(shape: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
+    if isinstance(shape, (int, np.integer)):
+        dims: tuple[int, ...] = (int(shape),) if not isinstance(shape, bool) else (shape,)
+    elif isinstance(shape, Iterable):
+        dims = tuple(shape)
+    else:
+        raise TypeError(f"shape is {shape!r}, expected an integer or integers")
     for dim in dims:
         if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
             raise TypeError(f"shape is {shape!r}, expected integers")
@@ -183,7 +207,17 @@ def new_leaf(
             raise ValueError(f"shape is {shape!r}, expected no negative dimension")
     if len(dims) > MAX_DIMENSIONS:
         raise ValueError(f"shape has {len(dims)} dimensions, expected at most {MAX_DIMENSIONS}")
-    dims = tuple(int(dim) for dim in dims)
+    return tuple(int(dim) for dim in dims)
+
+
+def new_leaf(
+    core: HeapCore, spec: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]
+) -> HeapArray:
+    """Make an array of zeros: see ``Heap.array``."""
+    dtype = check_dtype(spec, "the array")
+    if dtype.subdtype is not None:
+        raise TypeError(f"the array has dtype {dtype}; put the sub-array's shape into `shape`")
+    dims = _dimensions(shape)
     count = math.prod(dims)
     if count * dtype.itemsize >= 1 << 62:
         raise ValueError(f"shape is {dims}: {count} elements are more than any heap holds")
@@ -210,5 +244,5 @@ def wrap_leaf(core: HeapCore, found: Any) -> HeapArray:
         raw = ffi.new("int64_t[]", ndim)
         field = ffi.new("bulk_field *", [_leaf_type(core, dtype, ndim), 8, 8 * ndim])
         core.call(lib.bulk_load, found.handle, field, raw)
-        array.shape = tuple(raw)
+        array._shape = tuple(raw)
     return array

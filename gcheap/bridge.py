@@ -36,6 +36,8 @@ def load(heap: Heap, graph: ObjectGraph) -> RefArray:
         GraphFormatError: the graph is not valid.
         HeapExhausted: it does not fit.
     """
+    if not isinstance(graph, ObjectGraph):
+        raise TypeError(f"the graph is {graph!r:.80}, expected a gcheap.ObjectGraph")
     graph.validate()
     nodes = _load_nodes(heap._core, graph, None, graph.indices)
     roots = graph.roots
@@ -57,6 +59,8 @@ def extract(table: RefArray) -> ObjectGraph:
 
 def extract_labelled(table: RefArray) -> tuple[ObjectGraph, Int64Array]:
     """Return the graph and the label of each object, int64 (n,); -1: it has none."""
+    if not isinstance(table, RefArray):
+        raise TypeError(f"the table is {table!r:.80}, expected a gcheap.RefArray")
     out = ffi.new("graph_extracted **")
     core = table._core
     core.call(lib.graph_extract, table._handle, out)

@@ -106,6 +106,9 @@ class Diagnosis:
         return asdict(self)
 
 
+SLIDE = Item("slide", True, "", "The sliding form of memcpy, a baseline; works in the pause.")
+
+
 def examine(*, calibrate: bool = True, install_sigbus: bool = False) -> Diagnosis:
     """Try every call that gcheap can use, on small mappings of its own.
 
@@ -135,7 +138,7 @@ def examine(*, calibrate: bool = True, install_sigbus: bool = False) -> Diagnosi
         openings=_items(report.openings),
         features=tuple(FEATURES.get(bit, f"bit {bit}") for bit in range(64) if bits >> bit & 1),
         calls=_items(report.calls),
-        movers=_items(report.movers),
+        movers=(*_items(report.movers), SLIDE),
         chosen=text(report.chosen),
         chosen_reason=text(report.chosen_text),
         costs_ns={name: costs[name] for name in COSTS if name in costs},

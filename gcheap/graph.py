@@ -11,7 +11,7 @@ struct, anything else references with a tail of bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from gcheap._graphcheck import (
     GraphFormatError,
     check_graph,
 )
+from gcheap._units import parse_size
 from gcheap._victims import DropMode, choose_victims
 
 __all__ = [
@@ -101,7 +102,7 @@ class ObjectGraph:
         Raises:
             GraphFormatError: the lists do not make a valid graph.
         """
-        size_array = np.array(list(sizes), dtype=np.uint64)
+        size_array = _integers("sizes", list(sizes), np.uint64)
         rows = [[-1 if node is None else node for node in row] for row in references]
         labels = ["object"] * len(size_array) if types is None else list(types)
         names = tuple(dict.fromkeys(labels))
@@ -110,12 +111,41 @@ class ObjectGraph:
             sizes=size_array,
             types=np.array([index[label] for label in labels], dtype=np.uint32),
             indptr=np.cumsum([0, *map(len, rows)], dtype=np.int64),
-            indices=np.array([node for row in rows for node in row], dtype=np.int64),
-            roots=np.array([-1 if node is None else node for node in roots], dtype=np.int64),
+            indices=_integers("indices", [node for row in rows for node in row], np.int64),
+            roots=_integers("roots", [-1 if node is None else node for node in roots], np.int64),
             type_names=names,
         )
         graph.validate()
         return graph
+
+    @classmethod
+    def capture(cls, modules: Sequence[str] | None = ()) -> ObjectGraph:
+        """Capture the objects of this interpreter: types, sizes, references, no contents.
+
+        See ``gcheap.sources.interpreter.capture_interpreter``.
+
+        Args:
+            modules: imported first; None for a few large libraries, those that are installed.
+        """
+        from gcheap.sources.interpreter import capture_interpreter
+
+        return capture_interpreter(modules)
+
+    @classmethod
+    def generate(cls, name: str, nbytes: int | str, seed: int = 0) -> ObjectGraph:
+        """Generate a graph.
+
+        Args:
+            name: mixed, clustered, rmat, tree, list.
+            nbytes: of all objects, about; an integer or text such as "64MiB".
+            seed: the same name, nbytes and seed give the same graph.
+
+        Raises:
+            ValueError: the name is not known, or nbytes is not positive.
+        """
+        from gcheap.sources.generators import generate
+
+        return generate(name, parse_size(nbytes, "nbytes"), seed)
 
     @property
     def n_nodes(self) -> int:
@@ -258,6 +288,8 @@ class ObjectGraph:
         Compared are the roots in order and, of each object reached, type name, size rounded to 16
         bytes and slots in order. Numbering and unreachable objects do not count.
         """
+        if not isinstance(other, ObjectGraph):
+            raise TypeError(f"the other is {other!r:.80}, expected an ObjectGraph")
         return _graphdiff.first_difference(self, other)
 
     def repeat(self, copies: int) -> ObjectGraph:
@@ -266,6 +298,8 @@ class ObjectGraph:
         Raises:
             ValueError: ``copies`` is negative.
         """
+        if isinstance(copies, bool) or not isinstance(copies, (int, np.integer)):
+            raise TypeError(f"copies is {copies!r}, expected an integer")
         if copies < 0:
             raise ValueError(f"copies is {copies}, expected 0 or more")
         indptr = np.zeros(copies * self.n_nodes + 1, dtype=np.int64)
@@ -341,6 +375,16 @@ class ObjectGraph:
                 str(1 << int(e)): int(c) for e, c in zip(exponents, counts, strict=True)
             },
         }
+
+
+def _integers(name: str, values: list[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    info = np.iinfo(np.dtype(dtype))
+    for at, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise GraphFormatError(name, f"[{at}] is {value!r}, expected an integer")
+        if not info.min <= value <= info.max:
+            raise GraphFormatError(name, f"[{at}] is {value}, expected {info.min} to {info.max}")
+    return np.array(values, dtype=dtype)
 
 
 def _tile_shifted(nodes: Int64Array, copies: int, shift: int) -> Int64Array:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._core import HeapCore
-from gcheap._errors import InvalidOperation, exception_for
+from gcheap._core import HeapCore, Unpicklable
+from gcheap._errors import HeapClosedError, exception_for
 from gcheap._ffi import ffi, lib, text
 from gcheap._units import parse_size
 from gcheap.array import HeapArray, new_leaf
@@ -73,7 +73,16 @@ def _count(value: int, name: str) -> int:
     return int(value)
 
 
-class Heap:
+def _text(value: str, name: str) -> Any:
+    """Return a C string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, expected text")
+    if "\0" in value:
+        raise ValueError(f"{name} is {value!r}, expected text without NUL characters")
+    return ffi.new("char[]", value.encode())
+
+
+class Heap(Unpicklable):
     """A garbage-collected heap of its own: objects, collector threads, address space.
 
     Any number may exist; objects of one never refer to objects of another. Every Python thread may
@@ -154,9 +163,9 @@ class Heap:
         config.promote_age = _count(promote_age, "promote_age")
         config.event_capacity = _count(event_capacity, "event_capacity")
         config.stress_interval = _count(stress, "stress")
-        config.full_moves = int(full_moves)
+        config.full_moves = bool(full_moves)
         config.geometry_page = _count(page_size, "page_size")
-        spec = ffi.new("char[]", inject.encode()) if inject is not None else ffi.NULL
+        spec = _text(inject, "inject") if inject is not None else ffi.NULL
         config.inject = spec
         self._core = HeapCore(config)
 
@@ -182,10 +191,7 @@ class Heap:
         Raises:
             HeapExhausted: there is no room, even after a collection.
         """
-        if not isinstance(struct, StructType):
-            raise TypeError(f"the type is {struct!r}, expected one that Heap.struct returned")
-        if struct._token is not self._core.token:
-            raise ValueError(f"{struct.name} is a struct of another heap")
+        self._check_struct(struct)
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
             raise TypeError(f"the number of objects is {count!r}, expected an integer")
         if not 0 <= count < 1 << 48:
@@ -201,8 +207,8 @@ class Heap:
             items: a count, or references (Ref, RefArray, HeapArray, None).
             struct: the only type that elements may have, or None for any.
         """
-        if struct is not None and struct._token is not self._core.token:
-            raise ValueError(f"{struct.name} is a struct of another heap")
+        if struct is not None:
+            self._check_struct(struct)
         return new_refs(self._core, items, struct)
 
     def array(self, dtype: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]) -> HeapArray:
@@ -213,6 +219,12 @@ class Heap:
             HeapExhausted: there is no room, even after a collection.
         """
         return new_leaf(self._core, dtype, shape)
+
+    def _check_struct(self, struct: StructType) -> None:
+        if not isinstance(struct, StructType):
+            raise TypeError(f"the type is {struct!r}, expected one that Heap.struct returned")
+        if struct._token is not self._core.token:
+            raise ValueError(f"{struct.name} is a struct of another heap")
 
     # --- graphs ----------------------------------------------------------------------------------
 
@@ -226,6 +238,8 @@ class Heap:
         """Return what the elements of ``table`` reach: ``gcheap.bridge.extract``."""
         from gcheap import bridge
 
+        if isinstance(table, RefArray) and table._core is not self._core:
+            raise ValueError(f"{table!r} belongs to another heap")
         return bridge.extract(table)
 
     # --- collecting ------------------------------------------------------------------------------
@@ -285,7 +299,7 @@ class Heap:
     def inject(self, spec: str) -> None:
         """Add fault-injection rules (grammar in native/src/os/kernel.h); "" clears them."""
         error = ffi.new("gch_error *")
-        status = self._core.call_heap(lib.gch_inject, ffi.new("char[]", spec.encode()), error)
+        status = self._core.call_heap(lib.gch_inject, _text(spec, "the rules"), error)
         if status != lib.GCH_OK:
             raise exception_for(status, text(error.message))
 
@@ -301,7 +315,11 @@ class Heap:
 
     def events(self, since: int = 0) -> EventArray:
         """Return the events kept, from sequence number ``since`` on: array of ``EVENT_DTYPE``."""
-        events: EventArray = self._core.call_heap(read_events, since)
+        if isinstance(since, bool) or not isinstance(since, (int, np.integer)):
+            raise TypeError(f"since is {since!r}, expected an integer")
+        if not 0 <= since < 1 << 64:
+            raise ValueError(f"since is {since}, expected 0 to {(1 << 64) - 1}")
+        events: EventArray = self._core.call_heap(read_events, int(since))
         return events
 
     def map(self) -> npt.NDArray[np.void]:
@@ -341,7 +359,7 @@ class Heap:
 
     def __enter__(self) -> Heap:
         if self._core.closed:
-            raise InvalidOperation("the heap is closed")
+            raise HeapClosedError("the heap is closed")
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -7,17 +7,17 @@ moves them. Attributes are the fields of the struct. A whole array is read (gath
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._core import KIND_SHIFT, HeapCore
+from gcheap._core import KIND_SHIFT, HeapCore, Unpicklable
 from gcheap._ffi import ffi, lib
-from gcheap._vector import address, cast, empty, native_index
-from gcheap.struct import Field, RefTo, StructType, refs_type
+from gcheap._vector import address, as_integer, cast, empty, native_index
+from gcheap.struct import RESERVED, Field, RefTo, StructType, refs_type
 
 if TYPE_CHECKING:
     from gcheap.array import HeapArray
@@ -28,7 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 INDEX_MASK = (1 << 32) - 1
 
 
-class Ref:
+class Ref(Unpicklable):
     """A reference to one object, or null.
 
     In the definition of a struct ``Ref`` stands for a reference to anything, ``Ref(Node)`` (or
@@ -70,13 +70,13 @@ class Ref:
             return self._handle == 0
         if isinstance(other, RefArray):
             return NotImplemented
-        handle = _handle_of(self._core, other)
-        if handle is None:
-            return NotImplemented
-        return _same(self._core, self._handle, handle)
+        return _is_same(self._core, self._handle, other)
 
     def __hash__(self) -> int:
         return _identity_hash(self._core, self._handle)
+
+    def __copy__(self) -> Ref:
+        return self
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -91,7 +91,7 @@ class Ref:
         return value[()] if value.ndim == 0 else value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
+        if name.startswith("_") or name in RESERVED:
             object.__setattr__(self, name, value)
             return
         field = self._field(name)
@@ -122,7 +122,7 @@ class Ref:
         self._core.drop(self._handle)
 
 
-class RefArray:
+class RefArray(Unpicklable):
     """An array of references in the heap: a table, a root for all its elements.
 
     ``a[i]`` is a ``Ref`` (or what the element is: a RefArray, a HeapArray); ``a[1:9]``, ``a[mask]``
@@ -140,6 +140,13 @@ class RefArray:
     _length: int
     _type: StructType | None
 
+    def __new__(cls, *args: object, **named: object) -> RefArray:
+        raise TypeError("arrays of references are made by Heap.new and Heap.refs")
+
+    def __copy__(self) -> RefArray:
+        copied: RefArray = self[:]
+        return copied
+
     def __len__(self) -> int:
         return self._length
 
@@ -153,9 +160,10 @@ class RefArray:
     # --- elements --------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        at = as_integer(key, self._length)
+        if at is not None:
             out = ffi.new("bulk_object *")
-            self._core.call(lib.bulk_get, self._handle, operator.index(key), out)
+            self._core.call(lib.bulk_get, self._handle, at, out)
             return wrap(self._core, out, self._type)
         index, _keep = native_index(key, self._length)
         handle = ffi.new("gch_handle *")
@@ -165,14 +173,12 @@ class RefArray:
         return _make_array(self._core, handle[0], int(index.count), self._type)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-            at = operator.index(key)
-            if not -self._length <= at < self._length:
-                raise IndexError(f"index {at} is out of range for {self._length} elements")
+        at = as_integer(key, self._length)
+        if at is not None:
             key = slice(at, at + 1) if at != -1 else slice(at, None)
             value = _one(self._core, value, "the element")
         index, _keep = native_index(key, self._length)
-        handle, one, known, keep = _values(self._core, value, int(index.count), "the elements")
+        handle, one, known, keep = _values(self._core, value, int(index.count), "the value")
         if isinstance(keep, RefArray) and keep._handle == self._handle:
             keep = keep[:]
             handle = keep._handle
@@ -214,7 +220,7 @@ class RefArray:
         return out
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
+        if name.startswith("_") or name in RESERVED:
             object.__setattr__(self, name, value)
             return
         field = self._field(name)
@@ -294,10 +300,12 @@ def wrap(
 
 def new_refs(core: HeapCore, items: int | Sequence[Any], type_: StructType | None) -> RefArray:
     """Make an array of null references, or of given ones."""
-    if isinstance(items, (int, np.integer)):
-        if items < 0:
-            raise ValueError(f"the number of references is {items}, expected 0 or more")
+    if isinstance(items, (int, np.integer)) and not isinstance(items, bool):
+        if not 0 <= items < 1 << 48:
+            raise ValueError(f"the number of references is {items}, expected 0 to {(1 << 48) - 1}")
         handles, count = ffi.NULL, int(items)
+    elif not isinstance(items, Iterable):
+        raise TypeError(f"items is {items!r}, expected how many references, or references")
     else:
         objects = list(items)
         values = [_one_handle(core, item, f"item {at}") for at, item in enumerate(objects)]
@@ -333,7 +341,7 @@ def _handle_of(core: HeapCore, value: object) -> int | None:
 def _one_handle(core: HeapCore, value: object, what: str) -> int:
     handle = _handle_of(core, value)
     if handle is None:
-        raise TypeError(f"{what} takes a reference or None, not {type(value).__name__}")
+        raise TypeError(f"{what} is {reprlib.repr(value)}, expected a reference or None")
     return handle
 
 
@@ -373,6 +381,15 @@ def _values(
 
 def _must_be(target: StructType | None, known: StructType | None) -> Any:
     return ffi.NULL if target is None or target is known else target._pointer
+
+
+def _is_same(core: HeapCore, handle: int, other: object) -> Any:
+    """Compare an object with anything, as ``==`` does: what another heap holds is another one."""
+    theirs = getattr(other, "_core", core)
+    if theirs is not core and isinstance(theirs, HeapCore):
+        return handle == 0 and getattr(other, "_handle", None) == 0
+    found = _handle_of(core, other)
+    return NotImplemented if found is None else _same(core, handle, found)
 
 
 def _same(core: HeapCore, left: int, right: int) -> bool:

@@ -164,7 +164,9 @@ class HeapStats:
             pauses excluded.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
-        last_minor: the last minor collection, None before the first; ``last_major`` likewise.
+        minor_count: minor collections, those that a major begins with included.
+        last_minor: the last minor collection that was one of its own, None before the first;
+            ``last_major`` the last major one.
     """
 
     mover: str
@@ -217,8 +219,8 @@ class HeapStats:
             stall_count=dict(zip(STALLS, map(int, s.stall_count), strict=False)),
             stall_s={name: ns * NS for name, ns in zip(STALLS, s.stall_ns, strict=False)},
             refusals=dict(zip(REFUSALS, map(int, s.refusals), strict=False)),
-            last_minor=GCEvent.from_native(s.last_minor) if s.minor_count else None,
-            last_major=GCEvent.from_native(s.last_major) if s.major_count else None,
+            last_minor=GCEvent.from_native(s.last_minor) if s.last_minor.number else None,
+            last_major=GCEvent.from_native(s.last_major) if s.last_major.number else None,
             **values,
         )
 

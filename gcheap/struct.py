@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._core import KIND_SHIFT, HeapCore
+from gcheap._core import KIND_SHIFT, HeapCore, Unpicklable
 from gcheap._errors import exception_for
 from gcheap._ffi import ffi, lib, text
 
@@ -69,7 +69,7 @@ class Field:
         return 0 if self.dtype is None else len(self.dtype.shape)
 
 
-class StructType:
+class StructType(Unpicklable):
     """A type of objects of one heap: see ``Heap.struct``. Lives as long as the heap."""
 
     __slots__ = (
@@ -126,7 +126,7 @@ def check_dtype(spec: npt.DTypeLike, what: str) -> np.dtype[Any]:
         TypeError: names the dtype and what is supported.
     """
     try:
-        dtype = np.dtype(spec)
+        dtype = np.dtype(spec if spec is not None else "None")  # to numpy None is float64
     except TypeError:
         raise TypeError(f"{what} is {spec!r}, expected gcheap.Ref or a numpy dtype") from None
     base = dtype.base
@@ -136,6 +136,17 @@ def check_dtype(spec: npt.DTypeLike, what: str) -> np.dtype[Any]:
             " uint, float, complex, S, U, datetime64 or timedelta64, native byte order, not empty"
         )
     return dtype
+
+
+def _check_struct_name(name: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the name of a struct is {name!r}, expected text")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ValueError(f"the name of a struct is {name!r}, expected text that UTF-8 and C hold")
 
 
 def _check_name(struct: str, name: str) -> None:
@@ -167,8 +178,7 @@ def _align(offset: int, alignment: int) -> int:
 
 def define_struct(core: HeapCore, name: str, specs: Mapping[str, Any], ref: type) -> StructType:
     """Define a struct; ``ref`` is the class ``gcheap.Ref``, which stands for any reference."""
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"the name of a struct is {name!r}, expected text")
+    _check_struct_name(name)
     with core.type_lock:
         struct = StructType(core, name, len(core.types) + 1)
         offset = HEADER_BYTES

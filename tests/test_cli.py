@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import click
 import pytest
@@ -70,3 +74,61 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError("unable to take 9 PiB"), 1, "no memory left: unable to take 9 PiB"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+    ],
+)
+def test_what_a_command_raises_is_said_without_a_traceback(
+    fake_command: types.ModuleType, raised: BaseException, status: int, said: str
+) -> None:
+    @click.command()
+    def command() -> None:
+        raise raised
+
+    fake_command.command = command  # type: ignore[attr-defined]
+    result = CliRunner().invoke(cli.main, ["fake"])
+    assert result.exit_code == status
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_comparison_that_is_stopped_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "gcheap", "compare", "synthetic:list", "--live", "1MiB"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("repeat 1"):
+            break
+    child.send_signal(number)
+    _, said = child.communicate()
+    assert child.returncode == status
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_under_the_output_is_said() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "gcheap", "doctor"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -64,8 +64,10 @@ def test_rows_hold_baselines_only_in_the_pause() -> None:
 
 
 def test_rows_of_policy_release_come_once() -> None:
-    rows = plan_rows(("move",), ("pause",), ("thread",), "release", (False, True))
-    assert len(rows) == len(set(rows)) == 4
+    for modes in (("pause",), ("pause", "concurrent")):
+        rows = plan_rows(("move", "copy"), modes, ("thread", "signal"), "release", (False, True))
+        assert len(rows) == len(set(rows)) == 4
+        assert {row.mode for row in rows} == {"pause", CONTROL}
 
 
 # --- measures ---------------------------------------------------------------------------------
@@ -203,6 +205,9 @@ def test_command_writes_json_table_and_picture(tmp_path: Path) -> None:
     assert summary["verified"]
     assert {row["mover"] for row in summary["rows"] + summary["unavailable"]} == set(MOVERS)
     assert plot_path.read_bytes().startswith(b"\x89PNG")
+    line = document["runs"][0]["timeline"]
+    assert 0 < len(line["rates"]) <= 200
+    assert line["begin_s"] < 0 < line["cycle"][1]
 
 
 def test_command_reads_npz_and_prints_json(tmp_path: Path) -> None:
@@ -237,6 +242,12 @@ def test_command_fails_if_anything_does_not_verify(monkeypatch: pytest.MonkeyPat
         (["--live", "0"], "at least a byte"),
         (["--drop", "1.5"], "1.5"),
         (["--repeat", "0"], "0"),
+        (["--plot", "out.doc"], "expected .png, .svg, .pdf"),
+        (["--plot", "no-such-folder/out.png"], "no folder 'no-such-folder'"),
+        (["--json", "no-such-folder/out.json"], "no folder 'no-such-folder'"),
+        (["--json", "/"], "cannot be written"),
+        (["--movers", "slide", "--mode", "concurrent"], "works in the pause only"),
+        (["synthetic:tree", "--live", "9000TiB"], "ask for less --live"),
     ],
 )
 def test_wrong_usage_names_the_value(arguments: list[str], said: str) -> None:
@@ -249,7 +260,7 @@ def test_a_corrupt_npz_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK\x03\x04 and no more")
     result = run(str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "broken.npz" in result.output
 
 

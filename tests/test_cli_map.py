@@ -81,5 +81,5 @@ def test_a_heap_without_objects_has_no_space_to_draw() -> None:
 def test_wrong_usage_names_the_value() -> None:
     assert "nothing.npz" in run("nothing.npz").output
     result = run("synthetic:tree", "--live", "1MiB", "--mover", "mvoe")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "mvoe" in result.output

@@ -36,7 +36,7 @@ def test_parse_size_names_the_value(value: int | str) -> None:
         ({"mover": "teleport"}, "mover is 'teleport', expected one of auto, move"),
         ({"fault": "maybe"}, "fault is 'maybe', expected one of 'thread', 'signal'"),
         ({"huge": "huge"}, "huge is 'huge'"),
-        ({"max_size": 4096}, "max_bytes is 4096, expected at least"),
+        ({"max_size": 4096}, "max_size is 4096, expected at least"),
         ({"max_size": 0}, "max_size is 0"),
         ({"promote_age": 9}, "promote_age is 9"),
         ({"event_capacity": 100}, "event_capacity is 100, expected a power of two"),
@@ -362,3 +362,14 @@ def test_verify_finds_damage() -> None:
             heap.verify()
         slot[1] = before
         heap.verify()
+
+
+def test_the_last_minor_is_none_until_one_ran_by_itself() -> None:
+    with Heap("8MiB") as heap:
+        heap.new(heap.struct("Node", tag="u4"), 1000)
+        heap.collect()
+        assert heap.stats.minor_count == 1  # the major began with it
+        assert heap.stats.last_minor is None
+        event = heap.collect(minor=True)
+        assert heap.stats.last_minor == event
+        assert heap.stats.last_major is not None

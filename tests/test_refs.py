@@ -158,7 +158,7 @@ def test_storing_references_into_arrays(heap: Heap) -> None:
     assert table[2].is_null
     with pytest.raises(ValueError, match="3 references for 2 elements"):
         table[:2] = nodes[:3]
-    with pytest.raises(TypeError, match="not int"):
+    with pytest.raises(TypeError, match="is 3, expected a reference"):
         table[0] = 3
     with pytest.raises(gcheap.NullReferenceError, match="element 2 is null, expected an object"):
         table.tag  # noqa: B018

@@ -3,18 +3,28 @@
 A command NAME lives in ``gcheap/cli/NAME.py`` and is called ``command`` there. It is listed in
 ``COMMANDS`` with the one line that ``gcheap --help`` shows, so that help imports none of them.
 
-Exit codes: 0 done; 1 the command found something wrong; 2 wrong usage. Data goes to standard
-output, talk to standard error.
+Exit codes: 0 done; 1 the command found something wrong, or could not finish; 2 wrong usage, or an
+input that cannot be read; 130 and 143 interrupted and terminated, with nothing left behind. Data
+goes to standard output, talk to standard error.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 __all__ = ["COMMANDS", "main"]
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 
 COMMANDS = {
     "compare": "Compare compaction by moving pages with its alternatives, on this machine.",
@@ -38,11 +48,42 @@ class LazyGroup(click.Group):
             raise TypeError(f"gcheap.cli.{cmd_name}.command is no click command: {command!r}")
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _cleaning_up_when_terminated():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("gcheap: interrupted", err=True)
+            raise SystemExit(INTERRUPTED) from None
+        except MemoryError as error:
+            raise click.ClickException(f"no memory left: {error}") from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly
+            raise click.ClickException(str(error)) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, COMMANDS[name]) for name in self.list_commands(ctx)]
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
+
+
+@contextmanager
+def _cleaning_up_when_terminated() -> Iterator[None]:
+    """Turn SIGTERM into an exception meanwhile, so that files and processes go."""
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -4,13 +4,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["drop_option", "input_argument", "live_option", "policy_option", "seed_option"]
+__all__ = [
+    "InputError",
+    "drop_option",
+    "input_argument",
+    "live_option",
+    "make_console",
+    "output_path",
+    "policy_option",
+    "seed_option",
+]
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Decorator = Callable[[Any], Any]
+
+
+class InputError(click.ClickException):
+    """The input cannot be read, or not with these options."""
+
+    exit_code = 2
+
+
+def make_console(plain_width: int, *, stderr: bool = False) -> Console:
+    """Return a console; where output is no terminal and COLUMNS does not say, of this width."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(stderr=stderr, width=plain_width)
+
+
+def output_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Check that a file can be written, before the work that leads to it."""
+    if path is None or path == "-":
+        return path
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise click.BadParameter(f"{path!r}: there is no folder {folder!r}")
+    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise click.BadParameter(f"{path!r} cannot be written")
+    return path
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gcheap.cli._options import drop_option, input_argument, live_option, policy_option, seed_option
+from gcheap.cli._options import (
+    InputError,
+    drop_option,
+    input_argument,
+    live_option,
+    make_console,
+    output_path,
+    policy_option,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from gcheap.compare.session import Session, Settings
@@ -19,6 +28,7 @@ DEFAULT_BUDGET_S = 140.0
 """With ``--repeat`` left alone, no repeat begins that would end later than this."""
 PLAIN_WIDTH = 132
 """Columns where output is not a terminal."""
+PICTURES = (".png", ".svg", ".pdf")
 NO_MATPLOTLIB = "--plot needs matplotlib: pip install 'gcheap[plot]'"
 
 
@@ -38,7 +48,9 @@ def _has_matplotlib() -> bool:
 def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and not _has_matplotlib():
         raise click.UsageError(NO_MATPLOTLIB)
-    return value
+    if value is not None and not value.lower().endswith(PICTURES):
+        raise click.BadParameter(f"{value!r} is no picture, expected {', '.join(PICTURES)}")
+    return output_path(ctx, param, value)
 
 
 @click.command("compare")
@@ -52,7 +64,11 @@ def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
 )
 @policy_option
 @click.option(
-    "--mode", type=click.Choice(["pause", "concurrent", "both"]), default="both", show_default=True
+    "--mode",
+    type=click.Choice(["pause", "concurrent", "both"]),
+    default="both",
+    show_default=True,
+    help="Move in the pause, or beside the running program.",
 )
 @click.option(
     "--faults",
@@ -70,10 +86,28 @@ def _plot_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
     show_default=True,
     help="Huge pages.",
 )
-@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Runs of each row; if not given, fewer where they would take more than 140 s.",
+)
 @seed_option
-@click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout.")
-@click.option("--plot", "plot_path", metavar="FILE", callback=_plot_path, help="Draw the result.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    callback=output_path,
+    help="Write the result; - for stdout.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    metavar="FILE",
+    callback=_plot_path,
+    help="Draw the result (.png, .svg, .pdf).",
+)
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Compact the same fragmented heap with each mover while a program goes on using it.
@@ -82,7 +116,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     ObjectGraph.save wrote, or synthetic:mixed, :clustered, :rmat, :tree, :list. Every run is a
     process of its own; every result is checked against a numpy shadow.
 
-    Exit status: 0 all verified, 1 something did not, 2 wrong usage.
+    Exit status: 0 all verified, 1 something did not, 2 wrong usage or input, 130 interrupted.
     """
     start = time.monotonic()
     click.echo(f"gcheap compare: preparing {options['input']}", err=True)
@@ -105,6 +139,10 @@ def _settings(ctx: click.Context, options: dict[str, Any]) -> Settings:
         options["policy"],
         [value == "on" for value in _both(options["huge"], "off", "on")],
     )
+    if all(row.policy == "release" for row in rows) and options["policy"] != "release":
+        raise click.UsageError(
+            f"{', '.join(options['movers'])} with --mode concurrent: works in the pause only"
+        )
     chosen = ctx.get_parameter_source("repeat") is not click.core.ParameterSource.DEFAULT
     return Settings(
         source=options["input"],
@@ -150,21 +188,17 @@ def _run(settings: Settings) -> Session:
         try:
             session.run(began, lambda: progress.advance(task))
         except (ValueError, OSError) as error:
-            raise click.ClickException(str(error)) from None
+            raise InputError(str(error)) from None
     return session
 
 
 def _report(session: Session, *, to_stdout: bool) -> dict[str, Any]:
-    from rich.console import Console
-
     from gcheap import _result
     from gcheap.compare.summary import summarise, summary_json
     from gcheap.report.table import print_comparison
 
     summaries = summarise(session.runs, session.settings.rows)
-    console = Console(stderr=to_stdout)
-    if not console.is_terminal:
-        console = Console(stderr=to_stdout, width=PLAIN_WIDTH)
+    console = make_console(PLAIN_WIDTH, stderr=to_stdout)
     if session.repeats < session.settings.repeat:
         console.print(f"{session.repeats} of {session.settings.repeat} repeats: time was up")
     print_comparison(console, summaries, session.unavailable)
@@ -175,15 +209,12 @@ def _report(session: Session, *, to_stdout: bool) -> dict[str, Any]:
 def _write(document: dict[str, Any], json_path: str | None, plot_path: str | None) -> None:
     from gcheap import _result
 
-    try:
-        if json_path is not None:
-            _result.write_json(json_path, document)
-        if plot_path is not None:
-            from gcheap.report.plot import plot_comparison
+    if json_path is not None:
+        _result.write_json(json_path, document)
+    if plot_path is not None:
+        from gcheap.report.plot import plot_comparison
 
-            plot_comparison(document, plot_path)
-    except OSError as error:
-        raise click.ClickException(str(error)) from None
+        plot_comparison(document, plot_path)
     for path in (json_path, plot_path):
         if path not in (None, "-"):
             click.echo(f"wrote {path}", err=True)

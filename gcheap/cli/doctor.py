@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from gcheap import _result
+from gcheap.compare.rows import PAUSE_ONLY
 from gcheap.doctor import COSTS, Diagnosis, Item, advice, examine
 
 __all__ = ["command"]
@@ -26,7 +28,7 @@ def command(as_json: bool) -> None:
         _result.write_json("-", _document(found))
     else:
         _show(found, Console())
-    concurrent = any(mover.works for mover in found.movers if mover.name != "memcpy")
+    concurrent = any(mover.works for mover in found.movers if mover.name not in PAUSE_ONLY)
     raise SystemExit(0 if concurrent else 1)
 
 
@@ -42,7 +44,7 @@ def _show(found: Diagnosis, console: Console) -> None:
         highlight=False,
     )
     _show_items(console, "Ways to open userfaultfd", found.openings)
-    console.print(f"  {_setting(found)}", highlight=False)
+    console.print(Padding(Text(_setting(found)), (0, 0, 0, 2)))
     features = ", ".join(found.features) or "none: no way to open it works"
     console.print(Text.assemble("\n", ("Its features: ", "bold"), features))
     _show_items(console, "Calls", found.calls)
@@ -96,7 +98,7 @@ def _show_costs(console: Console, found: Diagnosis) -> None:
 def _show_advice(console: Console, found: Diagnosis) -> None:
     console.print(Text("\nTo get more", style="bold"))
     for line in advice(found) or ["Nothing: everything that gcheap can use is there."]:
-        console.print(Text(f"  {line}"))
+        console.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 def _time(ns: float) -> str:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gcheap.cli._options import drop_option, input_argument, live_option, policy_option, seed_option
+from gcheap.cli._options import (
+    InputError,
+    drop_option,
+    input_argument,
+    live_option,
+    make_console,
+    policy_option,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,12 +31,24 @@ PLAIN_WIDTH = 100
 
 @click.command("map")
 @input_argument
-@click.option("--mover", default="auto", show_default=True, help="What moves.")
+@click.option(
+    "--mover",
+    type=click.Choice(["auto", "move", "remap", "copy", "simulated", "memcpy", "slide"]),
+    default="auto",
+    show_default=True,
+    help="What moves; remap is another name of move.",
+)
 @policy_option
-@click.option("--concurrent", is_flag=True, help="Move as beside a running program.")
+@click.option("--concurrent", is_flag=True, help="Move while programs may run.")
 @drop_option
 @live_option("32MiB")
-@click.option("--huge", type=click.Choice(["on", "off"]), default="off", show_default=True)
+@click.option(
+    "--huge",
+    type=click.Choice(["on", "off"]),
+    default="off",
+    show_default=True,
+    help="Huge pages.",
+)
 @seed_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a picture.")
 def command(**options: Any) -> None:
@@ -42,8 +62,10 @@ def command(**options: Any) -> None:
 
     try:
         before, after, event, described = _compacted(options)
-    except (GcheapError, ValueError, OSError) as error:
+    except GcheapError as error:
         raise click.ClickException(str(error)) from None
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from None
     if options["as_json"]:
         _print_json(before, after, event, described)
     else:
@@ -83,13 +105,9 @@ def _print_maps(
     event: GCEvent,
     described: dict[str, Any],
 ) -> None:
-    from rich.console import Console
-
     from gcheap.report.heapmap import print_legend, print_map
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
+    console = make_console(PLAIN_WIDTH)
     console.print(
         f"{described['source']}: {described['objects']:,} objects, "
         f"{described['bytes'] / 2**20:.0f} MiB, {described['drop']:.0%} of them dropped",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gcheap._result import meminfo
 from gcheap.graph import ObjectGraph
 from gcheap.sources.ageing import Ageing, ageing
 from gcheap.workloads import Schedule
@@ -21,6 +22,8 @@ __all__ = ["DEFAULT_BYTES", "Prepared", "prepare", "read_prepared", "shadow_of",
 DEFAULT_BYTES = 256 << 20
 """Bytes of the graph before it ages, unless a live size is asked for."""
 REFILL = 0.1
+ARRAYS_AND_HEAP = 2
+"""Memory that a comparison takes at least, as a multiple of the graph."""
 GRAPH_ARRAYS = ("sizes", "types", "indptr", "indices", "roots")
 AGEING_ARRAYS = (
     "dropped",
@@ -69,12 +72,13 @@ def prepare(
         default_bytes: see ``live_bytes``.
 
     Raises:
-        ValueError: no such source, or nothing would live.
+        ValueError: no such source, nothing would live, or it is more than the machine holds.
         GraphFormatError, OSError: the file.
     """
     refill = min(REFILL, drop)
     stays = 1.0 - drop + refill
     wanted = None if live_bytes is None else math.ceil(live_bytes / stays)
+    _check_memory(source, wanted)
     rng = np.random.default_rng(seed)
     graph = _graph(source, wanted, default_bytes, seed)
     if graph.n_nodes == 0:
@@ -82,6 +86,16 @@ def prepare(
     plan = ageing(graph, rng, drop=drop, refill=refill)
     prepared = Prepared(plan, shadow_of(plan), Schedule.random(len(plan.graph.roots), rng))
     return prepared, _describe(source, prepared, drop, refill, seed)
+
+
+def _check_memory(source: str, wanted: int | None) -> None:
+    available = meminfo().get("MemAvailable", 0)
+    needed = ARRAYS_AND_HEAP * (wanted or 0)
+    if available and needed > available:
+        raise ValueError(
+            f"{source}: a graph of {wanted} bytes before it ages takes about {needed >> 20} MiB, "
+            f"expected at most the {available >> 20} MiB that are available; ask for less --live"
+        )
 
 
 def _graph(source: str, wanted: int | None, default: int, seed: int) -> ObjectGraph:

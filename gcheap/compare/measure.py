@@ -24,11 +24,16 @@ __all__ = [
     "minimum_utilisation",
     "rate_within",
     "stall_figures",
+    "timeline",
 ]
 
 GAP_NS = 5_000
 STALL_NS = 20_000
 NS = 1e-9
+NS_A_MS = 1_000_000
+BEFORE_NS, AFTER_NS = 60 * NS_A_MS, 100 * NS_A_MS
+STEPS = 200
+"""A timeline: so long before and after the collection, in at most so many steps."""
 PHASE_IDLE, PHASE_MOVE = 0, 4  # gch_phase
 _KIND = {name: kind for kind, name in EVENT_KINDS.items()}
 
@@ -142,6 +147,29 @@ def minimum_utilisation(gaps: Gaps, window: Window, width_s: float) -> float:
     stalled = np.concatenate([[0], stalled, [total]])
     lost = np.interp(at + width, corners, stalled) - np.interp(at, corners, stalled)
     return float(max(0.0, 1.0 - lost.max() / width))
+
+
+def timeline(result: BesideResult, windows: Windows, called: Window) -> dict[str, Any]:
+    """Return how fast the mutator ran around the collection; seconds since it was asked for."""
+    zero, ended = called[0], windows.cycle[1]
+    low = max(result.start_ns, zero - BEFORE_NS)
+    high = min(result.end_ns, ended + max(AFTER_NS, (ended - zero) // 2))
+    step = max(NS_A_MS, -(-(high - low) // (STEPS * NS_A_MS)) * NS_A_MS)
+    starts = range(low, high - step + 1, step)
+    rates = [round(rate_within(result, (start, start + step))) for start in starts]
+
+    def since(window: Any) -> list[float]:
+        return [round((int(at) - zero) * NS, 6) for at in window]
+
+    within = [pause for pause in windows.pauses if pause[0] < high and pause[1] > low]
+    return {
+        "begin_s": round((low - zero) * NS, 6),
+        "step_s": step * NS,
+        "rates": rates,
+        "cycle": since((zero, ended)),
+        "move": None if windows.move is None else since(windows.move),
+        "pauses": [since(pause) for pause in within],
+    }
 
 
 def rate_within(result: BesideResult, window: Window) -> float:

@@ -72,11 +72,13 @@ def plan_rows(
     """Return the rows in the order of the table.
 
     Giving dead arenas back without moving anything is an alternative too, so a ``release`` row
-    comes along with every other policy; the control row comes last.
+    comes along with every other policy, and alone if that is the policy: no mover has anything to
+    do. The control row comes last.
     """
-    rows = [row for pages in huge for row in _mover_rows(movers, modes, faults, policy, pages)]
+    rows: list[Row] = []
     if policy != "release":
-        rows += [Row(movers[0], "pause", "thread", "release", pages) for pages in huge]
+        rows = [row for pages in huge for row in _mover_rows(movers, modes, faults, policy, pages)]
+    rows += [Row(movers[0], "pause", "thread", "release", pages) for pages in huge]
     return (*rows, *(control_row(movers[0], pages) for pages in huge))
 
 

@@ -25,6 +25,7 @@ from gcheap.compare.measure import (
     minimum_utilisation,
     rate_within,
     stall_figures,
+    timeline,
 )
 from gcheap.compare.memory import PeakMeter, physical_bytes
 from gcheap.compare.rows import CONTROL, Row
@@ -136,7 +137,7 @@ def _check_mover(heap: Heap, row: Row) -> None:
     if stats.fault_mode != row.faults:
         raise NotHereError(f"faults are answered by {stats.fault_mode} instead")
     if stats.huge != row.huge:
-        raise NotHereError(f"huge pages are {'on' if stats.huge else 'off'} here")
+        raise NotHereError(f"with this mover huge pages are {'on' if stats.huge else 'off'}")
 
 
 def _aged(heap: Heap, prepared: Prepared) -> RefArray:
@@ -185,6 +186,7 @@ def _figures(
         "mutator_rate": rate_within(seen, windows.cycle),
         "mutator_rate_moving": None if windows.move is None else rate_within(seen, windows.move),
         "mutator_rate_quiet": rate_within(seen, quiet),
+        "timeline": timeline(seen, windows, called),
         "mem_free": meminfo().get("MemFree", 0),
     }
 

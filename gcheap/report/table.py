@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,10 @@ __all__ = ["print_comparison"]
 
 MIB = 1 << 20
 SPREAD = "± half the distance between the quartiles"
+LABELS = 2
+"""Columns that say which row it is."""
+GAP = 2
+"""Blanks between columns, at most."""
 Cell = Callable[[RowSummary], str]
 
 
@@ -37,22 +41,43 @@ def _print_table(
     columns: dict[str, Cell],
     with_huge: bool,
 ) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("mover", no_wrap=True)
-    table.add_column("mode", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    last: tuple[str, bool] | None = None
-    for one in summaries:
-        group = (one.row.mode, one.row.huge)
-        if last not in (None, group):
-            table.add_section()
-        last = group
-        style = "red" if one.verified < one.runs else "dim" if one.row.mode == CONTROL else ""
-        cells = [cell(one) for cell in columns.values()]
-        table.add_row(one.row.label, _mode(one.row, with_huge), *cells, style=style)
-    console.print(table)
-    console.print()
+    rows = [
+        [one.row.label, _mode(one.row, with_huge), *(cell(one) for cell in columns.values())]
+        for one in summaries
+    ]
+    names = ["mover", "mode", *columns]
+    for number, some in enumerate(_parts(names, rows, console.width)):
+        said = title if number == 0 else f"{title}, continued"
+        console.print(Text(said, style="bold"))
+        table = Table(box=None, pad_edge=False)
+        for at in some:
+            table.add_column(names[at], justify="left" if at < LABELS else "right", no_wrap=True)
+        for one, cells in zip(summaries, rows, strict=True):
+            table.add_row(*(cells[at] for at in some), style=_style(one))
+        console.print(table)
+        console.print()
+
+
+def _parts(names: list[str], rows: list[list[str]], width: int) -> Iterator[list[int]]:
+    """Yield the columns of each part of a table, such that every part fits; labels in each."""
+    widths = [
+        max(len(line) for text in (name, *(row[at] for row in rows)) for line in text.split("\n"))
+        for at, name in enumerate(names)
+    ]
+    labels = list(range(LABELS))
+    taken = sum(widths[at] + GAP for at in labels)
+    part, used = list(labels), taken
+    for at in range(LABELS, len(names)):
+        if len(part) > LABELS and used + widths[at] > width:
+            yield part
+            part, used = list(labels), taken
+        part.append(at)
+        used += widths[at] + GAP
+    yield part
+
+
+def _style(one: RowSummary) -> str:
+    return "red" if one.verified < one.runs else "dim" if one.row.mode == CONTROL else ""
 
 
 def _mode(row: Row, with_huge: bool) -> str:
@@ -132,19 +157,19 @@ TIME: dict[str, Cell] = {
     "CPU\nms": _scaled("collector_cpu_s", 1e3, 0, spread=True),
 }
 SEEN: dict[str, Cell] = {
-    "longest stall\nms, median / worst": _longest("stalls.longest_s", 1e3),
+    "longest stall ms\nmedian / worst": _longest("stalls.longest_s", 1e3),
     "speed\n%": _share("mutator_rate", "mutator_rate_quiet"),
-    "while moving:\np50 us": _scaled("stalls.attributed.p50_s", 1e6, 0),
-    "\np99 us": _scaled("stalls.attributed.p99_s", 1e6, 0),
-    "longest ms\nmedian / worst": _longest("stalls.moving.longest_s", 1e3),
-    "\nspeed %": _share("mutator_rate_moving", "mutator_rate_quiet"),
-    "\nmmu 10 ms": _scaled("mmu_10ms_moving", 1, 2),
+    "moving:\np50 us": _scaled("stalls.attributed.p50_s", 1e6, 0),
+    "moving:\np99 us": _scaled("stalls.attributed.p99_s", 1e6, 0),
+    "moving: longest\nms, median / worst": _longest("stalls.moving.longest_s", 1e3),
+    "moving:\nspeed %": _share("mutator_rate_moving", "mutator_rate_quiet"),
+    "moving: mmu\n10 ms": _scaled("mmu_10ms_moving", 1, 2),
 }
 COST: dict[str, Cell] = {
-    "MiB:\nbefore": _scaled("physical_before", 1 / MIB, 0),
-    "\npeak": _scaled("physical_peak", 1 / MIB, 0),
-    "\nafter": _scaled("physical_after", 1 / MIB, 0),
-    "\nlive": _scaled("live_bytes", 1 / MIB, 0),
+    "before\nMiB": _scaled("physical_before", 1 / MIB, 0),
+    "peak\nMiB": _scaled("physical_peak", 1 / MIB, 0),
+    "after\nMiB": _scaled("physical_after", 1 / MIB, 0),
+    "live\nMiB": _scaled("live_bytes", 1 / MIB, 0),
     "pages\nmoved": _scaled("pages_moved", 1, 0),
     "arenas\nmoved": _scaled("arenas_moved", 1, 0),
     "copied\nMiB": _scaled("bytes_copied", 1 / MIB, 0),
