@@ -1,4 +1,5 @@
 /* Concurrent majors where arenas are huge: made whole or by pieces, how many at once, what is left of them (I4). */
+#include "gc/evacuate.h"
 #include "gc/produce_arena.h"
 #include "kit.h"
 #include "os/pages.h"
@@ -134,6 +135,65 @@ static void opened_arenas_are_collapsed(void) {
   kit_close(&k);
 }
 
+/* --- between plan and flip -------------------------------------------------------------------------------------- */
+
+enum { DENSE = 27000, SLOTS = 100, BORN = 600 }; /* ten arenas and a half, dense: they relocate whole */
+
+static void fill(struct kit *k, gch_ref *table, uint64_t count, uint64_t number) {
+  *table = kit_refs(k, count);
+  for (uint64_t i = 0; i < count; i++) {
+    gch_ref o = kit_refs(k, SLOTS);
+    *kit_number(o) = number + i;
+    kit_put(k, *table, i, o);
+  }
+}
+
+static void check_filled(gch_ref table, uint64_t count, uint64_t number) {
+  for (uint64_t i = 0; i < count; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(table, i)), number + i)) break;
+}
+
+/* Does an arena in which one of the table's objects lies move away as it is, or does one come there? */
+static bool lies_in_whole(const struct kit *k, gch_ref table, uint64_t count) {
+  const struct tables *t = &k->heap->tables;
+  bool whole = false;
+  for (uint64_t i = 0; i < count; i++) {
+    size_t first = block_index(&k->heap->layout, (uintptr_t)kit_at(table, i)) / ARENA_BLOCKS * ARENA_BLOCKS;
+    for (size_t b = first; b < first + ARENA_BLOCKS; b++)
+      whole |= (t->forward[b] != 0 && t->forward[b] != FORWARD_EVACUATED) || t->dest[b] & DEST_RELOCATED;
+  }
+  return whole;
+}
+
+/* What is promoted between plan and flip finds no place in an arena whose pages go to another, nor in that other: it stays
+ * where it is while they go. */
+static void born_beside_relocations(bool refused) {
+  struct kit k;
+  struct kit_request request;
+  if (!open_huge(&k, GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_LATENCY)) return;
+  GCH_FRAME(k.m, root, 2);
+  fill(&k, &root[0], DENSE, 0);
+  kit_minor(&k, true);
+  gch_inject(k.heap, refused ? "mprotect:delay=300ms@times=1; mremap:ENOMEM" : "mprotect:delay=300ms@times=1", NULL);
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  kit_reach(&k, GCH_PHASE_PLAN);
+  while (at_load(&k.heap->to_flip) == 0) gch_safepoint(k.m); /* planned */
+  usleep(100000);
+  fill(&k, &root[1], BORN, DENSE);
+  kit_minor(&k, true);
+  CHECK_EQ(at_load(&k.heap->phase), (uint32_t)GCH_PHASE_PLAN);
+  CHECK(!lies_in_whole(&k, root[1], BORN));
+  kit_end(&k, &request);
+  CHECK_EQ(k.heap->measures.last_major.degraded, refused);
+  check_filled(root[1], BORN, DENSE);
+  check_filled(root[0], DENSE, 0);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+static void born_before_a_flip(void) { born_beside_relocations(false); }
+static void born_before_no_flip(void) { born_beside_relocations(true); }
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_huge: move: not available here\n");
@@ -150,5 +210,7 @@ int main(void) {
   RUN(arenas_are_copied);
   RUN(throughput_opens_none);
   RUN(opened_arenas_are_collapsed);
+  RUN(born_before_a_flip);
+  RUN(born_before_no_flip);
   return CHECK_SUMMARY();
 }
