@@ -194,6 +194,99 @@ static void born_beside_relocations(bool refused) {
 static void born_before_a_flip(void) { born_beside_relocations(false); }
 static void born_before_no_flip(void) { born_beside_relocations(true); }
 
+/* --- who is last, who is first ---------------------------------------------------------------------------------- */
+
+static struct {
+  gch_heap *heap;
+  size_t arena;
+  uint32_t held, nested;
+} meeting;
+
+/* The first time: another thread opens the arena, makes all of it and closes it. */
+static void meet_another_opener(const char *name) {
+  char thread[16] = "";
+  struct batch b;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  while (strcmp(thread, "gcheap-control") == 0 && strcmp(name, "unit_claimed") == 0 && at_load(&meeting.held))
+    usleep(100);
+  if (strcmp(name, "place_taken") != 0 || at_xchg(&meeting.nested, 1) != 0) return;
+  batch_begin(&b, meeting.heap);
+  for (size_t i = 0; i < ARENA_BLOCKS; i++) produce_unit(&b, meeting.arena * ARENA_BLOCKS + i, true);
+  batch_end(&b);
+}
+
+static size_t find_unmade(const gch_heap *h) {
+  for (size_t a = layout_arena_count(&h->layout) - 1; a > 0; a--)
+    if (at_load(&h->tables.arenas[a].made) == ARENA_UNMADE && unit_state(h, a * ARENA_BLOCKS) == UNIT_ARMED) return a;
+  return 0;
+}
+
+/* Two threads want to open an arena; the one that is late finds it closed already. No place is lost. */
+static void openers_meet(void) {
+  struct kit k;
+  struct batch b;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  c.staging_bytes = 32 << 20; /* several places */
+  if (!kit_open(&k, &c) || !CHECK(k.heap->open_limit > 1)) return;
+  GCH_FRAME(k.m, root, 2);
+  populate(&k, root);
+  meeting.heap = k.heap;
+  meeting.nested = 0;
+  at_store(&meeting.held, 1);
+  at_store(&gch_hook_fn, meet_another_opener);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  meeting.arena = find_unmade(k.heap);
+  CHECK(meeting.arena != 0);
+  batch_begin(&b, k.heap);
+  produce_unit(&b, meeting.arena * ARENA_BLOCKS, true);
+  batch_end(&b);
+  CHECK(meeting.nested);
+  CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
+  for (uint32_t i = 0; i < OPEN_ARENAS; i++) CHECK_EQ(at_load(&k.heap->open_arenas[i]), 0);
+  at_store(&meeting.held, 0);
+  gch_collect_wait(k.m, NULL);
+  at_store(&gch_hook_fn, NULL);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* The arena's last source has been read; before that one looks whether it can go, it is opened, made and closed. */
+static void meet_a_closer(const char *name) {
+  gch_heap *h = meeting.heap;
+  struct arena *arena = &h->tables.arenas[meeting.arena];
+  if (strcmp(name, "arena_consumed") != 0 || at_xchg(&meeting.nested, 1) != 0) return;
+  at_store(&arena->left, 1u);
+  at_add(&arena->pending, 1u);
+  at_store(&arena->made, (uint32_t)ARENA_OPEN);
+  consume_opened(h, meeting.arena * ARENA_BLOCKS);
+}
+
+static void consumers_meet(void) {
+  struct kit k;
+  if (!open_huge(&k, GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_LATENCY)) return;
+  gch_heap *h = k.heap;
+  uint32_t region = layout_first_region(&h->layout, SPACE_OLD);
+  meeting.heap = h;
+  meeting.nested = 0;
+  meeting.arena = arena_index(&h->layout, h->layout.regions[region].start);
+  struct arena *arena = &h->tables.arenas[meeting.arena], before = *arena;
+  *arena = (struct arena){.huge = 1, .stays = 1, .pending = 1};
+  h->flipped = (uint64_t)1 << region;
+  at_store(&gch_hook_fn, meet_a_closer);
+  consume_in_huge_arena(h, h->layout.regions[region].start, h->layout.shadow_delta);
+  at_store(&gch_hook_fn, NULL);
+  CHECK(meeting.nested);
+  CHECK_EQ(h->frames.arena_count, 1); /* once */
+  h->frames.arena_count = 0;
+  h->flipped = 0;
+  *arena = before;
+  kit_close(&k);
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_huge: move: not available here\n");
@@ -210,6 +303,8 @@ int main(void) {
   RUN(arenas_are_copied);
   RUN(throughput_opens_none);
   RUN(opened_arenas_are_collapsed);
+  RUN(openers_meet);
+  RUN(consumers_meet);
   RUN(born_before_a_flip);
   RUN(born_before_no_flip);
   return CHECK_SUMMARY();

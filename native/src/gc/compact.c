@@ -434,7 +434,7 @@ static void collapse_arena(gch_heap *h, uint32_t arena, struct lock *lock) {
   struct arena *a = &h->tables.arenas[arena];
   void *start = (void *)arena_address(&h->layout, arena);
   lock_lock(lock);
-  bool worth = at_load(&a->made) == ARENA_CLOSED && __builtin_popcount(a->used) * 2 >= ARENA_BLOCKS;
+  bool worth = at_load(&a->made) >= ARENA_CLOSED && __builtin_popcount(a->used) * 2 >= ARENA_BLOCKS;
   lock_unlock(lock);
   if (!worth || pages_populate(&h->kernel, start, ARENA_BYTES) < 0) return;
   bool whole = kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
