@@ -205,7 +205,8 @@ bool produce_opened(struct batch *b) {
   bool some = false;
   for (uint32_t i = 0; i < h->open_limit; i++) {
     uint32_t arena = at_load(&h->open_arenas[i]);
-    if (arena != 0 && arena != PLACE_TAKEN && at_load(&h->tables.arenas[arena - 1].made) == ARENA_OPEN) some |= make_some(b, arena - 1);
+    if (arena != 0 && arena != PLACE_TAKEN && at_load(&h->tables.arenas[arena - 1].made) == ARENA_OPEN)
+      some |= make_some(b, arena - 1);
   }
   return some;
 }
