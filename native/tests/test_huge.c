@@ -1,5 +1,8 @@
 /* Concurrent majors where arenas are huge: made whole or by pieces, how many at once, what is left of them (I4). */
+#include "gc/evacuate.h"
 #include "gc/produce_arena.h"
+#include "heap/small.h"
+#include "heap/unit.h"
 #include "kit.h"
 #include "os/pages.h"
 
@@ -134,6 +137,264 @@ static void opened_arenas_are_collapsed(void) {
   kit_close(&k);
 }
 
+/* --- between plan and flip -------------------------------------------------------------------------------------- */
+
+enum { DENSE = 27000, SLOTS = 100, BORN = 600 }; /* ten arenas and a half, dense: they relocate whole */
+
+static void fill(struct kit *k, gch_ref *table, uint64_t count, uint64_t number) {
+  *table = kit_refs(k, count);
+  for (uint64_t i = 0; i < count; i++) {
+    gch_ref o = kit_refs(k, SLOTS);
+    *kit_number(o) = number + i;
+    kit_put(k, *table, i, o);
+  }
+}
+
+static void check_filled(gch_ref table, uint64_t count, uint64_t number) {
+  for (uint64_t i = 0; i < count; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(table, i)), number + i)) break;
+}
+
+/* Does an arena in which one of the table's objects lies move away as it is, or does one come there? */
+static bool lies_in_whole(const struct kit *k, gch_ref table, uint64_t count) {
+  const struct tables *t = &k->heap->tables;
+  bool whole = false;
+  for (uint64_t i = 0; i < count; i++) {
+    size_t first = block_index(&k->heap->layout, (uintptr_t)kit_at(table, i)) / ARENA_BLOCKS * ARENA_BLOCKS;
+    for (size_t b = first; b < first + ARENA_BLOCKS; b++)
+      whole |= (t->forward[b] != 0 && t->forward[b] != FORWARD_EVACUATED) || t->dest[b] & DEST_RELOCATED;
+  }
+  return whole;
+}
+
+/* What is promoted between plan and flip finds no place in an arena whose pages go to another, nor in that other: it stays
+ * where it is while they go. */
+static void born_beside_relocations(bool refused) {
+  struct kit k;
+  struct kit_request request;
+  if (!open_huge(&k, GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_LATENCY)) return;
+  GCH_FRAME(k.m, root, 2);
+  fill(&k, &root[0], DENSE, 0);
+  kit_minor(&k, true);
+  gch_inject(k.heap, refused ? "mprotect:delay=300ms@times=1; mremap:ENOMEM" : "mprotect:delay=300ms@times=1", NULL);
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  kit_reach(&k, GCH_PHASE_PLAN);
+  usleep(100000); /* planned and armed: the injected wait comes last */
+  fill(&k, &root[1], BORN, DENSE);
+  kit_minor(&k, true);
+  CHECK_EQ(at_load(&k.heap->phase), (uint32_t)GCH_PHASE_PLAN);
+  CHECK(!lies_in_whole(&k, root[1], BORN));
+  kit_end(&k, &request);
+  CHECK_EQ(k.heap->measures.last_major.degraded, refused);
+  check_filled(root[1], BORN, DENSE);
+  check_filled(root[0], DENSE, 0);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+static void born_before_a_flip(void) { born_beside_relocations(false); }
+static void born_before_no_flip(void) { born_beside_relocations(true); }
+
+/* --- who is last, who is first ---------------------------------------------------------------------------------- */
+
+static struct {
+  gch_heap *heap;
+  size_t arena;
+  uint32_t held, nested;
+} meeting;
+
+/* The first time: another thread opens the arena, makes all of it and closes it. */
+static void meet_another_opener(const char *name) {
+  char thread[16] = "";
+  struct batch b;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  while (strcmp(thread, "gcheap-control") == 0 && strcmp(name, "unit_claimed") == 0 && at_load(&meeting.held))
+    usleep(100);
+  if (strcmp(name, "place_taken") != 0 || at_xchg(&meeting.nested, 1) != 0) return;
+  batch_begin(&b, meeting.heap);
+  for (size_t i = 0; i < ARENA_BLOCKS; i++) produce_unit(&b, meeting.arena * ARENA_BLOCKS + i, true);
+  batch_end(&b);
+}
+
+static size_t find_unmade(const gch_heap *h) {
+  for (size_t a = layout_arena_count(&h->layout) - 1; a > 0; a--)
+    if (at_load(&h->tables.arenas[a].made) == ARENA_UNMADE && unit_state(h, a * ARENA_BLOCKS) == UNIT_ARMED) return a;
+  return 0;
+}
+
+/* Two threads want to open an arena; the one that is late finds it closed already. No place is lost. */
+static void openers_meet(void) {
+  struct kit k;
+  struct batch b;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  c.staging_bytes = 32 << 20; /* several places */
+  if (!kit_open(&k, &c) || !CHECK(k.heap->open_limit > 1)) return;
+  GCH_FRAME(k.m, root, 2);
+  populate(&k, root);
+  meeting.heap = k.heap;
+  meeting.nested = 0;
+  at_store(&meeting.held, 1);
+  at_store(&gch_hook_fn, meet_another_opener);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  meeting.arena = find_unmade(k.heap);
+  CHECK(meeting.arena != 0);
+  batch_begin(&b, k.heap);
+  produce_unit(&b, meeting.arena * ARENA_BLOCKS, true);
+  batch_end(&b);
+  CHECK(meeting.nested);
+  CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
+  for (uint32_t i = 0; i < OPEN_ARENAS; i++) CHECK_EQ(at_load(&k.heap->open_arenas[i]), 0);
+  at_store(&meeting.held, 0);
+  gch_collect_wait(k.m, NULL);
+  at_store(&gch_hook_fn, NULL);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* The arena's last source has been read; before that one looks whether it can go, it is opened, made and closed. */
+static void meet_a_closer(const char *name) {
+  gch_heap *h = meeting.heap;
+  struct arena *arena = &h->tables.arenas[meeting.arena];
+  if (strcmp(name, "arena_consumed") != 0 || at_xchg(&meeting.nested, 1) != 0) return;
+  at_store(&arena->left, 1u);
+  at_add(&arena->pending, 1u);
+  at_store(&arena->made, (uint32_t)ARENA_OPEN);
+  consume_opened(h, meeting.arena * ARENA_BLOCKS);
+}
+
+static void consumers_meet(void) {
+  struct kit k;
+  if (!open_huge(&k, GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_LATENCY)) return;
+  gch_heap *h = k.heap;
+  uint32_t region = layout_first_region(&h->layout, SPACE_OLD);
+  meeting.heap = h;
+  meeting.nested = 0;
+  meeting.arena = arena_index(&h->layout, h->layout.regions[region].start);
+  struct arena *arena = &h->tables.arenas[meeting.arena], before = *arena;
+  *arena = (struct arena){.huge = 1, .stays = 1, .pending = 1};
+  h->flipped = (uint64_t)1 << region;
+  at_store(&gch_hook_fn, meet_a_closer);
+  consume_in_huge_arena(h, h->layout.regions[region].start, h->layout.shadow_delta);
+  at_store(&gch_hook_fn, NULL);
+  CHECK(meeting.nested);
+  CHECK_EQ(h->frames.arena_count, 1); /* once */
+  h->frames.arena_count = 0;
+  h->flipped = 0;
+  *arena = before;
+  kit_close(&k);
+}
+
+/* --- what is left of opened arenas ------------------------------------------------------------------------------- */
+
+static void hold_collector(const char *name) {
+  char thread[16] = "";
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  while (strcmp(thread, "gcheap-control") == 0 && strcmp(name, "unit_claimed") == 0 && at_load(&meeting.held))
+    usleep(100);
+}
+
+/* A concurrent major whose collector is held up until some of the objects have been touched: that opens arenas. */
+static void major_with_touches(struct kit *k, const gch_ref *objects, uint64_t count, uint64_t most) {
+  uint64_t sum = 0;
+  at_store(&meeting.held, 1);
+  at_store(&gch_hook_fn, hold_collector);
+  kit_major(k, GCH_POLICY_ALL, true, false);
+  for (uint64_t i = 0; i < count; i++) {
+    gch_ref o = objects[i];
+    bool theirs = unit_state(k->heap, block_index(&k->heap->layout, (uintptr_t)o)) == UNIT_BUSY;
+    if (theirs || at_load(&heap_arena(k->heap, (uintptr_t)o)->made) == ARENA_MAKING) continue; /* by who is held up */
+    sum += *(uint64_t *)(void *)gch_slot(o, KIT_BYTES);
+    if (--most == 0) break; /* more might wait for a place */
+  }
+  at_store(&meeting.held, 0);
+  gch_collect_wait(k->m, NULL);
+  at_store(&gch_hook_fn, NULL);
+  CHECK(sum != 1);
+}
+
+static uint32_t count_present(struct kit *k, size_t arena) {
+  uintptr_t at = arena_address(&k->heap->layout, arena), end = at + ARENA_BYTES;
+  uint32_t present = 0;
+  for (; at < end; at += k->heap->layout.page_bytes)
+    present += kernel_pagemap_present(&k->heap->kernel, (void *)at) == 1;
+  return present;
+}
+
+/* Pages present in arenas of large leaf objects of which the tables say that they are empty. */
+static uint32_t count_stray(struct kit *k) {
+  uint32_t stray = 0, region = layout_first_region(&k->heap->layout, SPACE_LARGE_LEAF);
+  for (uint32_t r = region; r < region + k->heap->layout.per_space; r++)
+    for (size_t a = region_first_arena(k->heap, r), end = a + 4; a < end; a++) {
+      const struct arena *arena = &k->heap->tables.arenas[a];
+      if (arena->used == 0 && arena->populated == 0 && !arena->huge) stray += count_present(k, a);
+    }
+  return stray;
+}
+
+/* The kernel will not collapse: no page is left over in arenas that are emptied later (in a leaf
+ * destination it would be seen before its unit is made). */
+static void collapse_refused(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 5);
+  for (int i = 0; i < 5; i++) {
+    root[i] = kit_bytes(&k, 700000); /* an arena and three quarters */
+    memset(gch_slot(root[i], KIT_BYTES), 0x5a, 700000);
+  }
+  for (int round = 0; round < 4; round++) {
+    gch_inject(k.heap, "collapse:EAGAIN", NULL);
+    major_with_touches(&k, root, 5, 1);
+    gch_inject(k.heap, "", NULL);
+    CHECK_EQ(count_stray(&k), 0);
+    for (int i = 0; i < 5; i++) CHECK_EQ(*((uint8_t *)gch_slot(root[i], KIT_BYTES) + 699999), 0x5a);
+    if (!kit_verify(&k)) break;
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* Sources in an opened arena are not in use any more when it is decided whether it becomes a huge page again. */
+static void emptied_arenas_are_not_collapsed(void) {
+  enum { COUNT = 12000, STEP = 16, PINS = 8 };
+  struct kit k;
+  gch_ref pinned[PINS];
+  uint64_t used = 0, present = 0;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  fill(&k, &root[0], COUNT, 0);
+  kit_minor(&k, true);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (i % STEP != 0)
+      kit_put(&k, root[0], i, *kit_number(kit_at(root[0], i)) == i ? kit_at(root[0], i / STEP * STEP) : NULL);
+  for (uint64_t i = 0; i < PINS; i++) {
+    pinned[i] = kit_at(root[0], i * (COUNT / PINS));
+    CHECK_EQ(gch_pin(k.m, pinned[i], NULL), GCH_OK);
+  }
+  major_with_touches(&k, pinned, PINS, PINS);
+  for (uint64_t i = 0; i < PINS; i++) {
+    size_t a = arena_index(&k.heap->layout, (uintptr_t)pinned[i]);
+    used += (uint64_t)__builtin_popcount(k.heap->tables.arenas[a].used) * (BLOCK_BYTES / k.heap->layout.page_bytes);
+    present += count_present(&k, a);
+    CHECK_EQ(gch_unpin(k.heap, pinned[i]), GCH_OK);
+  }
+  CHECK(used > 0 && present <= used);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_huge: move: not available here\n");
@@ -150,5 +411,11 @@ int main(void) {
   RUN(arenas_are_copied);
   RUN(throughput_opens_none);
   RUN(opened_arenas_are_collapsed);
+  RUN(emptied_arenas_are_not_collapsed);
+  RUN(collapse_refused);
+  RUN(openers_meet);
+  RUN(consumers_meet);
+  RUN(born_before_a_flip);
+  RUN(born_before_no_flip);
   return CHECK_SUMMARY();
 }

@@ -428,19 +428,32 @@ static uint64_t finish_region(gch_heap *h, uint32_t region, bool beside) {
   return released;
 }
 
-/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. What the
- * kernel refuses stays as it is. */
-static void collapse_arena(gch_heap *h, uint32_t arena, struct lock *lock) {
+/* Sources and dead objects have been freed: reservations that nothing came to do not count. */
+static uint32_t blocks_in_use(const gch_heap *h, uint32_t arena) {
+  const struct block *b = &h->tables.blocks[(size_t)arena * ARENA_BLOCKS];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < ARENA_BLOCKS; i++) count += b[i].state == BLOCK_USED || b[i].state == BLOCK_LARGE;
+  return count;
+}
+
+/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. If the
+ * kernel refuses, what was populated for it goes again. */
+static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
   struct arena *a = &h->tables.arenas[arena];
+  struct lock *lock = region_lock(h, space);
   void *start = (void *)arena_address(&h->layout, arena);
   lock_lock(lock);
-  bool worth = at_load(&a->made) == ARENA_CLOSED && __builtin_popcount(a->used) * 2 >= ARENA_BLOCKS;
+  bool worth = at_load(&a->made) >= ARENA_CLOSED && blocks_in_use(h, arena) * 2 >= ARENA_BLOCKS;
   lock_unlock(lock);
-  if (!worth || pages_populate(&h->kernel, start, ARENA_BYTES) < 0) return;
-  bool whole = kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
+  if (!worth) return;
+  bool whole = pages_populate(&h->kernel, start, ARENA_BYTES) >= 0 &&
+               kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
   lock_lock(lock);
-  a->populated = UINT32_MAX;
   a->huge = whole;
+  if (whole || !space_is_large(space))
+    a->populated = UINT32_MAX; /* not huge: free blocks go in finish_arena */
+  else
+    large_release_arena(h, arena);
   lock_unlock(lock);
 }
 
@@ -448,19 +461,19 @@ static void collapse_opened(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
     uint32_t first, count = space <= SPACE_LARGE_LEAF ? region_arenas(h, r, &first) : 0;
-    for (uint32_t i = 0; i < count; i++) collapse_arena(h, first + i, region_lock(h, space));
+    for (uint32_t i = 0; i < count; i++) collapse_arena(h, first + i, space);
   }
 }
 
 uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
   uint64_t released = 0;
-  if (beside && h->huge) collapse_opened(h);
   finish_dests(h, p);
   finish_moves(h, p);
   if (beside) lock_lock(&h->large.lock);
   released += compact_finish_large(h, p);
   for (uint32_t id = 1; id < h->large.count; id++) h->large.entries[id].born = 0;
   if (beside) lock_unlock(&h->large.lock);
+  if (beside && h->huge) collapse_opened(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (h->layout.regions[r].space != SPACE_FRAMES) released += finish_region(h, r, beside);
   if (beside) released += frames_settle(h);

@@ -36,13 +36,16 @@ static bool give_arena(gch_heap *h, uintptr_t memory, bool huge) {
   return true;
 }
 
-/* The last one who reads the arena's memory gives it back, if nothing of it is in use where it is. */
+/* The last one who reads the arena's memory gives it back, if nothing of it is in use where it is. There may be two last
+ * ones: the last source's, and the closer of an arena that was opened only after that. */
 static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   struct arena *arena = heap_arena(h, start);
+  uint32_t closed = ARENA_CLOSED;
   if (at_sub(&arena->pending, 1) != 1) return;
-  if (at_load(&arena->made) == ARENA_CLOSED) {
+  GCH_POINT(arena_consumed);
+  if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
     give_arena(h, start + delta, arena->huge); /* what stays has been copied out of the shadow */
-  } else if (!arena->stays && arena->huge) {
+  } else if (!arena->stays && arena->huge) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
     if (give_arena(h, start + delta, true)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
   }

@@ -199,15 +199,24 @@ static void place_moves(struct planner *p, uint32_t from) {
   p->plan->move_count = kept;
 }
 
-/* Arenas that relocate whole: their dead blocks are free at the other end. */
+/* Free blocks of an arena are nobody's before the cycle has ended. */
+static void reserve_free(struct planner *p, uint32_t arena) {
+  uintptr_t start = arena_address(&p->heap->layout, arena);
+  for (uint32_t rest = ~p->heap->tables.arenas[arena].used; rest != 0; rest &= rest - 1)
+    block_assign(p->heap, start + (uintptr_t)__builtin_ctz(rest) * BLOCK_BYTES, BLOCK_DEST, p->leaf);
+}
+
+/* Arenas that relocate whole: their dead blocks are free at the other end. What is born beside the plan finds no place in
+ * them, nor where they go: it would stay, while all pages go. (Leaf memory is born elsewhere: flip_hold_out.) */
 static void place_arenas(struct planner *p, uint32_t from) {
   gch_heap *h = p->heap;
   uint32_t kept = from;
   for (uint32_t i = from; i < p->plan->arena_count; i++) {
     uint32_t arena = p->plan->arenas[i];
+    bool births = p->options.flips && !p->leaf;
     lock_lock(&heap_small_space(h, p->leaf)->lock);
     p->moves.mask = 0;
-    bool found = outlet_refill(h, &p->moves);
+    bool found = !(births && arena_pinned(p, arena)) && outlet_refill(h, &p->moves);
     uintptr_t to = found ? arena_address(&h->layout, p->moves.arena) : 0;
     for (size_t b = (size_t)arena * ARENA_BLOCKS; b < (size_t)(arena + 1) * ARENA_BLOCKS; b++) {
       if (h->tables.blocks[b].live == 0) continue;
@@ -219,6 +228,7 @@ static void place_arenas(struct planner *p, uint32_t from) {
       h->tables.forward[b] = (int64_t)(to - arena_address(&h->layout, arena));
     }
     p->moves.mask = 0;
+    if (found && births) reserve_free(p, arena), reserve_free(p, p->moves.arena);
     if (found) note_top(h, p, p->moves.arena);
     if (found) p->plan->arenas[kept++] = arena;
     lock_unlock(&heap_small_space(h, p->leaf)->lock);

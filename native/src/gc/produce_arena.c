@@ -168,22 +168,25 @@ static bool try_whole(struct arena_production *p) {
 
 /* --- by pieces ---------------------------------------------------------------------------------------------------- */
 
-static uint32_t *take_place(gch_heap *h, size_t arena) {
+static uint32_t *take_place(gch_heap *h) {
   for (uint32_t i = 0; i < h->open_limit; i++) {
     uint32_t none = 0;
-    if (at_cas(&h->open_arenas[i], &none, (uint32_t)arena + 1)) return &h->open_arenas[i];
+    if (at_cas(&h->open_arenas[i], &none, PLACE_TAKEN)) return &h->open_arenas[i];
   }
   return NULL;
 }
 
-/* The place is ours until the arena is closed; whoever was quicker has its own. */
+/* The place is ours until the arena is closed; whoever was quicker has its own. Only that one names the arena, so who closes
+ * it frees no place of another's. */
 static void open_arena(struct arena_production *p, uint32_t *place) {
   gch_heap *h = p->heap;
   struct arena *arena = &h->tables.arenas[p->arena];
+  GCH_POINT(place_taken);
   if (!take_making(p)) {
     at_store(place, 0);
     return;
   }
+  at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
   if (arena->stays && p->delta != 0) at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
   at_store(&arena->made, (uint32_t)ARENA_OPEN);
@@ -203,7 +206,8 @@ bool produce_opened(struct batch *b) {
   bool some = false;
   for (uint32_t i = 0; i < h->open_limit; i++) {
     uint32_t arena = at_load(&h->open_arenas[i]);
-    if (arena != 0 && at_load(&h->tables.arenas[arena - 1].made) == ARENA_OPEN) some |= make_some(b, arena - 1);
+    if (arena != 0 && arena != PLACE_TAKEN && at_load(&h->tables.arenas[arena - 1].made) == ARENA_OPEN)
+      some |= make_some(b, arena - 1);
   }
   return some;
 }
@@ -226,9 +230,9 @@ static void settle_how(struct batch *b, size_t arena, bool by_pieces) {
   batch_publish(b);
   for (uint32_t spins = 0; at_load(made) == ARENA_UNMADE; spins++) {
     struct arena_production p = production_of(b, arena);
-    uint32_t *place = by_pieces ? take_place(h, arena) : NULL;
+    uint32_t *place = by_pieces ? take_place(h) : NULL;
     if (place == NULL && try_whole(&p)) return;
-    if (place == NULL) place = take_place(h, arena);
+    if (place == NULL) place = take_place(h);
     if (place != NULL) {
       open_arena(&p, place);
       return;

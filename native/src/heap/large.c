@@ -173,8 +173,7 @@ void large_settle(gch_heap *h, uint32_t id) {
   at_store(&e->base, e->forward);
 }
 
-/* Free pages of an arena, run by run. */
-static uint64_t release_arena(gch_heap *h, size_t arena) {
+uint64_t large_release_arena(gch_heap *h, size_t arena) {
   const struct layout *l = &h->layout;
   uint64_t pages = ARENA_BYTES >> l->page_shift, at = arena * pages, end = at + pages, released = 0;
   while ((at = bits_find_next_clear(h->large.pages, at, end)) != BITS_NONE) {
@@ -191,7 +190,7 @@ uint64_t large_release_free(gch_heap *h) {
     if (!space_is_large(h->layout.regions[r].space)) continue;
     uint32_t first, count = region_arenas(h, r, &first);
     for (uint32_t a = first; a < first + count; a++) {
-      released += release_arena(h, a);
+      released += large_release_arena(h, a);
       if (h->tables.arenas[a].used == 0) released += empty_arena(h, a); /* emptied by the sweep, and kept */
     }
   }

@@ -58,6 +58,8 @@ uint64_t large_vacate(gch_heap *heap, uintptr_t start, uint64_t bytes);
 void large_leave(gch_heap *heap, uintptr_t start, uint64_t bytes);
 /* The object is where its entry forwards to: the pages there are its own. */
 void large_settle(gch_heap *heap, uint32_t id);
+/* The memory of the free pages of an arena is given back, run by run, unless it is a huge page. Lock held. Bytes released. */
+uint64_t large_release_arena(gch_heap *heap, size_t arena);
 /* The memory of all free pages of the large spaces is given back. Bytes released. */
 uint64_t large_release_free(gch_heap *heap);
 /* Makes the pages of [start, start + bytes) name entry `id`, and their blocks BLOCK_LARGE. */

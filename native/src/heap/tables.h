@@ -32,8 +32,9 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
 /* How a huge arena is made (gc/produce_arena.c; in the pause, gc/compact.c: how it gets its memory).
  *
  *   UNMADE --whole--> MAKING --> WHOLE             one thread makes all its units; others wait for them
- *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it */
-enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED };
+ *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it
+ *                 CLOSED --its memory is given back--> GIVEN    once (gc/consume.c) */
+enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED, ARENA_GIVEN };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 
 /* All zero: nothing in it, nothing populated. */
