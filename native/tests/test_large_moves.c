@@ -341,6 +341,44 @@ static void play_pieces(gch_mover mover, gch_huge huge) {
 }
 static void pieces(void) { each_mover(play_pieces); }
 
+/* Large leaf objects move into pages beside others that stay, in the same blocks, while the program reads all of them. */
+static void neighbours_of_armed_pages(gch_mover mover) {
+  enum { OLD = 150, NEW = 60, BYTES = 12000 };
+  struct kit k;
+  struct kit_request request;
+  gch_config c = kit_config(mover, 128, 1024);
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_available(mover)) SKIP(gch_mover_name(mover), "not available here");
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, OLD + NEW);
+  for (int round = 0; round < 6; round++) {
+    for (uint64_t i = 0; i < OLD; i++) {
+      root[i] = kit_bytes(&k, BYTES);
+      memset(gch_payload(root[i]), (int)i + 1, BYTES);
+    }
+    kit_major(&k, GCH_POLICY_ALL, true, true);
+    for (uint64_t i = OLD; i < OLD + NEW; i++) { /* in another region: the next cycle moves them */
+      root[i] = kit_bytes(&k, BYTES);
+      memset(gch_payload(root[i]), (int)i + 1, BYTES);
+    }
+    for (uint64_t i = 0; i < OLD; i += 3) root[i] = NULL;
+    kit_begin(&k, &request, GCH_POLICY_NEEDED);
+    kit_reach(&k, GCH_PHASE_PLAN);
+    while (at_load(&k.heap->phase) != GCH_PHASE_IDLE) {
+      for (uint64_t i = 0; i < OLD + NEW; i++)
+        if (root[i] != NULL) CHECK_EQ(((uint8_t *)gch_payload(root[i]))[BYTES / 2], (i + 1) % 256);
+      gch_safepoint(k.m);
+    }
+    kit_end(&k, &request);
+    if (!kit_verify(&k)) break;
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void neighbours_of_closed_pages(void) { neighbours_of_armed_pages(GCH_MOVER_SIMULATED); }
+static void neighbours_of_missing_pages(void) { neighbours_of_armed_pages(GCH_MOVER_MOVE); }
+
 int main(void) {
   kit_watchdog(90);
   RUN(go_round_in_pause);
@@ -353,5 +391,7 @@ int main(void) {
   RUN(groups);
   RUN(slide);
   RUN(pieces);
+  RUN(neighbours_of_closed_pages);
+  RUN(neighbours_of_missing_pages);
   return CHECK_SUMMARY();
 }

@@ -29,7 +29,7 @@ struct batch {
   bool framed;           /* src lies in frames */
   uint32_t frames;       /* left of the run of frames being filled, from `frame` on */
   uintptr_t frame;
-  uint64_t heard;        /* heap->impatient when it was last published */
+  uint64_t heard;        /* heap->impatient when its first unit was claimed */
 };
 
 void batch_begin(struct batch *batch, gch_heap *heap);
@@ -44,6 +44,11 @@ void batch_add(struct batch *batch, uintptr_t dst, uintptr_t src, uint64_t bytes
 /* All pieces of the unit have been added. */
 void batch_add_unit(struct batch *batch, size_t block);
 void batch_publish(struct batch *batch);
+
+/* From here on whoever waits is heard: before the first claim of a batch. */
+static inline void batch_listen(struct batch *b) {
+  if (b->bytes == 0) b->heard = at_load(&b->heap->impatient);
+}
 
 /* Somebody found a unit BUSY, and waits for it. */
 static inline void batch_hurry(gch_heap *h) { at_add_relaxed(&h->impatient, 1); /* a hint */ }

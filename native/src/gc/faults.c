@@ -71,9 +71,12 @@ static void answer(struct batch *b, uintptr_t address) {
   GCH_POINT(fault_read);
   switch (unit_state(h, block)) {
     case UNIT_ARMED:
-      if (!produce_unit(b, block, true)) break;
-      batch_publish(b);
-      note_fault(h, address, start, false);
+      if (produce_unit(b, block, true)) {
+        batch_publish(b);
+        note_fault(h, address, start, false);
+      } else {
+        batch_hurry(h); /* somebody was quicker */
+      }
       break;
     case UNIT_BUSY: batch_hurry(h); break;
     case UNIT_MAPPED: wake(h, address); break;

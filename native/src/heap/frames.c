@@ -22,6 +22,7 @@ gch_status frames_init(gch_heap *h, gch_error *error) {
   f->slots = (uint32_t)(h->config.staging_bytes / BLOCK_BYTES);
   f->reserve = f->slots > 16 ? 4 : 0;
   f->arena_slots = h->huge ? f->slots / 2 / ARENA_BLOCKS : 0;
+  if (f->arena_slots > 32) f->arena_slots = 32; /* the bits there are */
   if (h->huge) { /* a quarter for arenas that are made by pieces, each at most twice there meanwhile */
     h->open_limit = f->slots / 4 / ARENA_BLOCKS;
     if (h->open_limit < 1) h->open_limit = 1;

@@ -163,8 +163,9 @@ struct gch_heap {
   uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
-  uint32_t open_arenas[OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
-  uint32_t open_limit;           /* [const] places there are: they count against the staging budget */
+  uint32_t open_arenas
+      [OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
+  uint32_t open_limit; /* [const] places there are: they count against the staging budget */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
   uint64_t used_bytes; /* [atomic] blocks and large pages in use, young ones included */

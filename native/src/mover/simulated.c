@@ -178,8 +178,7 @@ static bool simulated_flip(gch_heap *h, uint32_t region) {
   return shut_range(h, h->layout.regions[region].start, h->layout.regions[region].bytes);
 }
 
-/* Only what is moved there is missing; the rest of a leaf region stays as it is. */
-static bool simulated_arm_dests(gch_heap *h, uint32_t region) {
+static bool shut_blocks(gch_heap *h, uint32_t region) {
   size_t b = block_index(&h->layout, h->layout.regions[region].start);
   size_t stop = b + (h->layout.regions[region].bytes >> BLOCK_SHIFT);
   while (b < stop) {
@@ -189,6 +188,24 @@ static bool simulated_arm_dests(gch_heap *h, uint32_t region) {
     b = end > b ? end : b + 1;
   }
   return true;
+}
+
+/* By pages: the neighbours of a large object in its blocks are in use. */
+static bool shut_large(gch_heap *h, uint32_t region) {
+  bool shut = true;
+  lock_lock(&h->large.lock);
+  for (uint32_t id = 1; id < h->large.count && shut; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base == 0 || e->forward == e->base || layout_region(&h->layout, e->forward) != region) continue;
+    shut = shut_range(h, e->forward, align_up(e->bytes, h->layout.page_bytes));
+  }
+  lock_unlock(&h->large.lock);
+  return shut;
+}
+
+/* Only what is moved there is missing; the rest of a leaf region stays as it is. */
+static bool simulated_arm_dests(gch_heap *h, uint32_t region) {
+  return space_is_large(h->layout.regions[region].space) ? shut_large(h, region) : shut_blocks(h, region);
 }
 
 static void simulated_disarm(gch_heap *h, uint32_t region) {
