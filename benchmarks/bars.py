@@ -107,7 +107,10 @@ BARS = (
     _ratio("minor promotion, copying ÷ moving", "test_promotion", "refs-memcpy", "refs-move", 4),
     _ratio("the same, leaf", "test_promotion", "leaf-memcpy", "leaf-move", 40),
     Bar("inline allocation, 32 bytes, dying young, an object", "test_inline_allocation", 3e-9),
-    Bar("heap.new of a million nodes", "test_new_million", 15e-3),
+    *(
+        Bar(f"heap.new of a million nodes, {pages}", f"test_new_million[{pages}]", 15e-3)
+        for pages in ("4k", "huge")
+    ),
     *(
         Bar(f"{what} of a million, {order}", f"test_{what}_million[{order}]", bound)
         for what in ("gather", "scatter")
@@ -130,7 +133,7 @@ def _floor(*names: str) -> tuple[str, ...]:
 
 FLOORS = {
     "test_inline_allocation": _floor("bump:bump"),
-    "test_new_million": _floor("bulk:new"),
+    **{f"test_new_million[{pages}]": _floor("bulk:new") for pages in ("4k", "huge")},
     **{
         f"test_{what}_million[{order}]": _floor(f"bulk:{what}-{order.replace(' ', '-')}")
         for what in ("gather", "scatter")

@@ -264,11 +264,15 @@ static void move_leaf_large(struct compaction *c, uint32_t from, uint32_t to) {
   }
 }
 
-static void run_lane(struct compaction *c) {
+/* Huge pages: before anybody else wakes. A move is then so quick that it is done before another could help. */
+static void run_huge_lane(struct compaction *c) {
   move_leaf_arenas(c, c->arenas, c->plan->arena_count);
-  relocate_blocks(c, c->moves, c->plan->move_count);
   for (uint32_t i = c->large_arenas; i < c->plan->large_arena_count; i++)
     compact_large_arena(&c->gather, c->plan->large_arenas[i]);
+}
+
+static void run_lane(struct compaction *c) {
+  relocate_blocks(c, c->moves, c->plan->move_count);
   if (c->pieces < c->plan->piece_count) move_leaf_large(c, c->plan->leaf_large_moves, c->plan->large_move_count);
 }
 
@@ -342,6 +346,7 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
   c.pieces = lane && !h->huge ? plan->leaf_pieces : plan->piece_count; /* huge: they are copied */
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
   if (h->huge) consume_count(h, plan);
+  run_huge_lane(&c);
   team_run(h, compact_worker, &c);
   at_add_relaxed(&h->moved.released, frames_settle(h));
 }

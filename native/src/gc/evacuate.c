@@ -231,6 +231,11 @@ static inline void fix_first(struct fixer *f) {
 }
 
 static inline void fix_later(struct fixer *f, uintptr_t object, uint64_t header, const struct type_info *type) {
+  if (f->gather->plan->source_count == 0) { /* nothing is evacuated: no line is read */
+    f->type = type;
+    scan_small(type, object, header, fix_slot, f);
+    return;
+  }
   if (f->count == FIX_LAG) fix_first(f);
   f->late[(f->first + f->count++) % FIX_LAG] = (struct late){object, header, type};
   scan_small(type, object, header, fetch_slot, f);

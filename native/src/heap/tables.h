@@ -29,11 +29,19 @@ struct block {
 };
 _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
 
-/* How a huge arena is made (gc/produce_arena.c; in the pause, gc/compact.c: how it gets its memory).
+/* A huge arena in a move: as a destination it is made whole or by pieces (gc/produce_arena.c; in the pause, gc/compact.c:
+ * how it gets its memory), as a source its page is given back once, when nobody reads it any more (gc/consume.c).
  *
  *   UNMADE --whole--> MAKING --> WHOLE             one thread makes all its units; others wait for them
- *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it
- *                 CLOSED --its memory is given back--> GIVEN    once (gc/consume.c) */
+ *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it; `left` counts them down
+ *                 CLOSED --its memory is given back--> GIVEN
+ *
+ *   pending   sources in it that are still read; and itself while it is open, if something of it stays
+ *   stays     something of it stays, or moves into it: the page is not given away with its last source
+ *
+ * Whoever takes `pending` to 0 gives the page back: if nothing stays, or if the arena is CLOSED (by compare-and-swap to
+ * GIVEN: the last source and the closer may both take it to 0). An arena of which something stays is made whole, which
+ * moves its page away, only while `pending` is 0. */
 enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED, ARENA_GIVEN };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 
