@@ -362,9 +362,9 @@ static void neighbours_of_armed_pages(gch_mover mover) {
       memset(gch_payload(root[i]), (int)i + 1, BYTES);
     }
     for (uint64_t i = 0; i < OLD; i += 3) root[i] = NULL;
+    uint64_t majors = at_load(&k.heap->measures.major_count);
     kit_begin(&k, &request, GCH_POLICY_NEEDED);
-    kit_reach(&k, GCH_PHASE_PLAN);
-    while (at_load(&k.heap->phase) != GCH_PHASE_IDLE) {
+    while (at_load(&k.heap->measures.major_count) == majors) {
       for (uint64_t i = 0; i < OLD + NEW; i++)
         if (root[i] != NULL) CHECK_EQ(((uint8_t *)gch_payload(root[i]))[BYTES / 2], (i + 1) % 256);
       gch_safepoint(k.m);
