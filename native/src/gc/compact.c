@@ -9,7 +9,7 @@
  * A page move pays a TLB shootdown to every CPU that runs the process, and moves of one pair of mappings do not run side by
  * side in the kernel. So pages are supplied in runs of up to an arena, and what is moved without being read (leaf memory) is
  * moved by one worker, in calls as long as neighbours allow, while the others fix references (or sleep, and get no
- * interrupts: measured, 512 huge arenas in 1.1 ms instead of 8).
+ * interrupts: measured, a page move of a huge arena takes 1.2 us then, and 10 beside a thread that runs).
  *
  * Where arenas are huge, memory is supplied and given back by whole arenas: an arena counts its sources (`pending`). */
 #include "gc/compact.h"
@@ -264,7 +264,7 @@ static void move_leaf_large(struct compaction *c, uint32_t from, uint32_t to) {
   }
 }
 
-/* Huge pages: before anybody else wakes. A move is then so quick that it is done before another could help. */
+/* Huge pages go before anybody else wakes: a move is then so quick that nobody could help. */
 static void run_huge_lane(struct compaction *c) {
   move_leaf_arenas(c, c->arenas, c->plan->arena_count);
   for (uint32_t i = c->large_arenas; i < c->plan->large_arena_count; i++)
