@@ -1,5 +1,5 @@
-/* Holds up the controller (worker 0 of a concurrent move) at its first claim, as long as `hold` is set: faults are answered
- * by somebody else meanwhile. */
+/* Holds up the controller (worker 0 of a concurrent move) just before its first claim, as long as `hold` is set: faults are
+ * answered by somebody else meanwhile. It owns no unit, so whoever holds it may touch what it likes. */
 #ifndef TESTS_HOLD_H
 #define TESTS_HOLD_H
 
@@ -9,7 +9,7 @@ static uint32_t hold; /* [atomic] */
 
 static inline void hold_worker(const char *name) {
   char thread[16] = "";
-  if (strcmp(name, "unit_claimed") != 0) return;
+  if (strcmp(name, "unit_wanted") != 0) return;
   pthread_getname_np(pthread_self(), thread, sizeof thread);
   while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
 }

@@ -6,8 +6,10 @@
 #include <dirent.h>
 #include <gcheap/gcheap.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -203,8 +205,15 @@ static inline struct kit_holdings kit_settled(struct kit_holdings before) {
 
 /* --- hangs ---------------------------------------------------------------------------------------------------- */
 
-/* The process ends with SIGALRM unless it is called again (0: off). */
-static inline void kit_watchdog(unsigned seconds) { alarm(KIT_SANITIZED ? 4 * seconds : seconds); }
+/* The process ends with SIGKILL unless it is called again (0: off): a signal handler of ours that hangs blocks all others. */
+static inline void kit_watchdog(unsigned seconds) {
+  static timer_t timer;
+  static bool made;
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+  struct itimerspec when = {.it_value.tv_sec = KIT_SANITIZED ? 4 * seconds : seconds};
+  if (!made) made = timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
+  if (made) timer_settime(timer, 0, &when, NULL);
+}
 
 /* The movers, pause-only ones included; RUN each test body for those that work here. */
 static const gch_mover KIT_MOVERS[] = {GCH_MOVER_MOVE, GCH_MOVER_COPY, GCH_MOVER_SIMULATED, GCH_MOVER_MEMCPY,
