@@ -3,7 +3,7 @@
 #include "gc/produce_arena.h"
 #include "heap/small.h"
 #include "heap/unit.h"
-#include "kit.h"
+#include "hold.h"
 #include "os/pages.h"
 
 enum { ARRAYS = 24, LENGTH = 1000, NODES = ARRAYS * LENGTH };
@@ -200,16 +200,13 @@ static void born_before_no_flip(void) { born_beside_relocations(true); }
 static struct {
   gch_heap *heap;
   size_t arena;
-  uint32_t held, nested;
+  uint32_t nested;
 } meeting;
 
 /* The first time: another thread opens the arena, makes all of it and closes it. */
 static void meet_another_opener(const char *name) {
-  char thread[16] = "";
   struct batch b;
-  pthread_getname_np(pthread_self(), thread, sizeof thread);
-  while (strcmp(thread, "gcheap-control") == 0 && strcmp(name, "unit_claimed") == 0 && at_load(&meeting.held))
-    usleep(100);
+  hold_worker(name);
   if (strcmp(name, "place_taken") != 0 || at_xchg(&meeting.nested, 1) != 0) return;
   batch_begin(&b, meeting.heap);
   for (size_t i = 0; i < ARENA_BLOCKS; i++) produce_unit(&b, meeting.arena * ARENA_BLOCKS + i, true);
@@ -236,7 +233,7 @@ static void openers_meet(void) {
   populate(&k, root);
   meeting.heap = k.heap;
   meeting.nested = 0;
-  at_store(&meeting.held, 1);
+  hold_on(true);
   at_store(&gch_hook_fn, meet_another_opener);
   kit_major(&k, GCH_POLICY_ALL, true, false);
   meeting.arena = find_unmade(k.heap);
@@ -247,9 +244,9 @@ static void openers_meet(void) {
   CHECK(meeting.nested);
   CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
   for (uint32_t i = 0; i < OPEN_ARENAS; i++) CHECK_EQ(at_load(&k.heap->open_arenas[i]), 0);
-  at_store(&meeting.held, 0);
+  at_store(&hold, 0);
   gch_collect_wait(k.m, NULL);
-  at_store(&gch_hook_fn, NULL);
+  hold_on(false);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
   kit_close(&k);
@@ -290,29 +287,18 @@ static void consumers_meet(void) {
 
 /* --- what is left of opened arenas ------------------------------------------------------------------------------- */
 
-static void hold_collector(const char *name) {
-  char thread[16] = "";
-  pthread_getname_np(pthread_self(), thread, sizeof thread);
-  while (strcmp(thread, "gcheap-control") == 0 && strcmp(name, "unit_claimed") == 0 && at_load(&meeting.held))
-    usleep(100);
-}
-
 /* A concurrent major whose collector is held up until some of the objects have been touched: that opens arenas. */
 static void major_with_touches(struct kit *k, const gch_ref *objects, uint64_t count, uint64_t most) {
   uint64_t sum = 0;
-  at_store(&meeting.held, 1);
-  at_store(&gch_hook_fn, hold_collector);
+  hold_on(true);
   kit_major(k, GCH_POLICY_ALL, true, false);
   for (uint64_t i = 0; i < count; i++) {
-    gch_ref o = objects[i];
-    bool theirs = unit_state(k->heap, block_index(&k->heap->layout, (uintptr_t)o)) == UNIT_BUSY;
-    if (theirs || at_load(&heap_arena(k->heap, (uintptr_t)o)->made) == ARENA_MAKING) continue; /* by who is held up */
-    sum += *(uint64_t *)(void *)gch_slot(o, KIT_BYTES);
+    sum += *(uint64_t *)(void *)gch_slot(objects[i], KIT_BYTES);
     if (--most == 0) break; /* more might wait for a place */
   }
-  at_store(&meeting.held, 0);
+  at_store(&hold, 0);
   gch_collect_wait(k->m, NULL);
-  at_store(&gch_hook_fn, NULL);
+  hold_on(false);
   CHECK(sum != 1);
 }
 

@@ -228,6 +228,7 @@ static void settle_how(struct batch *b, size_t arena, bool by_pieces) {
   gch_heap *h = b->heap;
   uint32_t *made = &h->tables.arenas[arena].made;
   batch_publish(b);
+  GCH_POINT(unit_wanted);
   for (uint32_t spins = 0; at_load(made) == ARENA_UNMADE; spins++) {
     struct arena_production p = production_of(b, arena);
     uint32_t *place = by_pieces ? take_place(h) : NULL;
