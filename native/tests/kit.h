@@ -211,8 +211,8 @@ static inline void kit_watchdog(unsigned seconds) {
   static bool made;
   struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
   struct itimerspec when = {.it_value.tv_sec = KIT_SANITIZED ? 4 * seconds : seconds};
-  if (!made) made = timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
-  if (made) timer_settime(timer, 0, &when, NULL);
+  if (!made) made = CHECK_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  if (made) CHECK_EQ(timer_settime(timer, 0, &when, NULL), 0);
 }
 
 /* The movers, pause-only ones included; RUN each test body for those that work here. */

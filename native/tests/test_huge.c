@@ -289,17 +289,15 @@ static void consumers_meet(void) {
 
 /* A concurrent major whose collector is held up until some of the objects have been touched: that opens arenas. */
 static void major_with_touches(struct kit *k, const gch_ref *objects, uint64_t count, uint64_t most) {
-  uint64_t sum = 0;
   hold_on(true);
   kit_major(k, GCH_POLICY_ALL, true, false);
   for (uint64_t i = 0; i < count; i++) {
-    sum += *(uint64_t *)(void *)gch_slot(objects[i], KIT_BYTES);
+    (void)*(volatile uint64_t *)(void *)gch_slot(objects[i], KIT_BYTES);
     if (--most == 0) break; /* more might wait for a place */
   }
   at_store(&hold, 0);
   gch_collect_wait(k->m, NULL);
   hold_on(false);
-  CHECK(sum != 1);
 }
 
 static uint32_t count_present(struct kit *k, size_t arena) {
