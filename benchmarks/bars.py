@@ -108,7 +108,7 @@ BARS = (
     _ratio("the same, leaf", "test_promotion", "leaf-memcpy", "leaf-move", 40),
     Bar("inline allocation, 32 bytes, dying young, an object", "test_inline_allocation", 3e-9),
     *(
-        Bar(f"heap.new of a million nodes, {pages}", f"test_new_million[{pages}]", 15e-3)
+        Bar(f"heap.new of a million nodes, {pages}", f"test_new_million[populated-{pages}]", 15e-3)
         for pages in ("4k", "huge")
     ),
     *(
@@ -133,7 +133,11 @@ def _floor(*names: str) -> tuple[str, ...]:
 
 FLOORS = {
     "test_inline_allocation": _floor("bump:bump"),
-    **{f"test_new_million[{pages}]": _floor("bulk:new") for pages in ("4k", "huge")},
+    **{
+        f"test_new_million[{memory}-{pages}]": _floor("bulk:new")
+        for memory in ("populated", "fresh")
+        for pages in ("4k", "huge")
+    },
     **{
         f"test_{what}_million[{order}]": _floor(f"bulk:{what}-{order.replace(' ', '-')}")
         for what in ("gather", "scatter")

@@ -87,6 +87,7 @@ static void *poller(void *arg) {
   uint64_t n = 0;
   (void)arg;
   if (gch_attach(kit.heap, &m, NULL) != GCH_OK) return NULL;
+  at_add(&ready, 1);
   for (; !at_load(&stop); n++) gch_safepoint(m);
   gch_detach(m);
   at_add(&counted, n);
@@ -98,6 +99,7 @@ static void time_to_safepoint(void) {
   gch_stats s;
   if (!open_small(64, 1024)) return;
   for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, poller, NULL);
+  while (at_load(&ready) < 3) gch_safepoint(kit.m);
   for (int i = 0; i < 200; i++) {
     gch_cycle r = kit_minor(&kit, false);
     CHECK_EQ(r.pauses, 1);

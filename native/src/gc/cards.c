@@ -7,7 +7,8 @@
 bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
   /* The cursor counts arenas of the regions in use, one after the other. */
   for (;;) {
-    uint64_t i = at_add_relaxed(cursor, 1);
+    uint64_t i =
+        at_add(cursor, 1); /* orders what workers say of themselves (gc/mark.c, gc/minor.c) with what they take */
     uint32_t region = 0;
     for (; region < h->layout.region_count; region++) {
       uint32_t first, count = region_arenas(h, region, &first);

@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "gc/compact_internal.h"
 #include "gc/consume.h"
 #include "gc/forward_inline.h"
@@ -24,6 +25,7 @@
 #include "gc/team.h"
 #include "heap/small.h"
 #include "heap/trim.h"
+#include "mover/liveness.h"
 #include "mover/mover.h"
 #include "os/pages.h"
 
@@ -162,11 +164,17 @@ static int64_t arena_delta(const gch_heap *h, uint32_t arena) {
   return h->tables.forward[b];
 }
 
-/* The memory of an arena has moved. */
-static void settle_arena(gch_heap *h, uintptr_t dst, uintptr_t src) {
-  heap_arena(h, dst)->populated = heap_arena(h, src)->populated;
-  heap_arena(h, dst)->huge = heap_arena(h, src)->huge;
-  block_unpopulate(h, src, ARENA_BLOCKS);
+/* The memory of neighbouring arenas has moved. */
+static void settle_arenas(gch_heap *h, uintptr_t dst, uintptr_t src, uint32_t count) {
+  size_t to = arena_index(&h->layout, dst), from = arena_index(&h->layout, src);
+  liveness_hand_over(h, h->tables.live, to, h->tables.live, from, count);
+  for (uint32_t i = 0; i < count; i++) {
+    struct arena *new = &h->tables.arenas[to + i], *old = &h->tables.arenas[from + i];
+    new->populated = old->populated;
+    new->huge = old->huge;
+    old->cleared = 1;
+    block_unpopulate(h, src + i * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
+  }
 }
 
 static void relocate_arena(struct compaction *c, uint32_t arena) {
@@ -189,8 +197,7 @@ static void relocate_arena(struct compaction *c, uint32_t arena) {
     ensure_empty(h, dst, ARENA_BLOCKS);
     h->mover->publish(h, dst, src, ARENA_BYTES);
   }
-  copy_bits(h, dst, src, ARENA_BYTES);
-  settle_arena(h, dst, src);
+  settle_arenas(h, dst, src, 1);
 }
 
 static void fill_dest(struct compaction *c, struct drops *drops, uint32_t dest) {
@@ -240,9 +247,7 @@ static void move_leaf_arenas(struct compaction *c, uint32_t from, uint32_t to) {
     uint64_t bytes = n * (uint64_t)ARENA_BYTES;
     for (uint32_t k = 0; k < n; k++) ensure_empty(h, dst + k * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
     h->mover->publish(h, dst, src, bytes);
-    copy_bits(h, dst, src, bytes);
-    for (uint32_t k = 0; k < n; k++)
-      settle_arena(h, dst + k * (uintptr_t)ARENA_BYTES, src + k * (uintptr_t)ARENA_BYTES);
+    settle_arenas(h, dst, src, n);
   }
 }
 
@@ -408,6 +413,7 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
     h->tables.dest[b] = 0; /* nothing came: its source was pinned */
     block_free(h, block_address(&h->layout, b), true);
   }
+  GCH_ASSERT(!a->cleared); /* everything in it went */
   return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);
 }
 

@@ -27,7 +27,7 @@ enum {
 struct marker {
   gch_heap *heap;
   struct mark_job *job;
-  uint32_t workers;     /* in this job */
+  bool alone;           /* there is nobody to share with */
   uint64_t *stack;      /* [const] reserved */
   uint64_t capacity;    /* [const] */
   uint64_t top, peak;
@@ -44,7 +44,8 @@ struct marker {
 struct mark_job {
   gch_heap *heap;
   bool minor;
-  uint32_t idle;      /* [atomic] workers without work */
+  uint32_t present;   /* [atomic] workers that have come */
+  uint32_t idle;      /* [atomic] of those: without work */
   uint64_t cursor;    /* [atomic] dirty arenas */
   uint32_t overflow;  /* [atomic] some block is flagged */
 };
@@ -209,7 +210,7 @@ SCAN_INLINE void process(struct marker *m, uint64_t item, bool minor) {
 
 /* Offers the oldest candidates, likely the roots of the largest subgraphs, to thieves. */
 static void share(struct marker *m) {
-  if (m->workers == 1 || m->top < 4 * SHARE_ITEMS || deque_size(&m->deque) > 0) return;
+  if (m->alone || m->top < 4 * SHARE_ITEMS || deque_size(&m->deque) > 0) return;
   for (int i = 0; i < SHARE_ITEMS; i++)
     if (!deque_push(&m->deque, m->stack[i])) return;
   m->top -= SHARE_ITEMS;
@@ -253,7 +254,7 @@ static bool steal(struct marker *m) {
   bool again;
   do {
     again = false;
-    for (uint32_t i = 0; i < m->workers; i++) {
+    for (uint32_t i = 0; i < s->count; i++) {
       uint64_t item;
       if (&s->markers[i] == m) continue;
       enum deque_steal got = deque_steal(&s->markers[i].deque, &item);
@@ -267,8 +268,10 @@ static bool steal(struct marker *m) {
   return false;
 }
 
-/* Until every worker is out of work at once. A worker that counts as idle owns nothing and produces nothing. */
+/* Until every worker that is present is out of work at once. A worker that counts as idle owns nothing and produces
+ * nothing; one that comes after the end finds the cards taken and nothing to steal. */
 static void run_to_end(struct marker *m, bool minor) {
+  const struct mark_state *s = state_of(m->heap);
   for (;;) {
     if (minor)
       drain(m, true);
@@ -276,9 +279,10 @@ static void run_to_end(struct marker *m, bool minor) {
       drain(m, false);
     at_add_seq(&m->job->idle, 1);
     for (uint32_t spins = 0;; spins++) {
-      if (at_load_seq(&m->job->idle) == m->workers) return;
+      uint32_t idle = at_load_seq(&m->job->idle); /* first: who comes in between makes them differ */
+      if (idle == at_load_seq(&m->job->present)) return;
       bool work = false;
-      for (uint32_t i = 0; i < m->workers && !work; i++) work = deque_size(&state_of(m->heap)->markers[i].deque) > 0;
+      for (uint32_t i = 0; i < s->count && !work; i++) work = deque_size(&s->markers[i].deque) > 0;
       if (work) {
         at_sub(&m->job->idle, 1);
         if (steal(m)) break;
@@ -323,7 +327,8 @@ static void card_slots(const struct card_part *part, void *context) {
 static void mark_worker(void *context, uint32_t worker, uint32_t workers) {
   struct mark_job *job = context;
   struct marker *m = &state_of(job->heap)->markers[worker];
-  m->workers = workers;
+  at_add_seq(&job->present, 1); /* before it takes anything */
+  m->alone = workers == 1;
   if (worker == 0) roots_visit(job->heap, job->minor ? root_minor : root_major, m);
   uint32_t arena;
   while (job->minor && cards_next_arena(job->heap, &job->cursor, &arena))
@@ -365,7 +370,7 @@ static void mark_overflowed(struct mark_job *job) {
   struct mark_state *s = state_of(job->heap);
   struct marker *m = &s->markers[0];
   size_t blocks = layout_block_count(&job->heap->layout);
-  m->workers = 1;
+  m->alone = true;
   while (at_xchg(&job->overflow, 0) != 0) {
     for (uint64_t b = bits_find_next(s->overflow, 0, blocks); b != BITS_NONE;
          b = bits_find_next(s->overflow, b + 1, blocks)) {

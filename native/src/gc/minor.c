@@ -15,6 +15,7 @@
  * flipped. */
 #include "gc/minor.h"
 
+#include "base/check.h"
 #include "gc/cards.h"
 #include "gc/evacuate.h"
 #include "gc/forward_inline.h"
@@ -22,6 +23,7 @@
 #include "gc/roots.h"
 #include "gc/team.h"
 #include "heap/small.h"
+#include "mover/liveness.h"
 #include "mover/mover.h"
 
 enum {
@@ -37,7 +39,7 @@ struct minor {
   uint32_t first_arena, arena_count;
   uint64_t card_cursor; /* [atomic] */
   uint64_t next;        /* [atomic] work items of the second half */
-  uint32_t arrived;     /* [atomic] workers that finished the first half */
+  uint32_t cleaning;    /* [atomic] workers in the first half */
 };
 
 static bool is_old_enough(const struct minor *m, const struct block *b) {
@@ -221,10 +223,13 @@ static uint64_t *born_map(gch_heap *h) {
 /* The objects of neighbouring arenas, promoted with their pages. */
 static void publish_arenas(gch_heap *h, uintptr_t start, uint32_t arenas) {
   uintptr_t delta = (uintptr_t)h->tables.forward[block_index(&h->layout, start)];
-  uint64_t from = granule_index(&h->layout, start), to = granule_index(&h->layout, start + delta);
-  uint64_t granules = arenas * (uint64_t)(ARENA_BLOCKS * BLOCK_GRANULES);
-  bits_copy_range(h->tables.live, to, h->tables.mark, from, granules);
-  if (born_map(h) != NULL) bits_copy_range(h->tables.mark, to, h->tables.mark, from, granules);
+  size_t from = arena_index(&h->layout, start), to = arena_index(&h->layout, start + delta);
+  uint64_t *born = born_map(h);
+  if (born != NULL)
+    bits_copy_range(born, granule_index(&h->layout, start + delta), h->tables.mark, granule_index(&h->layout, start),
+                    arenas * (uint64_t)(ARENA_BLOCKS * BLOCK_GRANULES));
+  liveness_hand_over(h, h->tables.live, to, h->tables.mark, from, arenas);
+  for (uint32_t i = 0; i < arenas; i++) h->tables.arenas[from + i].cleared = 1;
   mover_publish(h, start + delta, start, arenas * (uint64_t)ARENA_BYTES);
 }
 
@@ -265,9 +270,15 @@ static void fill_dest(struct minor *m, struct gather *g, uint32_t dest) {
   if (old) at_add_relaxed(&m->result->promoted_bytes, (uint64_t)d->granules * GRANULE_BYTES);
 }
 
-static void wait_for_all(struct minor *m, uint32_t workers) {
-  at_add(&m->arrived, 1);
-  for (uint32_t spins = 0; at_load(&m->arrived) < workers; spins++)
+/* Cleaning and marking the cards of one arena must not meet: nobody goes on while somebody cleans. Who comes later finds
+ * all arenas taken. */
+static void clean_cards(struct minor *m) {
+  gch_heap *h = m->heap;
+  uint32_t arena;
+  at_add_seq(&m->cleaning, 1);
+  while (cards_next_arena(h, &m->card_cursor, &arena)) cards_clean_arena(h, arena, fix_card, h);
+  at_sub(&m->cleaning, 1);
+  for (uint32_t spins = 0; at_load_seq(&m->cleaning) != 0; spins++)
     if (spins < 1000)
       spin_pause();
     else
@@ -277,11 +288,9 @@ static void wait_for_all(struct minor *m, uint32_t workers) {
 static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   struct minor *m = context;
   gch_heap *h = m->heap;
-  uint32_t arena;
+  (void)workers;
   if (worker == 0) roots_visit(h, fix_root, h);
-  while (cards_next_arena(h, &m->card_cursor, &arena)) cards_clean_arena(h, arena, fix_card, h);
-  /* Cleaning and marking the cards of one arena must not meet. */
-  wait_for_all(m, workers);
+  clean_cards(m);
   struct gather g = {.heap = h,
                      .plan = m->plan,
                      .map = h->tables.mark,
@@ -335,13 +344,16 @@ static void finish_minor(struct minor *m) {
     heap_arena(h, to)->populated = UINT32_MAX;
     heap_arena(h, to)->huge = h->tables.arenas[m->plan->arenas[i]].huge;
   }
-  for (uint32_t a = m->first_arena; a < m->first_arena + m->arena_count; a++)
+  for (uint32_t a = m->first_arena; a < m->first_arena + m->arena_count; a++) {
+    bool cleared = h->tables.arenas[a].cleared;
     for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0;
          b++) {
       if (h->tables.blocks[b].state != BLOCK_YOUNG) continue;
       finish_block(m, b);
-      clear_marks(h, b);
+      if (!cleared) clear_marks(h, b);
     }
+    GCH_ASSERT(!h->tables.arenas[a].cleared); /* everything in it went */
+  }
   /* Kept blocks are old: their marks are those of a major, if one is between mark and flip. */
   for (uint32_t i = 0; i < m->plan->fix_count && born_map(h) == NULL; i++) clear_marks(h, m->plan->fixes[i]);
   for (uint32_t i = 0; i < m->plan->dest_count; i++) h->tables.dest[m->plan->dests[i].block] = 0;

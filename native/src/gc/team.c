@@ -18,9 +18,10 @@ struct team {
   void *context;         /* [lock] */
   uint32_t workers;      /* [lock] of this job, the caller included */
   uint64_t epoch;        /* [lock] jobs given */
-  uint32_t running;      /* [lock] helpers that have not finished this job */
+  uint32_t running;      /* [lock] helpers that are in this job */
   uint32_t helpers;      /* [const] */
   bool busy;             /* [lock] */
+  bool open;             /* [lock] helpers may join the job */
   bool quit;             /* [lock] */
   uint64_t cpu_ns;       /* [atomic] */
   struct helper helper[TEAM_MAX];
@@ -32,13 +33,13 @@ static void helper_main(void *arg) {
   uint64_t seen = 0;
   lock_lock(&t->lock);
   for (;;) {
-    while (t->epoch == seen && !t->quit) cond_wait(&t->work, &t->lock);
+    while ((!t->open || t->epoch == seen || self->worker >= t->workers) && !t->quit) cond_wait(&t->work, &t->lock);
     if (t->quit) break;
     seen = t->epoch;
     team_fn fn = t->fn;
     void *context = t->context;
     uint32_t workers = t->workers;
-    if (self->worker >= workers) continue;
+    t->running++;
     lock_unlock(&t->lock);
     uint64_t start = clock_thread_cpu_ns();
     fn(context, self->worker, workers);
@@ -87,11 +88,10 @@ void team_run_few(gch_heap *h, team_fn fn, void *context, uint32_t workers) {
   if (workers > t->helpers + 1) workers = t->helpers + 1;
   bool alone = t->busy || workers == 1;
   if (!alone) {
-    t->busy = true;
+    t->busy = t->open = true;
     t->fn = fn;
     t->context = context;
     t->workers = workers;
-    t->running = workers - 1;
     t->epoch++;
     cond_broadcast(&t->work);
   }
@@ -99,6 +99,7 @@ void team_run_few(gch_heap *h, team_fn fn, void *context, uint32_t workers) {
   fn(context, 0, alone ? 1 : workers);
   if (alone) return;
   lock_lock(&t->lock);
+  t->open = false;
   while (t->running != 0) cond_wait(&t->done, &t->lock);
   t->busy = false;
   lock_unlock(&t->lock);

@@ -1,10 +1,14 @@
 /* The team: collector threads that wait for a job and do it together with whoever gives it.
  *
- *   IDLE --team_run (caller becomes worker 0)--> BUSY --last helper done--> IDLE
+ *   IDLE --team_run (caller becomes worker 0)--> OPEN --caller has returned from it--> CLOSED --last helper too--> IDLE
  *
- * A job is one function called once in each worker; it returns when there is nothing left to do. Only one job at a
- * time: a caller that finds the team busy (a minor collection during a concurrent move) works alone. Helpers block all
- * signals and never touch heap memory outside a job. */
+ * A job is one function, called once in each worker; it returns when there is nothing left to take. Helpers join while it
+ * is open: one that the kernel puts on a CPU too late finds it closed, and nobody has waited for it. (A pause would last
+ * until the next tick of the scheduler, 4 ms, else.) So a job may count on nobody but the caller, worker 0, and what
+ * workers wait for among themselves they count by who came.
+ *
+ * Only one job at a time: a caller that finds the team busy (a minor collection during a concurrent move) works alone.
+ * Helpers block all signals and never touch heap memory outside a job. */
 #ifndef GC_TEAM_H
 #define GC_TEAM_H
 
@@ -16,7 +20,8 @@ typedef void (*team_fn)(void *context, uint32_t worker, uint32_t workers);
 
 gch_status team_start(gch_heap *heap, gch_error *error);
 void team_stop(gch_heap *heap);
-/* Runs fn(context, worker, workers) in the caller (worker 0) and the helpers; returns when all have returned. */
+/* Runs fn(context, worker, workers) in the caller (worker 0) and in helpers that come in time, `workers` at most; returns
+ * when all of them have returned. */
 void team_run(gch_heap *heap, team_fn fn, void *context);
 /* The same with at most `workers`, the caller included; with one the team stays free for others. */
 void team_run_few(gch_heap *heap, team_fn fn, void *context, uint32_t workers);

@@ -143,6 +143,7 @@ struct gch_heap {
               uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
   int shared_fd;                 /* [const] `simulated`: the object behind the heap, or -1 */
   struct uffd quiet;             /* [const] makes ranges destinations of page moves; mover/region.c; fd -1 without */
+  bool liveness_moves;           /* [const] the pages of the two maps too; mover/liveness.h */
   struct uffd missing;           /* [const] delivers faults of armed memory */
   struct uffd trap;              /* [const] traps stale accesses to the shadow */
   uint8_t registration[REGION_MAX]; /* [atomic] enum region_registration (mover/mover.h); the cycle's driver writes */

@@ -81,7 +81,7 @@ void block_free(gch_heap *h, uintptr_t address, bool populated) {
   uint32_t bit = (uint32_t)1 << index % ARENA_BLOCKS;
   GCH_ASSERT(h->tables.blocks[index].state != BLOCK_FREE);
   h->tables.blocks[index] = (struct block){0};
-  bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
+  if (!arena->cleared) bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
   arena->used &= ~bit;
   if (!populated) arena->populated &= ~bit;
   if (gch_unlikely(arena->kept & bit)) {
@@ -90,6 +90,7 @@ void block_free(gch_heap *h, uintptr_t address, bool populated) {
   }
   if (arena->used == 0) {
     arena->kind = ARENA_NONE;
+    arena->cleared = 0;
     if (arena->populated == 0) arena->huge = 0;
   }
   heap_unuse(h, BLOCK_BYTES);

@@ -31,6 +31,7 @@
 
 #include "base/error.h"
 #include "heap/small.h"
+#include "mover/liveness.h"
 #include "mover/mover.h"
 #include "mover/publish.h"
 #include "os/pages.h"
@@ -64,6 +65,7 @@ static gch_status open_descriptors(gch_heap *h, gch_error *error) {
       at_store(&h->registration[r], (uint8_t)REGION_QUIET);
     }
   }
+  if (status == GCH_OK && h->mover->promotes_pages) liveness_open(h);
   return status;
 }
 
