@@ -1,22 +1,47 @@
-/* Holds up the controller (worker 0 of a concurrent move) just before its first claim, as long as `hold` is set: faults are
- * answered by somebody else meanwhile. It owns no unit, so whoever holds it may touch what it likes. */
+/* Holds up the controller (which drives a concurrent major, and is worker 0 of its move) at a point where it owns no unit and
+ * has read no fault, as long as `hold` is set: faults are answered by somebody else meanwhile, and whoever holds it may touch
+ * what it likes.
+ *
+ *   move_begins     after the flip, before it makes its first unit
+ *   flip_prepared   everything is planned and armed, nothing flipped */
 #ifndef TESTS_HOLD_H
 #define TESTS_HOLD_H
 
 #include "kit.h"
 
-static uint32_t hold; /* [atomic] */
+static uint32_t hold, held; /* [atomic] */
+static const char *hold_point = "move_begins";
 
 static inline void hold_worker(const char *name) {
   char thread[16] = "";
-  if (strcmp(name, "unit_wanted") != 0) return;
+  if (!at_load(&hold) || strcmp(name, hold_point) != 0) return;
   pthread_getname_np(pthread_self(), thread, sizeof thread);
-  while (strcmp(thread, "gcheap-control") == 0 && at_load(&hold)) usleep(100);
+  if (strcmp(thread, "gcheap-control") != 0) return;
+  at_store(&held, 1);
+  while (at_load(&hold)) usleep(100);
 }
 
 static inline void hold_on(bool on) {
+  hold_point = "move_begins";
+  at_store(&held, 0);
   at_store(&hold, on);
   at_store(&gch_hook_fn, on ? hold_worker : NULL);
+}
+
+/* Begins a concurrent major and lets it come to the point; hold_off lets it go on and waits for its end. */
+static inline void hold_before_flip(struct kit *k, struct kit_request *request, gch_policy policy) {
+  hold_on(false);
+  hold_point = "flip_prepared";
+  at_store(&hold, 1);
+  at_store(&gch_hook_fn, hold_worker);
+  kit_begin(k, request, policy);
+  while (!at_load(&held)) gch_safepoint(k->m);
+}
+
+static inline void hold_off(struct kit *k, struct kit_request *request) {
+  at_store(&hold, 0);
+  kit_end(k, request);
+  hold_on(false);
 }
 
 #endif

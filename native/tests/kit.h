@@ -159,11 +159,6 @@ static inline void kit_join(struct kit *k, pthread_t thread) {
 
 static inline void kit_end(struct kit *k, struct kit_request *request) { kit_join(k, request->thread); }
 
-/* Waits (in managed state, at safepoints) until the heap's major is in `phase`. */
-static inline void kit_reach(struct kit *k, gch_phase phase) {
-  while (at_load(&k->heap->phase) != (uint32_t)phase) gch_safepoint(k->m);
-}
-
 /* --- what the process holds ----------------------------------------------------------------------------------- */
 
 static inline int kit_count_entries(const char *path) {

@@ -53,12 +53,6 @@ static void minor_beside_a_half_mapped_array(void) {
   kit_close(&k);
 }
 
-/* Makes time between the plan and the flip: finding mmap_lock free comes last before it. `refused`: and then no flip. */
-static void inject_before_the_flip(struct kit *k, bool refused) {
-  gch_inject(k->heap, "mprotect:delay=100ms@times=1", NULL);
-  if (refused) gch_inject(k->heap, "mremap:ENOMEM", NULL);
-}
-
 /* The first large object with references of all, between flip_prepare and the flip: its region is used since. */
 static void region_first_used_before_the(bool refused) {
   struct kit k;
@@ -66,14 +60,12 @@ static void region_first_used_before_the(bool refused) {
   if (!open_concurrent(&k, GCH_FAULT_THREAD)) return;
   GCH_FRAME(k.m, root, 2);
   root[0] = kit_node(&k, 1);
-  inject_before_the_flip(&k, refused);
-  kit_begin(&k, &request, GCH_POLICY_ALL);
-  kit_reach(&k, GCH_PHASE_PLAN);
-  usleep(50000);
+  hold_before_flip(&k, &request, GCH_POLICY_ALL);
+  if (refused) gch_inject(k.heap, "mremap:ENOMEM", NULL);
   root[1] = kit_refs(&k, 5000);
   CHECK(root[1] != NULL);
   kit_put(&k, root[1], 4000, root[0]);
-  kit_end(&k, &request);
+  hold_off(&k, &request);
   CHECK(kit_at(root[1], 4000) == root[0]);
   CHECK_EQ(k.heap->measures.last_major.degraded, refused);
   kit_verify(&k);
@@ -202,16 +194,14 @@ static void pinned_since(gch_policy policy, bool refused, gch_huge huge) {
   gch_ref kept = root[4];
   gch_set(k.m, kept, KIT_A, kit_at(root[0], 6));
   CHECK_EQ(gch_pin(k.m, kept, NULL), GCH_OK);
-  inject_before_the_flip(&k, refused);
-  kit_begin(&k, &request, policy);
-  kit_reach(&k, GCH_PHASE_PLAN);
-  usleep(50000);
+  hold_before_flip(&k, &request, policy);
+  if (refused) gch_inject(k.heap, "mremap:ENOMEM", NULL);
   gch_ref pinned = kit_at(root[0], COUNT / 2), large[] = {root[2], root[3]};
   for (int i = 0; i < 2; i++) CHECK_EQ(gch_pin(k.m, large[i], NULL), GCH_OK);
   CHECK_EQ(gch_pin(k.m, pinned, NULL), GCH_OK);
   root[1] = kit_node(&k, 1);
   gch_set(k.m, root[1], KIT_A, pinned);
-  kit_end(&k, &request);
+  hold_off(&k, &request);
   CHECK(gch_load(root[1], KIT_A) == pinned && kit_at(root[0], COUNT / 2) == pinned);
   CHECK(root[2] == large[0] && root[3] == large[1] && kit_at(root[2], 1900) == kit_at(root[0], 5));
   CHECK(root[4] == kept && gch_load(kept, KIT_A) == kit_at(root[0], 6));

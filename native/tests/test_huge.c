@@ -176,15 +176,13 @@ static void born_beside_relocations(bool refused) {
   GCH_FRAME(k.m, root, 2);
   fill(&k, &root[0], DENSE, 0);
   kit_minor(&k, true);
-  gch_inject(k.heap, refused ? "mprotect:delay=300ms@times=1; mremap:ENOMEM" : "mprotect:delay=300ms@times=1", NULL);
-  kit_begin(&k, &request, GCH_POLICY_ALL);
-  kit_reach(&k, GCH_PHASE_PLAN);
-  usleep(100000); /* planned and armed: the injected wait comes last */
+  hold_before_flip(&k, &request, GCH_POLICY_ALL);
+  if (refused) gch_inject(k.heap, "mremap:ENOMEM", NULL);
   fill(&k, &root[1], BORN, DENSE);
   kit_minor(&k, true);
   CHECK_EQ(at_load(&k.heap->phase), (uint32_t)GCH_PHASE_PLAN);
   CHECK(!lies_in_whole(&k, root[1], BORN));
-  kit_end(&k, &request);
+  hold_off(&k, &request);
   CHECK_EQ(k.heap->measures.last_major.degraded, refused);
   check_filled(root[1], BORN, DENSE);
   check_filled(root[0], DENSE, 0);
@@ -272,7 +270,7 @@ static void consumers_meet(void) {
   meeting.nested = 0;
   meeting.arena = arena_index(&h->layout, h->layout.regions[region].start);
   struct arena *arena = &h->tables.arenas[meeting.arena], before = *arena;
-  *arena = (struct arena){.huge = 1, .stays = 1, .pending = 1};
+  *arena = (struct arena){.huge = 1, .fate = ARENA_STAYS, .pending = 1};
   h->flipped = (uint64_t)1 << region;
   at_store(&gch_hook_fn, meet_a_closer);
   consume_in_huge_arena(h, h->layout.regions[region].start, h->layout.shadow_delta);

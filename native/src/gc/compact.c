@@ -273,7 +273,7 @@ static void move_leaf_large(struct compaction *c, uint32_t from, uint32_t to) {
 static void run_huge_lane(struct compaction *c) {
   move_leaf_arenas(c, c->arenas, c->plan->arena_count);
   for (uint32_t i = c->large_arenas; i < c->plan->large_arena_count; i++)
-    compact_large_arena(&c->gather, c->plan->large_arenas[i]);
+    compact_large_arena(&c->gather, &c->plan->large_arenas[i]);
 }
 
 static void run_lane(struct compaction *c) {
@@ -307,7 +307,7 @@ static bool work_chunk(struct compaction *c, struct drops *drops, uint64_t index
   if (in_list(index, 1, &base, c->arenas, &i, &to)) {
     relocate_arena(c, p->arenas[i]);
   } else if (in_list(index, 1, &base, c->large_arenas, &i, &to)) {
-    compact_large_arena(&c->gather, p->large_arenas[i]);
+    compact_large_arena(&c->gather, &p->large_arenas[i]);
   } else if (in_list(index, ARENA_BLOCKS, &base, c->moves, &i, &to)) {
     relocate_blocks(c, i, to);
   } else if (in_list(index, 1, &base, p->chain_count, &i, &to)) {

@@ -12,7 +12,7 @@ void compact_supply_arena(gch_heap *heap, uintptr_t start);
 /* Moves a piece of a large object and fixes its references, or fixes it where it is. */
 void compact_piece(const struct gather *gather, const struct large_piece *piece);
 /* Relocates an arena of large objects with its pages. */
-void compact_large_arena(const struct gather *gather, uint32_t arena);
+void compact_large_arena(const struct gather *gather, const struct relocation *arena);
 /* `slide`: moves the objects of a chain, one after the other. */
 void compact_slide_large(const struct gather *gather, uint32_t chain);
 /* Large objects are where they went to; their sources are free, their memory is given back. Returns bytes. Under the lock of

@@ -13,6 +13,7 @@
 
 #include "gc/compact_internal.h"
 #include "gc/consume.h"
+#include "gc/plan.h"
 #include "heap/small.h"
 #include "mover/mover.h"
 
@@ -62,19 +63,25 @@ void compact_piece(const struct gather *g, const struct large_piece *piece) {
 
 /* --- arenas --------------------------------------------------------------------------------------------------- */
 
+/* What begins in the arena is live where it goes. Where it was it counts as live until the end (fix_large asks), in whatever
+ * arena the rest of it lies. */
+static void set_live(gch_heap *h, uintptr_t arena, uintptr_t distance) {
+  uint64_t page = h->layout.page_bytes;
+  for (uintptr_t at = arena; at < arena + ARENA_BYTES; at += page) {
+    uint32_t id = h->tables.large_ids[(at - h->layout.base) >> h->layout.page_shift];
+    if (id != 0 && h->large.entries[id].base == at)
+      bits_set_atomic(h->tables.live, granule_index(&h->layout, at + distance));
+  }
+}
+
 /* Every object in the arena goes the same way; one that begins before it is in another arena of the same group. */
-void compact_large_arena(const struct gather *g, uint32_t arena) {
+void compact_large_arena(const struct gather *g, const struct relocation *arena) {
   gch_heap *h = g->heap;
   const struct layout *l = &h->layout;
-  uintptr_t start = arena_address(l, arena);
-  const uint32_t *ids = &h->tables.large_ids[(start - l->base) >> l->page_shift];
-  while (*ids == 0) ids++; /* something lives there */
-  const struct large *e = &h->large.entries[*ids];
-  uintptr_t to = start + (e->forward - e->base);
-  if (!e->leaf) fix_large(g, start, start + ARENA_BYTES, to - start);
+  uintptr_t start = arena_address(l, arena->from), to = arena_address(l, arena->to);
+  if (heap_region(h, start)->space == SPACE_LARGE) fix_large(g, start, start + ARENA_BYTES, to - start);
   h->mover->publish(h, to, start, ARENA_BYTES);
-  bits_copy_range(h->tables.live, granule_index(l, to), h->tables.live, granule_index(l, start),
-                  ARENA_BLOCKS * BLOCK_GRANULES);
+  set_live(h, start, to - start);
   block_unpopulate(h, start, ARENA_BLOCKS);
   heap_arena(h, to)->populated = UINT32_MAX;
   heap_arena(h, to)->huge = 1; /* the dead between came along */
@@ -112,6 +119,7 @@ static uint64_t finish_slide(gch_heap *h, const struct plan *p) {
 
 uint64_t compact_finish_large(gch_heap *h, const struct plan *p) {
   uint64_t released = 0;
+  for (uint32_t i = 0; i < p->large_arena_count; i++) plan_release_relocation(h, &p->large_arenas[i]);
   for (uint32_t i = 0; i < p->large_move_count; i++)
     h->tables.forward[block_index(&h->layout, h->large.entries[p->large_moves[i]].base)] = 0;
   if (h->mover->slides) return finish_slide(h, p);

@@ -78,6 +78,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   uint32_t arena;
   (void)worker, (void)workers;
   batch_begin(&b, m->heap);
+  GCH_POINT(move_begins);
   move_dests(&b);
   while (take_arena(m, &arena))
     if (m->heap->huge)

@@ -45,7 +45,7 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   GCH_POINT(arena_consumed);
   if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
     give_arena(h, start + delta, arena->huge); /* what stays has been copied out of the shadow */
-  } else if (!arena->stays && arena->huge) { /* no unit lies in it */
+  } else if (arena->fate != ARENA_STAYS && arena->huge) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
     if (give_arena(h, start + delta, true)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
   }
@@ -60,11 +60,10 @@ void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) {
 static void close_arena(gch_heap *h, size_t arena) {
   uintptr_t at = arena_address(&h->layout, arena);
   uintptr_t delta = h->flipped >> layout_region(&h->layout, at) & 1 ? h->layout.shadow_delta : 0;
-  bool waits = h->tables.arenas[arena].stays && delta != 0;
+  bool waits = h->tables.arenas[arena].fate == ARENA_STAYS && delta != 0;
   uint32_t relocated = 0;
   for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS && relocated == 0; b++)
-    if (h->tables.blocks[b].state != BLOCK_LARGE && h->tables.dest[b] & DEST_RELOCATED)
-      relocated = h->tables.dest[b] & ~DEST_RELOCATED;
+    if (h->tables.dest[b] & DEST_RELOCATED) relocated = h->tables.dest[b] & ~DEST_RELOCATED;
   at_store(&h->tables.arenas[arena].made, (uint32_t)ARENA_CLOSED);
   if (waits) {
     consume_one(h, at, delta);
@@ -104,6 +103,6 @@ void consume_count(gch_heap *h, const struct plan *p) {
     const struct large *e = &h->large.entries[p->large_moves[i]];
     uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
     for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-      heap_arena(h, at)->pending++;
+      if (heap_arena(h, at)->fate != ARENA_RELOCATES) heap_arena(h, at)->pending++;
   }
 }

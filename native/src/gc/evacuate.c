@@ -12,8 +12,9 @@
 /* --- plan arrays ---------------------------------------------------------------------------------------------- */
 
 static size_t plan_bytes(const struct plan *p) {
-  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) + p->blocks / ARENA_BLOCKS * 2 * sizeof(uint32_t) +
-         p->large * sizeof(uint32_t) + p->piece_capacity * sizeof(struct large_piece);
+  return p->blocks * (3 * sizeof(uint32_t) + sizeof(struct dest)) +
+         p->blocks / ARENA_BLOCKS * (sizeof(uint32_t) + sizeof(struct relocation)) + p->large * sizeof(uint32_t) +
+         p->piece_capacity * sizeof(struct large_piece);
 }
 
 gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
@@ -31,8 +32,8 @@ gch_status plan_init(gch_heap *h, struct plan **out, gch_error *error) {
   p->moves = p->sources + p->blocks;
   p->fixes = p->moves + p->blocks;
   p->arenas = p->fixes + p->blocks;
-  p->large_arenas = p->arenas + p->blocks / ARENA_BLOCKS;
-  p->large_moves = p->large_arenas + p->blocks / ARENA_BLOCKS;
+  p->large_arenas = (struct relocation *)(p->arenas + p->blocks / ARENA_BLOCKS);
+  p->large_moves = (uint32_t *)(p->large_arenas + p->blocks / ARENA_BLOCKS);
   p->pieces = (struct large_piece *)(p->large_moves + p->large);
   p->dests = (struct dest *)(p->pieces + p->piece_capacity);
   return GCH_OK;

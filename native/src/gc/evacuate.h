@@ -31,6 +31,11 @@ struct large_piece {
   uint32_t id, index; /* bytes [index, index + 1) * PLAN_PIECE_BYTES of it */
 };
 
+/* All that is large in arena `from` goes to arena `to`, at the same places. */
+struct relocation {
+  uint32_t from, to;
+};
+
 /* What a collection does. Arrays are reserved once for the worst case and populated by use; all hold source blocks,
  * arenas or entries, and forward[] says where each goes. */
 struct plan {
@@ -39,8 +44,7 @@ struct plan {
   uint32_t *fixes;       /* blocks that stay and hold references to be fixed */
   uint32_t *arenas;      /* arenas relocated in one piece */
   uint32_t *large_moves; /* large objects that move */
-  uint32_t
-      *large_arenas; /* arenas of large objects relocated in one piece, in the pause: no pieces are listed for these */
+  struct relocation *large_arenas; /* arenas of large objects relocated in one piece: no pieces are listed for these */
   struct large_piece *pieces; /* of large objects that move, or stay and hold references; in the pause */
   struct dest *dests;
   uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_arena_count, piece_count,

@@ -1,7 +1,10 @@
 #include "gc/flip.h"
 
+#include <string.h>
+
 #include "gc/evacuate.h"
 #include "gc/forward_inline.h"
+#include "gc/plan.h"
 #include "gc/produce.h"
 #include "gc/roots.h"
 #include "heap/small.h"
@@ -97,6 +100,10 @@ static void note_relocations(gch_heap *h) {
     for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0)
         h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
+  for (uint32_t i = 0; i < p->large_arena_count; i++)
+    for (uint32_t b = 0; b < ARENA_BLOCKS; b++)
+      h->tables.dest[(size_t)p->large_arenas[i].to * ARENA_BLOCKS + b] =
+          DEST_RELOCATED | (p->large_arenas[i].from * ARENA_BLOCKS + b);
 }
 
 static void arm_large(gch_heap *h) {
@@ -248,6 +255,7 @@ bool flip_prepare(gch_heap *h) {
   if (!ready) disarm_regions(h);
   populate_ahead(h);
   if (ready) find_lock_free(h);
+  GCH_POINT(flip_prepared);
   return ready;
 }
 
@@ -256,9 +264,30 @@ bool flip_prepare(gch_heap *h) {
 /* The block is no source any more: its arena cannot be given away, and if it is flipped it is a unit that stays. */
 static void unplan_block(gch_heap *h, size_t block) {
   h->tables.forward[block] = 0;
-  h->tables.arenas[block / ARENA_BLOCKS].stays = 1;
+  h->tables.arenas[block / ARENA_BLOCKS].fate = ARENA_STAYS;
   bool flipped = h->to_flip >> layout_region(&h->layout, block_address(&h->layout, block)) & 1;
   if (!h->tables.blocks[block].leaf && flipped) unit_arm(h, block);
+}
+
+/* A large object in the arena was pinned since the plan: the others are copied out of it. */
+static void unplan_relocation(gch_heap *h, size_t arena, int64_t distance) {
+  uint64_t pages = ARENA_BYTES >> h->layout.page_shift;
+  const uint32_t *ids = &h->tables.large_ids[arena * pages];
+  size_t dest = (size_t)((int64_t)(arena * ARENA_BLOCKS) + (distance >> BLOCK_SHIFT));
+  memset(&h->tables.dest[dest], 0, ARENA_BLOCKS * sizeof h->tables.dest[0]);
+  for (uint64_t i = 0; i < pages; i++) /* what consume_count left out */
+    h->tables.arenas[arena].pending += ids[i] != 0 && (i == 0 || ids[i] != ids[i - 1]);
+}
+
+static void unplan_large(gch_heap *h, uintptr_t object) {
+  struct large *e = &h->large.entries[h->tables.large_ids[(object - h->layout.base) >> h->layout.page_shift]];
+  e->forward = object;
+  for (size_t b = block_index(&h->layout, object); b <= block_index(&h->layout, object + e->bytes - 1); b++) {
+    struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
+    if (arena->fate == ARENA_RELOCATES) unplan_relocation(h, b / ARENA_BLOCKS, (int64_t)(e->planned - object));
+    arena->fate = ARENA_STAYS;
+    if (!e->leaf) unit_arm(h, b);
+  }
 }
 
 /* An object was pinned since the plan: its block is no source any more. Its destination slots stay empty. */
@@ -267,12 +296,7 @@ static void unplan(gch_heap *h, uintptr_t object) {
   int64_t forward = h->tables.forward[block];
   if (forward == 0) return;
   if (forward == FORWARD_LARGE) {
-    struct large *e = &h->large.entries[h->tables.large_ids[(object - h->layout.base) >> h->layout.page_shift]];
-    e->forward = object;
-    for (size_t b = block; b <= block_index(&h->layout, object + e->bytes - 1); b++) {
-      h->tables.arenas[b / ARENA_BLOCKS].stays = 1;
-      if (!e->leaf) unit_arm(h, b);
-    }
+    unplan_large(h, object);
     return;
   }
   if (forward == FORWARD_EVACUATED) {
@@ -390,6 +414,9 @@ void flip_to_pause(gch_heap *h) {
     const struct large *e = &h->large.entries[id];
     if (e->base != 0 && (!e->leaf || e->forward != e->base)) plan_add_pieces(h, p, id);
   }
+  for (uint32_t i = 0; i < p->large_arena_count; i++)
+    plan_release_relocation(h, &p->large_arenas[i]); /* their objects are moved by pieces, which are counted */
+  p->large_arena_count = 0;
   plan_share_all(p);
   for (size_t a = 0; a < layout_arena_count(&h->layout) && h->huge; a++)
     h->tables.arenas[a].pending = 0; /* counted again */

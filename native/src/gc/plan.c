@@ -36,14 +36,14 @@ void plan_each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t r
   }
 }
 
-/* Under the space's lock: what is born in the arena from now on sets `stays` itself. */
+/* Under the space's lock: what is born in the arena from now on sets its fate itself. */
 static void tally_small(struct planner *p, uint32_t region, uint32_t arena) {
   struct block *b = &p->heap->tables.blocks[(size_t)arena * ARENA_BLOCKS];
   uint64_t live = 0;
   lock_lock(&heap_small_space(p->heap, p->leaf)->lock);
-  p->heap->tables.arenas[arena].stays = 0;
+  p->heap->tables.arenas[arena].fate = ARENA_EMPTIES;
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
-    if (b[i].state == BLOCK_USED && b[i].born) p->heap->tables.arenas[arena].stays = 1;
+    if (b[i].state == BLOCK_USED && b[i].born) p->heap->tables.arenas[arena].fate = ARENA_STAYS;
     if (!in_plan(p, &b[i])) continue;
     live += b[i].live;
     if (!p->heap->huge && b[i].live != 0) p->density[plan_density(b[i].live, BLOCK_GRANULES)]++;
@@ -97,7 +97,7 @@ static void choose_target(struct planner *p) {
 static bool outlet_refill(gch_heap *h, struct outlet *o) {
   for (; o->next < o->end; o->next++) {
     const struct arena *arena = &h->tables.arenas[o->next];
-    bool usable = arena->used == 0 || (!o->whole && arena->stays && arena->used != UINT32_MAX);
+    bool usable = arena->used == 0 || (!o->whole && arena->fate == ARENA_STAYS && arena->used != UINT32_MAX);
     if (!usable) continue;
     o->arena = o->next++;
     o->mask = ~arena->used;
@@ -150,7 +150,7 @@ static enum verdict judge(const struct planner *p, uint32_t region, uint32_t den
 }
 
 static void stay(struct planner *p, size_t block) {
-  p->heap->tables.arenas[block / ARENA_BLOCKS].stays = 1;
+  p->heap->tables.arenas[block / ARENA_BLOCKS].fate = ARENA_STAYS;
   if (!p->leaf) p->plan->fixes[p->plan->fix_count++] = (uint32_t)block;
 }
 

@@ -30,6 +30,9 @@ struct plan_options {
 /* Fills `plan` (reset here), forward[], needed[], dest[], entries' forward. */
 void plan_major(gch_heap *heap, struct plan *plan, const struct plan_options *options);
 
+/* The end of a relocation of large objects, made or not: what was reserved around them is free again. */
+void plan_release_relocation(gch_heap *heap, const struct relocation *relocation);
+
 /* The density threshold for a histogram of units: count[d] units of density d / 64, d in 0..64. Pure; for tests. */
 uint32_t plan_threshold(const uint64_t count[65]);
 

@@ -21,7 +21,7 @@
 /* Arenas that hold something that stays, or that something moves into, are not given back as sources. */
 static void keep_arenas(gch_heap *h, uintptr_t start, uint64_t bytes) {
   for (size_t a = arena_index(&h->layout, start); a <= arena_index(&h->layout, start + bytes - 1); a++)
-    h->tables.arenas[a].stays = 1;
+    h->tables.arenas[a].fate = ARENA_STAYS;
 }
 
 static void tally_large(struct planner *p) {
@@ -47,7 +47,7 @@ static void tally_large(struct planner *p) {
 static void clear_arena_live(struct planner *p, uint32_t region, uint32_t arena) {
   (void)region;
   p->heap->tables.arenas[arena].live = 0;
-  p->heap->tables.arenas[arena].stays = 0;
+  p->heap->tables.arenas[arena].fate = ARENA_EMPTIES;
 }
 
 static void count_arena_density(struct planner *p, uint32_t region, uint32_t arena) {
@@ -131,7 +131,6 @@ static void large_stays(struct planner *p, uint32_t id) {
 static void large_goes(struct planner *p, uint32_t id, uintptr_t to) {
   gch_heap *h = p->heap;
   struct large *e = &h->large.entries[id];
-  keep_arenas(h, to, e->bytes);
   e->forward = e->planned = to;
   h->tables.forward[block_index(&h->layout, e->base)] = FORWARD_LARGE;
   p->plan->large_moves[p->plan->large_move_count++] = id;
@@ -148,6 +147,7 @@ static void plan_entry(struct planner *p, uint32_t id, uint64_t *cursor) {
     return;
   }
   large_claim(h, to, e->bytes, id, p->leaf);
+  keep_arenas(h, to, e->bytes);
   large_goes(p, id, to);
   add_pieces(p, id);
 }
@@ -170,13 +170,13 @@ static bool straddles(const gch_heap *h, uint32_t arena) {
   return next[-1] != 0 && next[-1] == next[0];
 }
 
-/* Nothing in it is pinned, or born since the mark (then it `stays`), and its memory is in one piece. */
+/* Nothing in it is pinned, or born since the mark (then something stays), and its memory is in one piece. */
 static bool is_movable(const gch_heap *h, uint32_t arena) {
   const struct arena *a = &h->tables.arenas[arena];
   const struct block *b = &h->tables.blocks[(size_t)arena * ARENA_BLOCKS];
   uint32_t pins = 0;
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) pins += at_load_relaxed(&b[i].pins);
-  return a->used != 0 && a->huge && a->populated == UINT32_MAX && !a->stays && pins == 0;
+  return a->used != 0 && a->huge && a->populated == UINT32_MAX && a->fate != ARENA_STAYS && pins == 0;
 }
 
 static bool is_dense_group(const struct planner *p, uint32_t first, uint32_t end) {
@@ -188,28 +188,43 @@ static bool is_dense_group(const struct planner *p, uint32_t first, uint32_t end
   return plan_density(live, (uint64_t)(end - first) * ARENA_BLOCKS * BLOCK_GRANULES) > p->threshold;
 }
 
-/* Arenas [first, end) relocate to a run of as many empty ones, if there is one. The holes between objects are free there, too. */
+/* Arenas [first, end) relocate to a run of as many empty ones, if there is one. In the pause the holes between objects are
+ * free there, too; beside mutators neither those are, nor those that are left, until the end: what is born in a hole would be
+ * in the way of the page, or left by it. */
 static void relocate_group(struct planner *p, uint32_t first, uint32_t end, uint64_t *cursor) {
   gch_heap *h = p->heap;
   uint64_t pages = pages_per_arena(h), at = first * pages, stop = end * pages;
   uintptr_t to = large_reserve(h, p->target, stop - at, cursor, true), from = arena_address(&h->layout, first);
   if (to == 0) return;
-  uint64_t dest = (to - h->layout.base) >> h->layout.page_shift;
-  bits_copy_range(h->large.pages, dest, h->large.pages, at, stop - at);
+  uint64_t dest = (to - h->layout.base) >> h->layout.page_shift, from_page = at;
+  if (!p->options.flips) bits_copy_range(h->large.pages, dest, h->large.pages, at, stop - at);
   uint32_t id;
   for (struct large *e; (e = next_object(h, &at, stop, &id)) != NULL;) {
     large_claim(h, to + (e->base - from), e->bytes, id, p->leaf);
     large_goes(p, id, to + (e->base - from));
   }
-  for (uint32_t a = first; a < end; a++) p->plan->large_arenas[p->plan->large_arena_count++] = a;
+  if (p->options.flips) bits_set_range(h->large.pages, from_page, stop);
+  for (uint32_t a = first; a < end; a++) {
+    h->tables.arenas[a].fate = ARENA_RELOCATES;
+    p->plan->large_arenas[p->plan->large_arena_count++] =
+        (struct relocation){a, (uint32_t)arena_index(&h->layout, to) + (a - first)};
+  }
 }
 
-/* In the pause, policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page. Where
+void plan_release_relocation(gch_heap *h, const struct relocation *r) {
+  size_t dest = (size_t)r->to * ARENA_BLOCKS;
+  memset(&h->tables.dest[dest], 0, ARENA_BLOCKS * sizeof h->tables.dest[0]);
+  if (h->tables.arenas[r->from].fate == ARENA_RELOCATES) h->tables.arenas[r->from].fate = ARENA_EMPTIES;
+  large_free_holes(h, r->from);
+  large_free_holes(h, r->to);
+}
+
+/* Policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page. Where
  * pages cannot be moved, copying objects into fresh huge pages is quicker (UFFDIO_COPY makes small ones). */
 static void plan_groups(struct planner *p, uint64_t *cursor) {
   gch_heap *h = p->heap;
   uint32_t first = layout_first_region(&h->layout, p->space);
-  if (!h->huge || p->options.flips || p->options.policy != GCH_POLICY_ALL || !h->mover->recycles) return;
+  if (!h->huge || p->options.policy != GCH_POLICY_ALL || !h->mover->recycles) return;
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
     uint32_t start, count = region_arenas(h, r, &start);
     for (uint32_t a = start, stop; a < start + count; a = stop) {
@@ -230,6 +245,7 @@ static void slide_region(struct planner *p, uint32_t region) {
   for (struct large *e; (e = next_object(h, &at, end, &id)) != NULL;) {
     uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
     if (to != e->base && large_moves(p, e)) {
+      keep_arenas(h, to, e->bytes);
       large_goes(p, id, to);
     } else {
       large_stays(p, id);

@@ -73,7 +73,7 @@ void large_run_done(gch_heap *h, struct large *e, uintptr_t delta) {
   if (!h->huge || e->forward == e->base || e->born || at_sub(&e->left, 1) != 1) return;
   uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
   for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-    consume_in_huge_arena(h, at, delta);
+    if (heap_arena(h, at)->fate != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
 }
 
 /* Each run of an object's pages in the block. All of them are fixed before the first is added (I2). */

@@ -59,7 +59,7 @@ static enum make decide(struct arena_production *p) {
   size_t source = 0;
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) {
     size_t b = p->arena * ARENA_BLOCKS + (uint32_t)__builtin_ctz(rest);
-    bool reloc = h->tables.blocks[b].state != BLOCK_LARGE && h->tables.dest[b] & DEST_RELOCATED;
+    bool reloc = h->tables.dest[b] & DEST_RELOCATED;
     if (reloc) source = (h->tables.dest[b] & ~DEST_RELOCATED) / ARENA_BLOCKS;
     relocated += reloc;
     stay += unit_stays(h, b);
@@ -85,12 +85,12 @@ static struct gather gather_of(const struct arena_production *p) {
       .heap = h, .plan = h->plan, .map = h->tables.live, .born = h->tables.live, .source_delta = p->delta};
 }
 
-/* The run of a large object that lies in [at, stop): fixed where it is, or copied into the page and fixed there. */
+/* The run of a large object that lies in [at, stop): fixed where it is if that is in the page, else copied into it. */
 static void make_large_run(struct arena_production *p, struct large *e, uintptr_t at, uintptr_t stop) {
   gch_heap *h = p->heap;
   struct gather g = gather_of(p);
   uintptr_t source = e->base + (at - e->forward), into = p->page + (at - p->at);
-  if (e->forward != e->base) {
+  if (into != source + p->delta) {
     memcpy((void *)into, (void *)(source + p->delta), stop - at);
     mover_count_copied(h, stop - at);
     g.source_delta = into - source;
@@ -139,6 +139,7 @@ static void make_whole(struct arena_production *p) {
   }
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) make_block(p, first + (uint32_t)__builtin_ctz(rest));
   h->mover->publish_armed(h, p->at, p->page, ARENA_BYTES);
+  if (!p->frame && p->page != p->at + p->delta) block_unpopulate(h, p->page - p->delta, ARENA_BLOCKS);
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
   if (p->frame && !h->mover->recycles) frames_add_extra(h, ARENA_BYTES);
   at_store(&arena->populated, UINT32_MAX);
@@ -188,7 +189,8 @@ static void open_arena(struct arena_production *p, uint32_t *place) {
   }
   at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
-  if (arena->stays && p->delta != 0) at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
+  if (arena->fate == ARENA_STAYS && p->delta != 0)
+    at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
   at_store(&arena->made, (uint32_t)ARENA_OPEN);
 }
 
@@ -228,7 +230,6 @@ static void settle_how(struct batch *b, size_t arena, bool by_pieces) {
   gch_heap *h = b->heap;
   uint32_t *made = &h->tables.arenas[arena].made;
   batch_publish(b);
-  GCH_POINT(unit_wanted);
   for (uint32_t spins = 0; at_load(made) == ARENA_UNMADE; spins++) {
     struct arena_production p = production_of(b, arena);
     uint32_t *place = by_pieces ? take_place(h) : NULL;

@@ -130,7 +130,7 @@ static uint64_t empty_arena(gch_heap *h, size_t index) {
   struct arena *arena = &h->tables.arenas[index];
   arena->kind = ARENA_NONE;
   if (h->large.keeps || (arena->huge && h->drop(h, arena_address(&h->layout, index), ARENA_BYTES) < 0)) return 0;
-  uint64_t released = arena->huge ? ARENA_BYTES : 0;
+  uint64_t released = arena->huge && arena->populated != 0 ? ARENA_BYTES : 0; /* else it went elsewhere */
   arena->huge = 0;
   arena->populated = 0;
   return released;
@@ -197,6 +197,12 @@ uint64_t large_release_free(gch_heap *h) {
   return released;
 }
 
+void large_free_holes(gch_heap *h, size_t arena) {
+  uint64_t pages = ARENA_BYTES >> h->layout.page_shift;
+  for (uint64_t p = arena * pages; p < (arena + 1) * pages; p++)
+    if (h->tables.large_ids[p] == 0) bits_clear_range(h->large.pages, p, p + 1);
+}
+
 /* Lock held. */
 static uint32_t take_entry(struct large_space *s) {
   uint32_t id = s->free_list;
@@ -246,7 +252,7 @@ static void note_birth(gch_heap *h, struct large *e) {
   if (at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
   bits_set(h->tables.mark, granule_index(&h->layout, e->base));
   for (size_t b = block_index(&h->layout, e->base); b <= block_index(&h->layout, e->base + e->bytes - 1); b++) {
-    h->tables.arenas[b / ARENA_BLOCKS].stays = 1;
+    h->tables.arenas[b / ARENA_BLOCKS].fate = ARENA_STAYS;
     if (!e->leaf) unit_arm(h, b);
   }
 }

@@ -62,6 +62,8 @@ void large_settle(gch_heap *heap, uint32_t id);
 uint64_t large_release_arena(gch_heap *heap, size_t arena);
 /* The memory of all free pages of the large spaces is given back. Bytes released. */
 uint64_t large_release_free(gch_heap *heap);
+/* Pages of the arena that belong to no object are free, though they were reserved. Lock held, or world stopped. */
+void large_free_holes(gch_heap *heap, size_t arena);
 /* Makes the pages of [start, start + bytes) name entry `id`, and their blocks BLOCK_LARGE. */
 void large_claim(gch_heap *heap, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf);
 

@@ -62,7 +62,7 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   heap_use(h, BLOCK_BYTES);
   /* Born between mark and flip: it will be flipped with its region, and holds references to be fixed. */
   if (state != BLOCK_USED || at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
-  arena->stays = 1;
+  arena->fate = ARENA_STAYS;
   if (!leaf) unit_arm(h, block_index(&h->layout, address));
 }
 

@@ -37,13 +37,16 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
  *                 CLOSED --its memory is given back--> GIVEN
  *
  *   pending   sources in it that are still read; and itself while it is open, if something of it stays
- *   stays     something of it stays, or moves into it: the page is not given away with its last source
+ *   fate      whether the page may be given away with its last source: not if something of it stays, or moves into it
  *
  * Whoever takes `pending` to 0 gives the page back: if nothing stays, or if the arena is CLOSED (by compare-and-swap to
  * GIVEN: the last source and the closer may both take it to 0). An arena of which something stays is made whole, which
  * moves its page away, only while `pending` is 0. */
 enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED, ARENA_GIVEN };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
+/* What the plan has found for a huge arena: nothing stays in it, but what lives is copied out; something of it stays, or moves
+ * into it; large objects in it go with its page (nobody counts what is read of it). */
+enum arena_fate { ARENA_EMPTIES = 0, ARENA_STAYS, ARENA_RELOCATES };
 
 /* All zero: nothing in it, nothing populated. */
 struct arena {
@@ -51,7 +54,7 @@ struct arena {
   uint32_t populated; /* [space's lock, or stw] bit a block: all its pages are present */
   uint8_t kind;       /* young: what its blocks hold, enum arena_kind */
   uint8_t huge;       /* populated in one piece while huge pages were asked for */
-  uint8_t stays;      /* [the plan] some block of it stays: its free blocks may be destinations */
+  uint8_t fate;       /* [the plan, stw] enum arena_fate; of one that stays, free blocks may be destinations */
   uint8_t cleared;    /* [moving] its liveness has gone with its pages: no bit is set in it */
   uint32_t live;      /* [the plan] granules live by the last mark */
   uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */

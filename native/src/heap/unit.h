@@ -26,7 +26,6 @@ static inline void unit_arm(gch_heap *h, size_t block) { at_store(&h->tables.uni
 
 static inline bool unit_claim(gch_heap *h, size_t block) {
   uint8_t armed = UNIT_ARMED;
-  GCH_POINT(unit_wanted);
   bool won = at_cas(&h->tables.units[block], &armed, (uint8_t)UNIT_BUSY);
   if (won) GCH_POINT(unit_claimed);
   return won;
