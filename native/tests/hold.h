@@ -10,11 +10,11 @@
 #include "kit.h"
 
 static uint32_t hold, held; /* [atomic] */
-static const char *hold_point = "move_begins";
+static const char *hold_point = "move_begins"; /* [atomic] */
 
 static inline void hold_worker(const char *name) {
   char thread[16] = "";
-  if (!at_load(&hold) || strcmp(name, hold_point) != 0) return;
+  if (!at_load(&hold) || strcmp(name, at_load(&hold_point)) != 0) return;
   pthread_getname_np(pthread_self(), thread, sizeof thread);
   if (strcmp(thread, "gcheap-control") != 0) return;
   at_store(&held, 1);
@@ -22,7 +22,7 @@ static inline void hold_worker(const char *name) {
 }
 
 static inline void hold_on(bool on) {
-  hold_point = "move_begins";
+  at_store(&hold_point, "move_begins");
   at_store(&held, 0);
   at_store(&hold, on);
   at_store(&gch_hook_fn, on ? hold_worker : NULL);
@@ -31,7 +31,7 @@ static inline void hold_on(bool on) {
 /* Begins a concurrent major and lets it come to the point; hold_off lets it go on and waits for its end. */
 static inline void hold_before_flip(struct kit *k, struct kit_request *request, gch_policy policy) {
   hold_on(false);
-  hold_point = "flip_prepared";
+  at_store(&hold_point, "flip_prepared");
   at_store(&hold, 1);
   at_store(&gch_hook_fn, hold_worker);
   kit_begin(k, request, policy);
