@@ -115,7 +115,7 @@ class Heap(Unpicklable):
         stress: collect at every n-th slow-path allocation; 0: off.
         full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
-        inject: fault injection, grammar in native/src/os/kernel.h.
+        inject: fault injection, grammar in native/src/os/kernel_inject.c.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -313,7 +313,7 @@ class Heap(Unpicklable):
             raise exception_for(mutator_status[0], text(error.message))
 
     def inject(self, spec: str) -> None:
-        """Add fault-injection rules (grammar in native/src/os/kernel.h); "" clears them."""
+        """Add fault-injection rules (grammar in native/src/os/kernel_inject.c); "" clears them."""
         error = ffi.new("gch_error *")
         status = self._core.call_heap(lib.gch_inject, _text(spec, "the rules"), error)
         if status != lib.GCH_OK:
