@@ -13,6 +13,7 @@ from gcheap.cli._options import (
     live_option,
     make_console,
     policy_option,
+    said,
     seed_option,
 )
 
@@ -65,7 +66,7 @@ def command(**options: Any) -> None:
     except GcheapError as error:
         raise click.ClickException(str(error)) from None
     except (ValueError, OSError) as error:
-        raise InputError(str(error)) from None
+        raise InputError(said(error)) from None
     if options["as_json"]:
         _print_json(before, after, event, described)
     else:
