@@ -61,6 +61,7 @@ def command(**options: Any) -> None:
     """
     from gcheap._errors import GcheapError
 
+    click.echo(f"gcheap map: preparing {options['input']}", err=True)
     try:
         before, after, event, described = _compacted(options)
     except GcheapError as error:
@@ -121,6 +122,8 @@ def _print_maps(
         f"After ({event.mover}, {event.policy}, {how}: {event.cycle_s * 1e3:.1f} ms, "
         f"{event.pages_moved} pages moved, {event.bytes_copied / 2**20:.1f} MiB copied)"
     )
+    if event.reason:
+        console.print(f"Less was done than asked for: {event.reason}", highlight=False)
     print_map(console, title, after)
 
 
