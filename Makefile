@@ -29,10 +29,10 @@ CONFIGURE = cmake --log-level=NOTICE -DGCHEAP_WERROR=$(WERROR)
 LIBASAN = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libstdc++.so.6)
 ASAN_ENV = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 C_FILES = $(shell git ls-files --cached 'native/*.c' 'native/*.h')
-NOT_SLOW := not machine and not packaging
+NOT_SLOW := not machine and not packaging and not examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-c test-python machine packaging bench stress lint format sanitize clean setup module \
+.PHONY: help run test test-c test-python test-examples machine packaging bench stress lint format sanitize clean setup module \
   tools hello $(addprefix sanitize-,address thread python) $(addprefix lint-,python types c lengths headers)
 
 help: ## this list
@@ -42,7 +42,7 @@ run: hello module ## compare gcheap with its alternatives on this machine: table
 	@mkdir -p $(OUT)
 	$(BIN)/gcheap compare --json $(OUT)/compare.json --plot $(OUT)/compare.png
 
-test: hello test-c test-python ## the C tests and the Python tests (less than 8 minutes on 2 cores)
+test: hello test-c test-python test-examples ## the C tests, the Python tests, the example hosts (less than 8 minutes on 2 cores)
 
 test-c: setup
 	@cd native && $(CONFIGURE) --preset test
@@ -53,6 +53,10 @@ test-c: setup
 test-python: module
 	@mkdir -p $(OUT)
 	$(BIN)/python -m pytest -q -m "$(NOT_SLOW)" --benchmark-disable --junitxml=$(OUT)/pytest.xml $(PYTEST_ARGS)
+
+test-examples: setup
+	@mkdir -p $(OUT)
+	$(BIN)/python -m pytest -q -m examples --junitxml=$(OUT)/examples.xml tests/packaging/test_examples.py
 
 machine: module ## tests that change the machine: swap, compaction, cgroup, unprivileged user, fork
 	@mkdir -p $(OUT)

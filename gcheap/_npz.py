@@ -20,6 +20,8 @@ from gcheap._graphcheck import GraphFormatError
 
 FORMAT_VERSION = 1
 """1: format_version int64 (1,), sizes, types, indptr, indices, roots, type_names (JSON, uint8)."""
+VERSION_BYTES = 4096
+"""More than the member with the version ever takes; it is read before the file is known."""
 ARRAYS = ("sizes", "types", "indptr", "indices", "roots")
 _MEMBERS = ("format_version", *ARRAYS, "type_names")
 _UNREADABLE = (
@@ -83,7 +85,7 @@ def _read_archive(stream: IO[bytes], max_bytes: int) -> tuple[dict[str, AnyArray
     except _UNREADABLE as error:
         raise GraphFormatError("", f"not an .npz archive, or cut short ({error})") from error
     with archive:
-        _check_version(_read_member(archive, "format_version", max_bytes))
+        _check_version(_read_member(archive, "format_version", min(max_bytes, VERSION_BYTES)))
         infos = {info.filename: info.file_size for info in archive.infolist()}
         total = sum(infos.get(f"{name}.npy", 0) for name in _MEMBERS)
         if total > max_bytes:

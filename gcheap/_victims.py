@@ -35,6 +35,8 @@ def choose_victims(
         raise ValueError(f"fraction is {fraction}, expected 0 to 1")
     if mode not in get_args(DropMode):
         raise ValueError(f"mode is {mode!r}, expected one of {', '.join(get_args(DropMode))}")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng is {rng!r:.80}, expected a numpy.random.Generator")
     if run < 1:
         raise ValueError(f"run is {run}, expected at least 1")
     dropped = np.zeros(n, dtype=np.bool_)

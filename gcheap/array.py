@@ -214,13 +214,13 @@ def new_leaf(
     core: HeapCore, spec: npt.DTypeLike, shape: int | tuple[int, ...] | list[int]
 ) -> HeapArray:
     """Make an array of zeros: see ``Heap.array``."""
-    dtype = check_dtype(spec, "the array")
+    dtype = check_dtype(spec, "the dtype of the array")
     if dtype.subdtype is not None:
-        raise TypeError(f"the array has dtype {dtype}; put the sub-array's shape into `shape`")
+        raise TypeError(f"the dtype of the array is {dtype}; put the sub-array's into `shape`")
     dims = _dimensions(shape)
     count = math.prod(dims)
-    if count * dtype.itemsize >= 1 << 62:
-        raise ValueError(f"shape is {dims}: {count} elements are more than any heap holds")
+    if count * dtype.itemsize >= 1 << 62 or any(dim >= 1 << 62 for dim in dims):
+        raise ValueError(f"shape is {dims}, more than any heap holds")
     handle = ffi.new("gch_handle *")
     core.allocate(lib.bulk_new_one, _leaf_type(core, dtype, len(dims)), count, handle)
     array = HeapArray(core, handle[0], dtype, dims)

@@ -325,18 +325,22 @@ class ObjectGraph:
         _npz.write_npz(path, arrays, self.type_names, compress=compress)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> ObjectGraph:
+    def load(
+        cls, path: str | os.PathLike[str], *, max_bytes: int | str = MAX_FILE_BYTES
+    ) -> ObjectGraph:
         """Read a graph that ``save`` wrote, and validate it. Nothing in the file is trusted.
 
         Args:
             path: the file.
-            max_bytes: refuse a file that claims more bytes of arrays.
+            max_bytes: refuse a file that claims more bytes of arrays; an integer or text such as
+                "1GiB".
 
         Raises:
             GraphFormatError: names the file, the array and what was expected.
             OSError: the file cannot be opened.
         """
-        arrays, type_names = _npz.read_npz(path, max_bytes=max_bytes)
+        limit = parse_size(max_bytes, "max_bytes")
+        arrays, type_names = _npz.read_npz(path, max_bytes=limit)
         try:
             graph = cls(
                 type_names=type_names, **{name: _widen(name, arrays[name]) for name in arrays}

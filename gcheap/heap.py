@@ -82,6 +82,18 @@ def _text(value: str, name: str) -> Any:
     return ffi.new("char[]", value.encode())
 
 
+def _check_collection(minor: bool, concurrent: bool, policy: str, promote: bool) -> None:
+    """Refuse what a collection of this kind would not look at."""
+    if minor and concurrent:
+        raise ValueError("concurrent is True with minor=True, expected one of them")
+    if minor and policy != "needed":
+        raise ValueError(
+            f"policy is {policy!r} with minor=True, expected none: major collections have one"
+        )
+    if promote and not minor:
+        raise ValueError("promote is True without minor=True, expected both or neither")
+
+
 class Heap(Unpicklable):
     """A garbage-collected heap of its own: objects, collector threads, address space.
 
@@ -103,7 +115,7 @@ class Heap(Unpicklable):
         stress: collect at every n-th slow-path allocation; 0: off.
         full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
-        inject: fault injection, grammar in native/src/os/kernel.h.
+        inject: fault injection, grammar in native/src/os/kernel_inject.c.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -256,12 +268,16 @@ class Heap(Unpicklable):
         """Collect garbage, and return what that was like.
 
         Args:
-            minor: the young space only.
+            minor: the young space only, in a pause.
             concurrent: move while other threads run.
             policy: which live pages move: "needed", "all", "release".
             promote: minor: promote every survivor, whatever its age.
             wait: return when the cycle has ended, not when its flip is done.
+
+        Raises:
+            ValueError: arguments of minor and major collections together.
         """
+        _check_collection(minor, concurrent, policy, promote)
         options, report = ffi.new("gch_collect_options *"), ffi.new("gch_cycle *")
         lib.gch_collect_options_init(options)
         options.policy = _choice(_POLICIES, policy, "policy")
@@ -297,7 +313,7 @@ class Heap(Unpicklable):
             raise exception_for(mutator_status[0], text(error.message))
 
     def inject(self, spec: str) -> None:
-        """Add fault-injection rules (grammar in native/src/os/kernel.h); "" clears them."""
+        """Add fault-injection rules (grammar in native/src/os/kernel_inject.c); "" clears them."""
         error = ffi.new("gch_error *")
         status = self._core.call_heap(lib.gch_inject, _text(spec, "the rules"), error)
         if status != lib.GCH_OK:

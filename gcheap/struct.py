@@ -119,7 +119,7 @@ class StructType(Unpicklable):
         return f"<struct {', '.join([self.name, *parts])}; {self.nbytes} bytes>"
 
 
-def check_dtype(spec: npt.DTypeLike, what: str) -> np.dtype[Any]:
+def check_dtype(spec: npt.DTypeLike, what: str, expected: str = "a numpy dtype") -> np.dtype[Any]:
     """Return the dtype if objects may hold such values.
 
     Raises:
@@ -128,11 +128,11 @@ def check_dtype(spec: npt.DTypeLike, what: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(spec if spec is not None else "None")  # to numpy None is float64
     except TypeError:
-        raise TypeError(f"{what} is {spec!r}, expected gcheap.Ref or a numpy dtype") from None
+        raise TypeError(f"{what} is {spec!r}, expected {expected}") from None
     base = dtype.base
     if base.kind not in KINDS or not base.isnative or dtype.itemsize == 0:
         raise TypeError(
-            f"{what} has dtype {dtype.str if base.kind in KINDS else dtype}, expected bool, int,"
+            f"{what} is {dtype.str if base.kind in KINDS else dtype}, expected bool, int,"
             " uint, float, complex, S, U, datetime64 or timedelta64, native byte order, not empty"
         )
     return dtype
@@ -193,7 +193,7 @@ def define_struct(core: HeapCore, name: str, specs: Mapping[str, Any], ref: type
                 layout.append((key, offset, 8, None, target))
                 offset += 8
                 continue
-            dtype = check_dtype(spec, f"field {key!r} of {name}")
+            dtype = check_dtype(spec, f"field {key!r} of {name}", "gcheap.Ref or a numpy dtype")
             offset = _align(offset, min(dtype.alignment, 8))
             layout.append((key, offset, dtype.itemsize, dtype, None))
             offset += dtype.itemsize

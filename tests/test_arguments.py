@@ -53,7 +53,7 @@ def test_errors_name_the_argument_of_python(arguments: dict[str, Any], message: 
     [
         (lambda h: h.inject(4), TypeError, "is 4, expected text"),
         (lambda h: h.struct("A", x=None), TypeError, "field 'x' of A is None"),
-        (lambda h: h.array(None, 3), TypeError, "the array is None"),
+        (lambda h: h.array(None, 3), TypeError, "the dtype of the array is None, expected a numpy"),
         (lambda h: h.struct("A\0B", x="i4"), ValueError, "name of a struct is 'A.x00B'"),
         (lambda h: h.struct("\ud800"), ValueError, "name of a struct is"),
         (lambda h: h.refs(1.5), TypeError, "items is 1.5, expected"),
@@ -74,6 +74,24 @@ def test_arguments_of_a_heap(
 ) -> None:
     with pytest.raises(error, match=message):
         use(heap)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"minor": True, "concurrent": True}, "concurrent is True with minor=True"),
+        ({"minor": True, "policy": "all"}, "policy is 'all' with minor=True, expected none"),
+        ({"promote": True}, "promote is True without minor=True"),
+        ({"promote": True, "concurrent": True}, "promote is True without minor=True"),
+    ],
+)
+def test_what_a_collection_would_ignore_is_refused(
+    heap: Heap, arguments: dict[str, Any], message: str
+) -> None:
+    before = heap.stats.minor_count, heap.stats.major_count
+    with pytest.raises(ValueError, match=message):
+        heap.collect(**arguments)
+    assert (heap.stats.minor_count, heap.stats.major_count) == before
 
 
 def test_a_table_of_another_heap_is_not_extracted(heap: Heap) -> None:

@@ -135,6 +135,8 @@ def test_a_forgotten_view_does_not_keep_the_heap() -> None:
         ("f4", 1.5, TypeError, "1.5|iterable"),
         ("f4", (1,) * 40, ValueError, "40 dimensions"),
         ("f4", (1 << 40, 1 << 40), ValueError, "more than any heap"),
+        ("f4", (0, 1 << 70), ValueError, "1180591620717411303424"),
+        ("nope", 3, TypeError, "the dtype of the array is 'nope', expected a numpy dtype"),
         ("f4", 1 << 40, gcheap.HeapExhausted, "1099511627776 elements"),
     ],
 )

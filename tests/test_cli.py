@@ -81,7 +81,8 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError("unable to take 9 PiB"), 1, "no memory left: unable to take 9 PiB"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "Error: No space left on device"),
+        (PermissionError(errno.EACCES, "Denied", "a.npz"), 1, "Error: a.npz: Denied"),
     ],
 )
 def test_what_a_command_raises_is_said_without_a_traceback(

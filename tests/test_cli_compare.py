@@ -178,6 +178,16 @@ def test_a_failing_worker_is_a_row_that_says_why(tmp_path: Path) -> None:
     assert "Error" in answer["failed"]
 
 
+def test_a_heap_that_cannot_be_made_is_said_without_a_traceback(tmp_path: Path) -> None:
+    write_prepared(tmp_path, prepare("synthetic:list", 1 << 20, 0.5, 1)[0])
+    row = Row("memcpy", "pause", "thread", "needed", False)
+    options = {"inject": "mmap:ENOMEM"}
+    job = {"row": row.as_json(), "repeat": 0, "quiet_s": 0, "heap_options": options}
+    failed = work(tmp_path, job, 60)["failed"]
+    assert failed.startswith("cannot reserve ")
+    assert "File" not in failed
+
+
 def test_a_session_stops_when_its_time_is_up() -> None:
     rows = (Row("memcpy", "pause", "thread", "needed", False),)
     session = Session(Settings("synthetic:list", 1 << 20, 0.5, 1, rows, 5, 0.001, 0.01))
@@ -222,6 +232,13 @@ def test_command_reads_npz_and_prints_json(tmp_path: Path) -> None:
     assert [row["mover"] for row in document["summary"]["rows"]] == ["memcpy", "memcpy"]
 
 
+def test_an_output_that_fills_its_disk_is_named() -> None:
+    options = ["--live", "1MiB", "--movers", "memcpy", "--repeat", "1"]
+    result = run("synthetic:list", *options, "--json", "/dev/full")
+    assert result.exit_code == 1
+    assert "Error: /dev/full: No space left on device" in result.output
+
+
 def test_command_fails_if_anything_does_not_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> dict[str, Any]:
         return {"failed": "the run ended with status -6: it said nothing"}
@@ -241,6 +258,7 @@ def test_command_fails_if_anything_does_not_verify(monkeypatch: pytest.MonkeyPat
         (["--live", "12XB"], "12XB"),
         (["--live", "0"], "at least a byte"),
         (["--drop", "1.5"], "1.5"),
+        (["--drop", "nan"], "Invalid value for '--drop': nan is not in the range"),
         (["--repeat", "0"], "0"),
         (["--plot", "out.doc"], "expected .png, .svg, .pdf"),
         (["--plot", "no-such-folder/out.png"], "no folder 'no-such-folder'"),

@@ -37,8 +37,20 @@ def test_before_and_after_without_colours() -> None:
     assert "\x1b" not in result.output
 
 
+def test_the_first_line_comes_before_the_work() -> None:
+    result = run("synthetic:list", "--live", "1MiB")
+    assert result.stderr == "gcheap map: preparing synthetic:list\n"
+
+
+def test_a_mover_that_cannot_work_beside_programs_says_so() -> None:
+    result = run("synthetic:list", "--live", "1MiB", "--mover", "memcpy", "--concurrent")
+    assert result.exit_code == 0, result.output
+    assert "Less was done than asked for: " in result.stdout
+    assert "in the pause" in result.stdout.split("Less was done")[1]
+
+
 def test_a_compaction_frees_blocks() -> None:
-    document = json.loads(run("synthetic:mixed", "--live", "4MiB", "--json").output)
+    document = json.loads(run("synthetic:mixed", "--live", "4MiB", "--json").stdout)
     jsonschema.validate(document, _result.load_schema("map"))
     before, after = (
         sum(

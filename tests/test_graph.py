@@ -325,6 +325,10 @@ class TestTransformations:
         with pytest.raises(ValueError, match=words):
             ObjectGraph.from_lists([16], [[]], [0]).drop(rng=np.random.default_rng(), **arguments)
 
+    def test_drop_needs_a_generator(self) -> None:
+        with pytest.raises(TypeError, match="rng is 7, expected a numpy"):
+            ObjectGraph.from_lists([16], [[]], [0]).drop(0.5, 7)  # type: ignore[arg-type]
+
     @given(st.integers(0, 700), st.floats(0, 1), st.integers(1, 120))
     @settings(deadline=None)
     def test_drop_counts_exactly(self, n: int, fraction: float, run: int) -> None:
@@ -412,6 +416,11 @@ class TestFiles:
             ("sizes", None, "is missing, expected the members format_version"),
             ("format_version", np.array([2]), r"is \[2\], expected \[1\]"),
             ("format_version", np.array([1, 1]), r"is \[1, 1\], expected \[1\]"),
+            (
+                "format_version",
+                np.ones(10_000, dtype=np.int64),
+                "holds 80128 bytes, expected at most",
+            ),
             ("sizes", np.array([32.0, 24.0, 16.0]), "has dtype <f8, expected integers"),
             ("sizes", np.array([-1, 24, 16]), "holds int64 values from -1 to 24, expected uint32"),
             ("sizes", np.array([8, 24, 16]), r"\[0\] is 8 bytes, expected at least 24"),
@@ -444,6 +453,9 @@ class TestFiles:
             ObjectGraph.load(path, max_bytes=100)
         with pytest.raises(GraphFormatError, match="bytes of arrays, expected at most 300"):
             ObjectGraph.load(path, max_bytes=300)
+        assert ObjectGraph.load(path, max_bytes="1MiB").n_nodes == 3
+        with pytest.raises(ValueError, match="max_bytes is 'much', expected a size"):
+            ObjectGraph.load(path, max_bytes="much")
 
     def test_every_truncation_is_refused(self, path: Path) -> None:
         whole = path.read_bytes()

@@ -64,6 +64,13 @@ class TestEveryGenerator:
         ):
             generate("ring", MIB)
 
+    def test_seeds_are_checked(self) -> None:
+        with pytest.raises(ValueError, match="seed is -1, expected 0 or more"):
+            generate("tree", MIB, -1)
+        for seed in ("a", 1.5, True):
+            with pytest.raises(TypeError, match=f"seed is {seed!r}, expected an integer"):
+                generate("tree", MIB, seed)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("name", sorted(GENERATORS))
     def test_no_bytes(self, name: str) -> None:
         with pytest.raises(ValueError, match="nbytes is 0"):

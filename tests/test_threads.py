@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 
 import gcheap
 from gcheap import Heap, Ref
+from gcheap._ffi import ffi, lib
+from gcheap._vector import address
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> None:
@@ -213,6 +216,58 @@ def test_a_pinned_view_is_read_while_everything_moves() -> None:
             collector.result()
         heap.verify()
         assert np.array_equal(nodes.next.tag, np.arange(200_000)[::-1])
+
+
+@pytest.mark.parametrize(
+    ("mover", "fault"),
+    [
+        pytest.param("move", "thread", marks=pytest.mark.move),
+        pytest.param("move", "signal", marks=pytest.mark.move),
+        ("copy", "thread"),
+        ("simulated", "thread"),
+    ],
+)
+def test_a_missing_page_is_touched_while_the_gil_is_held(mover: str, fault: str) -> None:
+    """Whoever answers the fault needs no GIL. gcheap's own calls drop it: this one does not."""
+    try:
+        heap = Heap("128MiB", mover=mover, fault=fault)
+    except gcheap.Unsupported as error:
+        pytest.skip(str(error))
+    with heap:
+        node = heap.struct("Node", next=Ref, tag="i8")
+        nodes = heap.new(node, 300_000)
+        nodes.tag = np.arange(300_000)
+        order = np.random.default_rng(1).permutation(300_000)
+        shuffled = nodes[order]  # one touch after the other lies where nobody has been
+        gather = holding_the_gil("bulk_gather")
+        heap.collect()
+        heap.inject(f"{'mprotect' if mover == 'simulated' else mover}:delay=1ms")
+        began = heap.collect(concurrent=True, policy="all", wait=False)
+        assert began.concurrent, began.reason
+        out = np.zeros(300_000, dtype=np.int64)
+
+        def touch(mutator: object) -> int:
+            return gather(mutator, shuffled._handle, node.field("tag")._native, address(out))
+
+        heap._core.call(touch)
+        heap.inject("")
+        done = heap.wait()
+        assert done is not None
+        assert done.number == began.number
+        assert done.faults_served > 0
+        assert np.array_equal(out, order)
+        heap.verify()
+
+
+def holding_the_gil(name: str) -> Callable[..., int]:
+    """Return a function of the native module that is called without dropping the GIL."""
+    pointer = int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
+    function = ctypes.PYFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 4)(pointer)
+
+    def call(*arguments: object) -> int:
+        return int(function(*(int(ffi.cast("uintptr_t", argument)) for argument in arguments)))
+
+    return call
 
 
 @pytest.mark.parametrize(

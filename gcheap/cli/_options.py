@@ -16,6 +16,7 @@ __all__ = [
     "make_console",
     "output_path",
     "policy_option",
+    "said",
     "seed_option",
 ]
 
@@ -29,6 +30,13 @@ class InputError(click.ClickException):
     """The input cannot be read, or not with these options."""
 
     exit_code = 2
+
+
+def said(error: Exception) -> str:
+    """Return the message of an error; of one of the system's without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def make_console(plain_width: int, *, stderr: bool = False) -> Console:
@@ -77,6 +85,12 @@ def _check_input(ctx: click.Context, param: click.Parameter, source: str) -> str
     return source
 
 
+def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if value != value:  # not a number: no bound of click's refuses it
+        raise click.BadParameter(f"{value} is not in the range 0<=x<=1.")
+    return value
+
+
 def live_option(default: str) -> Decorator:
     """Return the option --live; ``default`` is the size of the graph without it."""
     said = f"Bytes live when the collection starts.  [default: a graph of {default} before it ages]"
@@ -91,6 +105,7 @@ drop_option: Decorator = click.option(
     type=click.FloatRange(0, 1),
     default=0.6,
     show_default=True,
+    callback=_share,
     help="Share of the objects that die; a tenth of all is made anew.",
 )
 policy_option: Decorator = click.option(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +18,7 @@ from gcheap.cli._options import (
     make_console,
     output_path,
     policy_option,
+    said,
     seed_option,
 )
 
@@ -188,7 +191,7 @@ def _run(settings: Settings) -> Session:
         try:
             session.run(began, lambda: progress.advance(task))
         except (ValueError, OSError) as error:
-            raise InputError(str(error)) from None
+            raise InputError(said(error)) from None
     return session
 
 
@@ -210,11 +213,23 @@ def _write(document: dict[str, Any], json_path: str | None, plot_path: str | Non
     from gcheap import _result
 
     if json_path is not None:
-        _result.write_json(json_path, document)
+        with _naming(json_path):
+            _result.write_json(json_path, document)
     if plot_path is not None:
         from gcheap.report.plot import plot_comparison
 
-        plot_comparison(document, plot_path)
-    for path in (json_path, plot_path):
-        if path not in (None, "-"):
-            click.echo(f"wrote {path}", err=True)
+        with _naming(plot_path):
+            plot_comparison(document, plot_path)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Say what was written to a path, or that it could not be: a failed write does not name it."""
+    try:
+        yield
+    except OSError as error:
+        if path == "-":
+            raise
+        raise click.ClickException(f"{path}: {error.strerror or error}") from None
+    if path != "-":
+        click.echo(f"wrote {path}", err=True)

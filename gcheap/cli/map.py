@@ -13,6 +13,7 @@ from gcheap.cli._options import (
     live_option,
     make_console,
     policy_option,
+    said,
     seed_option,
 )
 
@@ -60,12 +61,13 @@ def command(**options: Any) -> None:
     """
     from gcheap._errors import GcheapError
 
+    click.echo(f"gcheap map: preparing {options['input']}", err=True)
     try:
         before, after, event, described = _compacted(options)
     except GcheapError as error:
         raise click.ClickException(str(error)) from None
     except (ValueError, OSError) as error:
-        raise InputError(str(error)) from None
+        raise InputError(said(error)) from None
     if options["as_json"]:
         _print_json(before, after, event, described)
     else:
@@ -120,6 +122,8 @@ def _print_maps(
         f"After ({event.mover}, {event.policy}, {how}: {event.cycle_s * 1e3:.1f} ms, "
         f"{event.pages_moved} pages moved, {event.bytes_copied / 2**20:.1f} MiB copied)"
     )
+    if event.reason:
+        console.print(f"Less was done than asked for: {event.reason}", highlight=False)
     print_map(console, title, after)
 
 

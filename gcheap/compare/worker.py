@@ -1,7 +1,8 @@
 """One run, in a process of its own: ``python -m gcheap.compare.worker FOLDER`` with a job on
 standard input, its result on standard output; both JSON.
 
-A result is either {"run": {...}} (see gcheap/schema/compare-1.json) or {"unavailable": why}.
+A result is {"run": {...}} (see gcheap/schema/compare-1.json), {"unavailable": why} or
+{"failed": why}; what is foreseen by nobody ends the process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gcheap import bridge
-from gcheap._errors import Unsupported
+from gcheap._errors import GcheapError, Unsupported
 from gcheap._result import meminfo
 from gcheap.compare.check import problem_of
 from gcheap.compare.inputs import Prepared, read_prepared
@@ -65,6 +66,8 @@ def main() -> None:
         result = {"run": run_row(prepared, row, repeat, quiet_s, options)}
     except (Unsupported, NotHereError) as error:
         result = {"unavailable": str(error)}
+    except (GcheapError, MemoryError) as error:
+        result = {"failed": str(error) or type(error).__name__}
     json.dump(result, sys.stdout, allow_nan=False)
 
 

@@ -182,13 +182,23 @@ def generate(name: str, nbytes: int, seed: int | None = 0) -> ObjectGraph:
         seed: seed of the generator; the same name, nbytes and seed give the same graph.
 
     Raises:
-        ValueError: the name is not known, or nbytes is not positive.
+        ValueError: the name is not known, nbytes is not positive, or seed is negative.
     """
     if name not in GENERATORS:
         raise ValueError(
             f"no generator is called {name!r}, expected one of {', '.join(GENERATORS)}"
         )
-    return GENERATORS[name](nbytes, np.random.default_rng(seed))
+    return GENERATORS[name](nbytes, np.random.default_rng(_checked_seed(seed)))
+
+
+def _checked_seed(seed: int | None) -> int | None:
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed is {seed!r}, expected an integer")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected 0 or more")
+    return int(seed)
 
 
 def _count(nbytes: int, size: int) -> int:

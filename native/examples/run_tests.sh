@@ -1,24 +1,32 @@
 #!/bin/sh
 # Builds both examples against an installed tree, as an embedder would, and runs them under every mover.
 #
-# usage: run_tests.sh PREFIX [SECONDS]     SECONDS: of each self-test of the cache server (default 2)
+# usage: run_tests.sh PREFIX [SECONDS [MOVER...]]     SECONDS: of each self-test of the cache server (default 2)
 #
-# A mover that this machine lacks is reported and skipped. Exit status 1 if anything fails.
+# A mover that this machine lacks is reported and skipped. Exit status 1 if anything fails, 77 if each was skipped.
 set -u
-prefix=${1:?usage: run_tests.sh PREFIX [SECONDS]}
+prefix=${1:?usage: run_tests.sh PREFIX [SECONDS [MOVER...]]}
 seconds=${2:-2}
+shift $(($# < 2 ? $# : 2))
+[ $# -gt 0 ] || set -- move copy simulated memcpy slide
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-failures=0
+failures=0 ran=0
 heap="--max 8M --nursery 256K"
 
 for dir in "$prefix"/lib/pkgconfig "$prefix"/lib64/pkgconfig "$prefix"/lib/*/pkgconfig; do
   [ -e "$dir/gcheap.pc" ] && PKG_CONFIG_PATH=$dir${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 done
 export PKG_CONFIG_PATH
-flags=$(pkg-config --cflags --libs gcheap) || { echo "no gcheap.pc under $prefix"; exit 1; }
-LD_LIBRARY_PATH=$(pkg-config --variable=libdir gcheap)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+if command -v pkg-config >/dev/null; then
+  flags=$(pkg-config --cflags --libs gcheap) || { echo "no gcheap.pc under $prefix"; exit 1; }
+  library=$(pkg-config --variable=libdir gcheap)
+else # by hand: of lib, lib64, lib/TRIPLET the one with the library in it
+  library=$(dirname "$(find "$prefix" -name libgcheap.so | head -1)")
+  flags="-I$prefix/include -L$library -lgcheap -pthread"
+fi
+LD_LIBRARY_PATH=$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
 
 for example in cache lisp; do
@@ -62,13 +70,14 @@ awk 'BEGIN {
 }' >"$work/traffic"
 "$work/cache" --max 64M --nursery 256K --limit 16M --mover memcpy <"$work/traffic" >"$work/traffic.expected" || fail "traffic under memcpy"
 
-for mover in move copy simulated memcpy slide; do
+for mover in "$@"; do
   echo QUIT | "$work/cache" $heap --mover $mover >/dev/null 2>"$work/err"
   status=$?
   if [ $status = 77 ]; then
     echo "skip $mover: $(cat "$work/err")"
     continue
   fi
+  ran=$((ran + 1))
   before=$failures
   for mode in "" --concurrent "--concurrent --faults signal" "--huge on" "--stress 20"; do
     for script in "$here"/lisp/tests/*.lisp; do
@@ -97,3 +106,4 @@ printf 'SET a 3\nabc\nSET b 10000\n%10000s\nSET c 0\n\nSAVE %s\nQUIT\n' x "$work
 printf 'STORED\nSTORED\nSTORED\nVALUE 3\nabc\nVALUE 10000\n%10000s\nVALUE 0\n\nBYE\n' x | cmp -s - "$work/out" || fail "replay: output"
 
 [ $failures = 0 ] || { echo "$failures failures"; exit 1; }
+[ $ran -gt 0 ] || exit 77
