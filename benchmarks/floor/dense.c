@@ -136,7 +136,7 @@ static void measure(uint64_t bytes, bool huge) {
 
 int main(int argc, char **argv) {
   uint64_t mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 64;
-  quarter = (mib << 20) / (4 * ARENA_BYTES) * ARENA_BYTES, table = quarter / 8;
+  quarter = mib < 8 ? ARENA_BYTES : (mib << 20) / (4 * ARENA_BYTES) * ARENA_BYTES, table = quarter / 8;
   delta = malloc(4 * quarter / BLOCK * sizeof *delta), units.states = malloc(4 * quarter / BLOCK);
   units.fix = fix;
   measure(4 * quarter, false);
