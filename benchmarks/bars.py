@@ -166,6 +166,12 @@ FLOORS = {
         for pages in ("4k", "huge")
     },
     **{
+        f"test_move_time_beside[dense-{pages}-move]": _floor(
+            f"dense:dense-{pages}-move", f"dense:dense-{pages}-copy"
+        )
+        for pages in ("4k", "huge")
+    },
+    **{
         f"test_stall[{mode}-{part}_s]": _floor(f"stall:stall-{mode}-{part}")
         for mode in ("signal", "thread")
         for part in ("p50", "p99")

@@ -29,13 +29,15 @@ NAMES = {
         for pages in ("4k", "huge")
         for form in ("move", "fresh", "sliding", "beside-move", "beside-copy")
     ],
+    "dense": [f"dense-{pages}-{form}" for pages in ("4k", "huge") for form in ("move", "copy")],
     "stall": [f"stall-{mode}-{part}" for mode in ("signal", "thread") for part in ("p50", "p99")],
 }
 
 
 @functools.cache
-def floors(program: str) -> dict[str, float]:
-    """Compile and run a floor program; return its figures in seconds."""
+def floors(program: str) -> dict[str, tuple[float, float]]:
+    """Compile and run a floor program; return its figures: seconds, and half the distance between
+    the quartiles of its rounds."""
     with tempfile.TemporaryDirectory(prefix="gcheap-floor-") as folder:
         binary = os.path.join(folder, program)
         compiler = os.environ.get("CC", "gcc")
@@ -46,7 +48,7 @@ def floors(program: str) -> dict[str, float]:
             [binary, str(LIVE >> 20)], check=True, capture_output=True, text=True, timeout=300
         )
     lines = (line.split() for line in done.stdout.splitlines())
-    return {name: float(seconds) for name, seconds in lines}
+    return {name: (float(seconds), float(spread)) for name, seconds, spread in lines}
 
 
 @pytest.mark.benchmark(group="floors", timer=CLOCK)
@@ -55,4 +57,6 @@ def test_floor(benchmark: Any, case: str) -> None:
     program, name = case.split(":")
     if name not in floors(program):
         pytest.skip(f"{name}: this kernel cannot")
-    measure(benchmark, lambda: floors(program)[name], 1)
+    seconds, spread = floors(program)[name]
+    benchmark.extra_info["spread_s"] = spread
+    measure(benchmark, lambda: seconds, 1)

@@ -1,4 +1,4 @@
-/* What the floor programs share: a clock, memory of a page size, a median, output as lines `NAME SECONDS`. */
+/* What the floor programs share: a clock, memory of a page size, a median, output as lines `NAME SECONDS SPREAD`. */
 #ifndef FLOOR_H
 #define FLOOR_H
 
@@ -40,9 +40,10 @@ static inline int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+/* The median, and half the distance between the quartiles. */
 static inline void report(const char *name, double *seconds, int count) {
   qsort(seconds, (size_t)count, sizeof *seconds, by_value);
-  printf("%s %.9g\n", name, seconds[count / 2]);
+  printf("%s %.9g %.3g\n", name, seconds[count / 2], (seconds[count - 1 - count / 4] - seconds[count / 4]) / 2);
 }
 
 static inline uint64_t next_random(uint64_t *state) {

@@ -4,6 +4,7 @@
 
 #include "floor.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,9 @@ struct uffdio_move {
   int64_t move;
 };
 #define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+#ifndef UFFD_FEATURE_MOVE
+#define UFFD_FEATURE_MOVE (1 << 16)
 #endif
 
 static inline int uffd_with(uint64_t features) {
@@ -36,14 +40,23 @@ static inline void uffd_leave(int fd, char *at, uint64_t bytes) {
   ioctl(fd, UFFDIO_UNREGISTER, &range);
 }
 
+/* The kernel may stop in between, for a moment. */
 static inline bool uffd_move(int fd, char *to, char *from, uint64_t bytes) {
-  struct uffdio_move move = {(uintptr_t)to, (uintptr_t)from, bytes, 0, 0};
-  return ioctl(fd, UFFDIO_MOVE, &move) == 0;
+  for (uint64_t done = 0; done < bytes;) {
+    struct uffdio_move move = {(uintptr_t)to + done, (uintptr_t)from + done, bytes - done, 0, 0};
+    if (ioctl(fd, UFFDIO_MOVE, &move) != 0 && errno != EAGAIN) return false;
+    if (move.move > 0) done += (uint64_t)move.move;
+  }
+  return true;
 }
 
 static inline bool uffd_copy(int fd, char *to, const char *from, uint64_t bytes) {
-  struct uffdio_copy copy = {.dst = (uintptr_t)to, .src = (uintptr_t)from, .len = bytes};
-  return ioctl(fd, UFFDIO_COPY, &copy) == 0;
+  for (uint64_t done = 0; done < bytes;) {
+    struct uffdio_copy copy = {.dst = (uintptr_t)to + done, .src = (uintptr_t)from + done, .len = bytes - done};
+    if (ioctl(fd, UFFDIO_COPY, &copy) != 0 && errno != EAGAIN) return false;
+    if (copy.copy > 0) done += (uint64_t)copy.copy;
+  }
+  return true;
 }
 
 #endif
