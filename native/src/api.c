@@ -238,8 +238,7 @@ void gch_detach(gch_mutator *mutator) {
 
 void gch_safepoint_slow(gch_mutator *m) {
   (void)m; /* a safepoint of one heap is one of all in which the thread is managed */
-  mutators_enter_native();
-  mutators_leave_native();
+  mutators_let_pass();
 }
 
 void gch_native_enter(gch_mutator *m) { mutator_enter_native(mutator_of(m)); }

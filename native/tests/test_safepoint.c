@@ -3,6 +3,7 @@
 #include "gc/safepoint.h"
 
 #include "base/clock.h"
+#include "gc/safepoint.h"
 #include "kit.h"
 
 enum { MANY = 70 };
@@ -113,6 +114,25 @@ static void time_to_safepoint(void) {
   CHECK(s.safepoint.p50 < 50000000);
   CHECK(counted > 0);
   CHECK(s.stall_count[GCH_STALL_PAUSE] > 0);
+  kit_close(&kit);
+}
+
+/* Who has not noticed yet that a pause is over counts as one that runs: there is a CPU less for workers (gc/concurrent.c). */
+static void pauses_in_a_row(void) {
+  pthread_t threads[3];
+  if (!open_small(64, 1024)) return;
+  for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, poller, NULL);
+  while (at_load(&ready) < 3) gch_safepoint(kit.m);
+  for (int i = 0; i < 300; i++) {
+    struct pause pause;
+    mutators_enter_native();
+    world_stop(kit.heap, GCH_PAUSE_OTHER, &pause);
+    world_resume(kit.heap, &pause);
+    mutators_leave_native();
+    if (!CHECK_EQ(pause.managed, 3)) break;
+  }
+  at_store(&stop, 1);
+  join_all(threads, 3);
   kit_close(&kit);
 }
 
@@ -227,6 +247,7 @@ int main(void) {
   RUN(seventy_mutators_in_a_small_nursery);
   RUN(native_threads_hold_up_nothing);
   RUN(time_to_safepoint);
+  RUN(pauses_in_a_row);
   RUN(attach_and_detach_beside_pauses);
   RUN(thread_ends_attached);
   RUN(attached_twice);

@@ -326,6 +326,12 @@ SCAN_INLINE void fix_large_slot(uint64_t *slot, void *context) {
   fix_slot(slot, &f->fixer);
 }
 
+/* Where nothing is evacuated no line is read: blocks say it all. */
+SCAN_INLINE void fix_near_slot(uint64_t *slot, void *context) {
+  struct large_fixer *f = context;
+  if (*slot != 0) fix_slot(slot, &f->fixer);
+}
+
 void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {
   gch_heap *h = g->heap;
   struct large_fixer f = {.fixer = {.gather = g, .home = home - g->source_delta}};
@@ -340,9 +346,11 @@ void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t h
     if (end > to) end = to;
     f.fixer.type = &h->types.items[e->type];
     f.end = (uint64_t *)(end + g->source_delta);
-    if (!e->leaf)
-      scan_object_range(f.fixer.type, e->base + g->source_delta, e->length, from + g->source_delta,
-                        end + g->source_delta, fix_large_slot, &f);
+    uintptr_t object = e->base + g->source_delta, first = from + g->source_delta, stop = end + g->source_delta;
+    if (!e->leaf && g->plan->source_count == 0)
+      scan_object_range(f.fixer.type, object, e->length, first, stop, fix_near_slot, &f);
+    else if (!e->leaf)
+      scan_object_range(f.fixer.type, object, e->length, first, stop, fix_large_slot, &f);
     from = end;
   }
 }

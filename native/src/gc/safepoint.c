@@ -26,10 +26,11 @@ static bool all_stopped(const gch_heap *h) {
   return true;
 }
 
+/* Those that run, or would if there had been no pause just now. */
 static uint32_t count_managed(const gch_heap *h) {
   uint32_t count = 0;
   for (const struct mutator *m = h->world.mutators; m != NULL; m = m->next)
-    count += at_load_relaxed(&m->state) == MUTATOR_MANAGED; /* a figure */
+    count += at_load_relaxed(&m->state) == MUTATOR_MANAGED || at_load_relaxed(&m->paused); /* a figure */
   return count;
 }
 
@@ -107,8 +108,10 @@ void mutator_enter_native(struct mutator *m) {
 }
 
 /* Waits until the world runs. */
-static void wait_resumed(gch_heap *h) {
+static void wait_resumed(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
   uint64_t start = clock_ns();
+  at_store_relaxed(&m->paused, 1);
   lock_lock(&h->world.lock);
   while (at_load_seq(&h->world.stop) != 0) cond_wait(&h->world.resumed, &h->world.lock);
   lock_unlock(&h->world.lock);
@@ -118,8 +121,7 @@ static void wait_resumed(gch_heap *h) {
 void mutator_leave_native(struct mutator *m) {
   at_store_seq(&m->state, MUTATOR_MANAGED);
   if (gch_likely(at_load_seq(&m->pub.heap->world.stop) == 0)) return;
-  mutators_enter_native();
-  mutators_leave_native();
+  mutators_let_pass();
 }
 
 /* --- threads and their mutators ------------------------------------------------------------------------------- */
@@ -151,8 +153,18 @@ static struct mutator *try_leave(void) {
 }
 
 void mutators_leave_native(void) {
-  for (struct mutator *held; (held = try_leave()) != NULL;) wait_resumed(held->pub.heap);
-  for (struct mutator *m = mine; m != NULL; m = m->next_here) m->waits = false;
+  for (struct mutator *held; (held = try_leave()) != NULL;) wait_resumed(held);
+  for (struct mutator *m = mine; m != NULL; m = m->next_here) {
+    m->waits = false;
+    at_store_relaxed(&m->paused, 0);
+  }
+}
+
+void mutators_let_pass(void) {
+  for (struct mutator *m = mine; m != NULL; m = m->next_here)
+    if (at_load_relaxed(&m->state) == MUTATOR_MANAGED) at_store_relaxed(&m->paused, 1);
+  mutators_enter_native();
+  mutators_leave_native();
 }
 
 /* A thread ends: its frames are gone with its stack. */

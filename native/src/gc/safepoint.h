@@ -63,6 +63,8 @@ void mutator_leave_native(struct mutator *m);
  * and managed again. Not nested. */
 void mutators_enter_native(void);
 void mutators_leave_native(void);
+/* Both: lets a pause pass, if there is one. */
+void mutators_let_pass(void);
 
 /* Enters and leaves the cycle lock; the calling thread's mutators count as stopped in between. */
 void cycle_enter(gch_heap *heap);

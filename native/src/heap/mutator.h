@@ -17,6 +17,7 @@ struct mutator {
   gch_error error;        /* [owner] */
   uint64_t hash_seed;     /* [owner] */
   bool waits;             /* [owner] native for a wait inside gcheap: managed again when that is over */
+  uint32_t paused;        /* [atomic] waits for a pause to be over, or has not noticed that it is */
 };
 
 static inline struct mutator *mutator_of(gch_mutator *m) { return (struct mutator *)m; }
