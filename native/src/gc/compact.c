@@ -471,7 +471,7 @@ static void collapse_opened(gch_heap *h) {
 }
 
 uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
-  uint64_t released = 0;
+  uint64_t released = beside ? frames_settle(h) : 0; /* before sources are freed: some may keep their memory */
   finish_dests(h, p);
   finish_moves(h, p);
   if (beside) lock_lock(&h->large.lock);
@@ -481,7 +481,6 @@ uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
   if (beside && h->huge) collapse_opened(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (h->layout.regions[r].space != SPACE_FRAMES) released += finish_region(h, r, beside);
-  if (beside) released += frames_settle(h);
   trim_tables(h, beside);
   return released;
 }

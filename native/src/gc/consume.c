@@ -9,8 +9,8 @@ void drops_flush(struct drops *d) {
   uint32_t blocks = (uint32_t)((d->end - d->start) / BLOCK_BYTES);
   uint32_t kept = d->heap->mover->recycles ? frames_give(d->heap, d->start, blocks) : 0;
   uintptr_t rest = d->start + kept * (uintptr_t)BLOCK_BYTES;
-  if (kept < blocks) mover_release(d->heap, rest, d->end - rest);
-  frames_add_extra(d->heap, -(int64_t)(d->end - rest));
+  if (kept < blocks && mover_release(d->heap, rest, d->end - rest))
+    frames_add_extra(d->heap, -(int64_t)(d->end - rest));
   d->start = d->end = 0;
 }
 
@@ -29,11 +29,10 @@ void block_unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
   at_and_relaxed(&heap_arena(h, at)->populated, ~(uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
 }
 
-/* True: dropped; it may serve as a frame else. */
+/* True: dropped. Else it serves as a frame, or the kernel will not take it. */
 static bool give_arena(gch_heap *h, uintptr_t memory, bool huge) {
   if (huge && h->mover->recycles && frames_give_arena(h, memory)) return false;
-  mover_release(h, memory, ARENA_BYTES);
-  return true;
+  return mover_release(h, memory, ARENA_BYTES);
 }
 
 /* The last one who reads the arena's memory gives it back, if nothing of it is in use where it is. There may be two last

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "heap/heap.h"
+#include "heap/small.h"
 #include "os/pages.h"
 
 enum {
@@ -58,6 +59,17 @@ void frames_add_extra(gch_heap *h, int64_t bytes) { frames_add(&h->frames, bytes
 
 bool frames_spent(const gch_heap *h) {
   return at_load_relaxed(&h->frames.extra) >= (int64_t)h->frames.slots * BLOCK_BYTES;
+}
+
+/* Gives memory that is no frame any more back; returns how much went. What the kernel will not take stays with the block, and
+ * the tables say so. (A shadow is emptied at the end in any case, a home slot is looked after by `held`.) */
+static uint64_t release(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (h->drop(h, start, bytes) < 0) {
+    block_keep(h, start, bytes);
+    return 0;
+  }
+  frames_add(&h->frames, -(int64_t)bytes);
+  return bytes;
 }
 
 /* Lock held: a run of consumed blocks, cut to `want`: a long enough one of the warmest few, else the warmest. */
@@ -123,7 +135,7 @@ void frames_done(gch_heap *h, uintptr_t start, uint32_t blocks, bool published) 
     lock_unlock(&f->lock);
   } else if (!published) {
     uint32_t kept = frames_give(h, start, blocks);
-    if (kept < blocks) h->drop(h, start + kept * (uintptr_t)BLOCK_BYTES, (blocks - kept) * (uint64_t)BLOCK_BYTES);
+    if (kept < blocks) release(h, start + kept * (uintptr_t)BLOCK_BYTES, (blocks - kept) * (uint64_t)BLOCK_BYTES);
   }
 }
 
@@ -186,7 +198,7 @@ void frames_done_arena(gch_heap *h, uintptr_t frame, bool published) {
     if (published) f->arena_held &= ~slot;
     lock_unlock(&f->lock);
   } else if (!published && !frames_give_arena(h, frame)) {
-    h->drop(h, frame, ARENA_BYTES);
+    release(h, frame, ARENA_BYTES);
   }
 }
 
@@ -230,12 +242,10 @@ uint64_t frames_settle(gch_heap *h) {
   struct frames *f = &h->frames;
   uint64_t released = 0;
   lock_lock(&f->lock);
-  for (uint32_t i = 0; i < f->run_count; i++) {
-    h->drop(h, f->runs[i].start, f->runs[i].blocks * (uint64_t)BLOCK_BYTES);
-    released += f->runs[i].blocks * (uint64_t)BLOCK_BYTES;
-  }
+  for (uint32_t i = 0; i < f->run_count; i++)
+    released += release(h, f->runs[i].start, f->runs[i].blocks * (uint64_t)BLOCK_BYTES);
   f->run_count = f->pooled = 0;
-  for (; f->arena_count > 0; released += ARENA_BYTES) h->drop(h, f->arenas[--f->arena_count], ARENA_BYTES);
+  while (f->arena_count > 0) released += release(h, f->arenas[--f->arena_count], ARENA_BYTES);
   settle_home(h, f);
   lock_unlock(&f->lock);
   return released;

@@ -76,7 +76,8 @@ void frames_add_extra(gch_heap *heap, int64_t bytes);
 bool frames_spent(const gch_heap *heap);
 /* Memory of home slots. */
 uint64_t frames_bytes(gch_heap *heap);
-/* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. */
+/* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. What the kernel will not
+ * take is no frame any more, unless its home is here, and is populated when its block is freed. */
 uint64_t frames_settle(gch_heap *heap);
 
 #endif
