@@ -241,6 +241,48 @@ static void memory_that_is_not_taken_back(void) {
     if ((used & ~bit) >> b & 1) block_free(h, arena + b * (uintptr_t)BLOCK_BYTES, false);
 }
 
+static uint32_t settling; /* [atomic] */
+
+static void *settle(void *arg) {
+  frames_settle(arg);
+  at_store(&settling, 0);
+  return NULL;
+}
+
+/* While memory is given back, which may take the kernel long, frames are to be had, but none that is going. */
+static void frames_beside_a_slow_kernel(void) {
+  enum { KEPT = 16, IDLE = 32, SLOTS = 64 };
+  gch_heap *h = kit.heap;
+  uint64_t *drops = &h->kernel.counters[KERNEL_DROP].injected, before = at_load(drops);
+  uintptr_t taken[SLOTS];
+  pthread_t thread;
+  CHECK_EQ(h->frames.slots, SLOTS);
+  for (int i = 0; i < KEPT + IDLE; i++) {
+    taken[i] = one_frame(h, true);
+    memset((void *)taken[i], 0xff, BLOCK_BYTES);
+  }
+  for (int i = 0; i < KEPT + IDLE; i++) frames_done(h, taken[i], 1, false);
+  CHECK_EQ(gch_inject(h, "drop:delay=500ms", NULL), GCH_OK);
+  at_store(&settling, 1);
+  pthread_create(&thread, NULL, settle, h);
+  while (at_load(drops) == before) usleep(1000);
+  uint32_t count = 0;
+  while (count < SLOTS && (taken[count] = one_frame(h, true)) != 0) count++;
+  CHECK_EQ(at_load(&settling), 1); /* nobody waited for it */
+  CHECK_EQ(count, SLOTS - IDLE);
+  pthread_join(thread, NULL);
+  gch_inject(h, "", NULL);
+  for (uint32_t i = 0; i < KEPT; i++) CHECK_EQ(*((uint8_t *)taken[i] + BLOCK_BYTES - 1), 0xff);
+  CHECK_EQ(frames_bytes(h), count * (uint64_t)BLOCK_BYTES);
+  for (uint32_t i = 0; i < IDLE; i++) {
+    if (!CHECK((taken[count] = one_frame(h, true)) != 0)) return;
+    CHECK_EQ(*(uint8_t *)taken[count++], 0); /* it went */
+  }
+  for (uint32_t i = 0; i < count; i++) frames_done(h, taken[i], 1, false);
+  CHECK_EQ(h->frames.free_count, h->frames.slots);
+  frames_settle(h);
+}
+
 static void runs_of_consumed_blocks(void) {
   gch_heap *h = kit.heap;
   uintptr_t region = h->layout.regions[0].start, out;
@@ -271,6 +313,7 @@ int main(void) {
   RUN(frames_in_runs);
   RUN(consumed_blocks_become_frames);
   RUN(memory_that_is_not_taken_back);
+  RUN(frames_beside_a_slow_kernel);
   RUN(runs_of_consumed_blocks);
   kit_verify(&kit);
   kit_close(&kit);

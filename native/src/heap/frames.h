@@ -19,7 +19,7 @@
  * go; faults take them in any order, and each may leave its sources half read. Who makes a unit for a fault, and finds
  * `extra` at the budget, first makes units in order until it is not (gc/produce_arena.c).
  *
- * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated outside it); never
+ * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated and dropped outside it); never
  * blocks on a pause. */
 #ifndef HEAP_FRAMES_H
 #define HEAP_FRAMES_H
