@@ -133,6 +133,8 @@ static void spec_errors(void) {
   CHECK(strstr(refused("mmap:ENOMEM@partial=4096"), "partial") != NULL);
   CHECK(strstr(refused("move:EEXIST-later"), "-after") != NULL);
   CHECK(strstr(refused("munmap:EINVAL;move:"), "''") != NULL);
+  CHECK(strstr(refused("register:without=copy"), "copy") != NULL);
+  CHECK(strstr(refused("move:without=move"), "register") != NULL);
   inject("");
   inject(" ; move:EBUSY ; *:ENOMEM@p=0.01,seed=1;");
   CHECK_EQ(k.rule_count, 2);

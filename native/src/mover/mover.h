@@ -33,6 +33,7 @@ struct mover_ops {
   bool concurrent;      /* can arm: has all that follows `drop` */
   bool signals;         /* a touch of armed memory is SIGSEGV, whatever the fault mode */
   bool fill_in_place;   /* a missing destination can be filled where it is, through its shadow */
+  uint64_t range_calls; /* UABI_RANGE_*: what a range that is registered must accept */
   gch_status (*open)(gch_heap *heap, gch_error *error);
   void (*close)(gch_heap *heap);
   /* In the child of fork(): descriptors and memory of its own (NULL: nothing is shared). `parent_waits`: the parent touches no

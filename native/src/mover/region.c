@@ -1,6 +1,7 @@
 /* What the userfaultfd movers do to regions: the quiet registration, the flip, and back.
  *
- *   quiet      write-protect-only, by a descriptor of no other use: a legal destination of page moves that raises no faults
+ *   quiet      write-protect-only, by a descriptor of no other use: a legal destination of page moves (mover `copy`: of
+ *              UFFDIO_COPY, which is older) that raises no faults
  *   ready      not registered at all: mremap moves its page tables whole (registered, it goes entry by entry, a thousand
  *              times slower)
  *   missing    registered with the fault descriptor; its pages are in the shadow, which is registered with a third one in
@@ -57,7 +58,7 @@ static gch_status open_descriptors(gch_heap *h, gch_error *error) {
     uint32_t first = layout_first_region(&h->layout, spaces[s]);
     for (uint32_t r = first; r < first + layout_space_regions(&h->layout, spaces[s]); r++) {
       const struct region *region = &h->layout.regions[r];
-      int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes);
+      int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes, h->mover->range_calls);
       if (rc < 0)
         return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s",
                          region->bytes >> 20, (void *)region->start, strerror(-rc));
@@ -132,7 +133,7 @@ static bool register_missing(gch_heap *h, const struct uffd *with, const struct 
 static bool register_quiet(gch_heap *h, const struct uffd *with, const struct region *r) {
   uint32_t tries = 0;
   int rc;
-  do rc = uffd_register_quiet(&h->kernel, with, (void *)r->start, r->bytes);
+  do rc = uffd_register_quiet(&h->kernel, with, (void *)r->start, r->bytes, h->mover->range_calls);
   while (again(h, rc, &tries, r));
   if (rc >= 0) kernel_uffd_wake(&h->kernel, with->fd, (void *)r->start, r->bytes); /* it may have been missing */
   return rc >= 0;

@@ -233,6 +233,7 @@ int kernel_uffd_open(struct kernel *k, const struct kernel_uffd_request *request
     (void)close(fd);
     return call_end(&c, error);
   }
+  if (c.verdict.without_move) api.features &= ~UABI_FEATURE_MOVE;
   *out = (struct kernel_uffd_opened){.fd = fd, .features = api.features, .ioctls = api.ioctls};
   return call_end(&c, 0);
 }
@@ -243,6 +244,7 @@ int kernel_uffd_register(struct kernel *k, int fd, void *addr, uint64_t bytes, u
   if (!call_begin(&c, k, KERNEL_REGISTER, addr, NULL, bytes, &refused)) return refused;
   struct uabi_register arg = {.range = {(uintptr_t)addr, bytes}, .mode = mode};
   int result = answer(ioctl(fd, UABI_IOC_REGISTER, &arg));
+  if (c.verdict.without_move) arg.ioctls &= ~UABI_RANGE_MOVE;
   if (ioctls != NULL) *ioctls = result == 0 ? arg.ioctls : 0;
   return call_end(&c, result);
 }

@@ -77,6 +77,7 @@ struct kernel_rule {
   uint32_t call;          /* KERNEL_CALL_COUNT: every call */
   int32_t error;          /* positive errno to report; 0: only delay */
   bool after;             /* perform, then report */
+  bool without_move;      /* perform, and offer no UFFDIO_MOVE */
   uint64_t delay_ns;
   uint64_t nth, every;    /* 0: no such condition */
   uint64_t times;         /* fire at most so often; 0: no limit */
