@@ -160,6 +160,10 @@ static void conditions(void) {
   CHECK_EQ(kernel_inject_fired(&k, 0), 1);
   inject("madvise:ENOMEM@every=2");
   CHECK(strcmp(pattern(6), ".x.x.x") == 0);
+  inject("madvise:ENOMEM@from=3");
+  CHECK(strcmp(pattern(6), "..xxxx") == 0);
+  inject("madvise:ENOMEM@from=2,times=2");
+  CHECK(strcmp(pattern(6), ".xx...") == 0);
   inject("*:ENOMEM@times=2");
   CHECK(strcmp(pattern(4), "xx..") == 0);
   inject("madvise:ENOMEM@p=0,seed=3");

@@ -208,6 +208,18 @@ int kernel_close_fd(struct kernel *k, int fd) {
   return call_end(&c, answer(close(fd)));
 }
 
+/* EBUSY: another thread is opening a file. Rules only change the answer, as above. */
+int kernel_replace_fd(struct kernel *k, int fd, int by) {
+  struct call c;
+  int refused = 0, result;
+  bool made = call_begin(&c, k, KERNEL_CLOSE, NULL, NULL, 0, &refused);
+  do result = answer(dup3(by, fd, O_CLOEXEC));
+  while (result == -EINTR || result == -EBUSY);
+  if (made) return call_end(&c, result < 0 ? result : 0);
+  errno = c.saved_errno;
+  return refused;
+}
+
 /* --- userfaultfd --------------------------------------------------------------------------------------- */
 /* A descriptor without handshake, or a negative errno. */
 static int uffd_new(const struct kernel_uffd_request *request) {

@@ -10,6 +10,7 @@
  *                                 is offered, as Linux before 6.8 does (there, move answers EINVAL)
  *   condition := "nth=" N         only the N-th call that the rule sees, from 1
  *              | "every=" N       every N-th call
+ *              | "from=" N        the N-th call and all later ones
  *              | "p=" F           with probability F, 0 to 1, by a generator of the rule's own
  *              | "seed=" N        its seed (0 if not given)
  *              | "times=" N       at most N times
@@ -73,6 +74,7 @@ static bool rule_fires(struct kernel_rule *rule) {
   bool fires = rule->threshold == NO_PROBABILITY || next_random(&rule->random) >> 11 < rule->threshold;
   if (rule->nth != 0 && rule->seen != rule->nth) fires = false;
   if (rule->every != 0 && rule->seen % rule->every != 0) fires = false;
+  if (rule->seen < rule->from) fires = false;
   if (rule->times != 0 && rule->fired >= rule->times) fires = false;
   return fires;
 }
@@ -247,11 +249,12 @@ static int read_condition(struct reader *r, char *text, struct kernel_rule *rule
   *value++ = 0;
   if (strcmp(text, "nth") == 0) return read_count(r, value, &rule->nth);
   if (strcmp(text, "every") == 0) return read_count(r, value, &rule->every);
+  if (strcmp(text, "from") == 0) return read_count(r, value, &rule->from);
   if (strcmp(text, "times") == 0) return read_count(r, value, &rule->times);
   if (strcmp(text, "seed") == 0) return read_number(r, value, &rule->random);
   if (strcmp(text, "p") == 0) return read_probability(r, value, rule);
   if (strcmp(text, "partial") == 0) return read_partial(r, value, rule);
-  return complain(r, "'%s' is not a condition (nth, every, p, seed, times, partial).", text);
+  return complain(r, "'%s' is not a condition (nth, every, from, p, seed, times, partial).", text);
 }
 
 static int read_rule(struct reader *r, char *text, struct kernel_rule *rule) {
