@@ -252,6 +252,84 @@ static void openers_meet(void) {
   kit_close(&k);
 }
 
+static uint32_t judged; /* [atomic] */
+
+/* The late thread, which has found the arena unmade, decides when it has been made. (Relaxed: nothing but the arena's own
+ * fields may order the two.) */
+static void decide_late(const char *name) {
+  char thread[16] = "";
+  hold_worker(name);
+  if (strcmp(name, "arena_judged") != 0) return;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  if (strcmp(thread, "late") != 0) return;
+  at_store_relaxed(&judged, 1);
+  while (at_load_relaxed(&meeting.heap->tables.arenas[meeting.arena].made) != ARENA_WHOLE) usleep(100);
+}
+
+static void make_unit(gch_heap *h) {
+  struct batch b;
+  batch_begin(&b, h);
+  produce_unit(&b, meeting.arena * ARENA_BLOCKS, false);
+  batch_end(&b);
+}
+
+static void *late_maker(void *heap) {
+  pthread_setname_np(pthread_self(), "late");
+  make_unit(heap);
+  return NULL;
+}
+
+/* An arena of which all that is left stays: it is made in its shadow. */
+static size_t find_staying(const gch_heap *h) {
+  for (size_t a = layout_arena_count(&h->layout) - 1; a > 0; a--) {
+    const struct arena *arena = &h->tables.arenas[a];
+    uint32_t stay = 0, other = 0;
+    for (size_t b = a * ARENA_BLOCKS; b < (a + 1) * ARENA_BLOCKS; b++) {
+      bool large = h->tables.blocks[b].state == BLOCK_LARGE, armed = unit_state(h, b) == UNIT_ARMED;
+      stay += armed && h->tables.dest[b] == 0 && !large;
+      other += armed && (h->tables.dest[b] != 0 || large);
+    }
+    bool whole = arena->huge && arena->populated == UINT32_MAX && at_load(&arena->pending) == 0;
+    if (whole && stay != 0 && other == 0) return a;
+  }
+  return 0;
+}
+
+/* Who is late looks at an arena that another thread is making, or has made. (What it may not do, the thread sanitizer sees.) */
+static void deciders_meet(void) {
+  struct kit k;
+  pthread_t late;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1; /* the controller makes all units */
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 2);
+  fill(&k, &root[0], DENSE / 2, 0);
+  kit_minor(&k, true);
+  kit_major(&k, GCH_POLICY_ALL, false, true); /* dense from here on */
+  meeting.heap = k.heap;
+  judged = 0;
+  hold_on(true);
+  at_store(&gch_hook_fn, decide_late);
+  kit_major(&k, GCH_POLICY_NEEDED, true, false);
+  meeting.arena = find_staying(k.heap);
+  if (CHECK(meeting.arena != 0)) {
+    pthread_create(&late, NULL, late_maker, k.heap);
+    while (at_load_relaxed(&judged) == 0) usleep(100);
+    make_unit(k.heap);
+    pthread_join(late, NULL);
+    CHECK_EQ(at_load(&k.heap->tables.arenas[meeting.arena].made), ARENA_WHOLE);
+    CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
+  }
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* The arena's last source has been read; before that one looks whether it can go, it is opened, made and closed. */
 static void meet_a_closer(const char *name) {
   gch_heap *h = meeting.heap;
@@ -398,6 +476,7 @@ int main(void) {
   RUN(emptied_arenas_are_not_collapsed);
   RUN(collapse_refused);
   RUN(openers_meet);
+  RUN(deciders_meet);
   RUN(consumers_meet);
   RUN(born_before_a_flip);
   RUN(born_before_no_flip);

@@ -65,14 +65,16 @@ static enum make decide(struct arena_production *p) {
     stay += unit_stays(h, b);
   }
   if (stay != 0) {
+    GCH_POINT(arena_judged);
     p->page = p->at + p->delta;
     bool whole = space_is_large(heap_region(h, p->at)->space) || at_load(&arena->populated) == UINT32_MAX;
     bool read = at_load(&arena->pending) != 0; /* somebody still reads the shadow: it cannot move away */
-    return p->delta != 0 && arena->huge && whole && !read && relocated == 0 ? MAKE_IN_SHADOW : MAKE_BLOCKS;
+    bool huge = at_load_relaxed(&arena->huge); /* who is late here may see the maker's: it makes nothing any more */
+    return p->delta != 0 && huge && whole && !read && relocated == 0 ? MAKE_IN_SHADOW : MAKE_BLOCKS;
   }
   if (relocated != 0) {
     p->page = arena_address(&h->layout, source) + p->delta;
-    return h->tables.arenas[source].huge ? MAKE_RELOCATED : MAKE_BLOCKS;
+    return at_load_relaxed(&h->tables.arenas[source].huge) ? MAKE_RELOCATED : MAKE_BLOCKS; /* nobody changes it */
   }
   return MAKE_IN_FRAME;
 }
@@ -142,7 +144,8 @@ static void make_whole(struct arena_production *p) {
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
   if (p->frame && !h->mover->recycles) frames_add_extra(h, ARENA_BYTES);
   at_store(&arena->populated, UINT32_MAX);
-  arena->huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
+  bool huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
+  at_store_relaxed(&arena->huge, (uint8_t)huge); /* see `decide` */
   at_store(&arena->made, ARENA_WHOLE);
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));
 }

@@ -50,7 +50,7 @@ struct arena {
   uint32_t used;      /* [space's lock, or stw] bit a block: not free */
   uint32_t populated; /* [space's lock, or stw] bit a block: all its pages are present */
   uint8_t kind;       /* young: what its blocks hold, enum arena_kind */
-  uint8_t huge;       /* populated in one piece while huge pages were asked for */
+  uint8_t huge;       /* [atomic, moving] populated in one piece while huge pages were asked for */
   uint16_t stays;     /* [the plan] some block of it stays: its free blocks may be destinations */
   uint32_t live;      /* [the plan] granules live by the last mark */
   uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
