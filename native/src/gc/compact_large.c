@@ -41,7 +41,10 @@ static void move_range(const struct gather *gather, const struct large *e, uintp
   mover_count_copied(h, to - from);
   g.source_delta = distance;
   if (!e->leaf) fix_large(&g, from, to, distance);
-  if (!h->huge) mover_release(h, from, to - from);
+  if (!h->huge)
+    mover_release(h, from, to - from);
+  else
+    consume_copied(h, from, to - from, false);
 }
 
 void compact_piece(const struct gather *g, const struct large_piece *piece) {

@@ -7,8 +7,8 @@
  *   all are filled          a frame of 2 MiB (a consumed arena, or staging): evacuated blocks, or large objects that move
  *
  * But a faulting thread would wait for all of it (0.3 to 0.6 ms). So (policy `latency`) a fault *opens* the arena: its block
- * is copied out and published, the others by whoever needs them, by pieces. What they are copied from is given back with the
- * arena's last unit, so an open arena holds its memory twice: there are places for a quarter of the staging budget (I4),
+ * is copied out and published, the others by whoever needs them, by pieces. What they are copied from, if it is a huge page, is
+ * given back with the arena's last unit, so an open arena holds its memory twice: there are places for a quarter of the staging budget (I4),
  * and workers finish opened arenas before they begin others. Who finds no place makes the arena whole (as policy
  * `throughput` always does), or, where it cannot be made whole, finishes one that is open.
  *
@@ -95,6 +95,7 @@ static void make_large_run(struct arena_production *p, struct large *e, uintptr_
   if (e->forward != e->base) {
     memcpy((void *)into, (void *)(source + p->delta), stop - at);
     mover_count_copied(h, stop - at);
+    consume_copied(h, source + p->delta, stop - at, false);
     g.source_delta = into - source;
   }
   if (!e->leaf) fix_large(&g, source, source + (stop - at), at - source);
@@ -191,7 +192,8 @@ static void open_arena(struct arena_production *p, uint32_t *place) {
   }
   at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
-  if (arena->stays && p->delta != 0) at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
+  if (arena->stays && p->delta != 0 && at_load_relaxed(&arena->huge))
+    at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
   at_store(&arena->made, (uint32_t)ARENA_OPEN);
 }
 
