@@ -5,7 +5,9 @@
 #include "mover/publish.h"
 #include "os/thread.h"
 
-void batch_begin(struct batch *b, gch_heap *h) { *b = (struct batch){.heap = h, .drops = {.heap = h}}; }
+void batch_begin(struct batch *b, gch_heap *h) {
+  *b = (struct batch){.heap = h, .drops = drops_of(h, h->config.gc_threads)};
+}
 
 void batch_end(struct batch *b) {
   batch_publish(b);

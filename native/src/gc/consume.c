@@ -4,6 +4,11 @@
 
 enum { DROP_BATCH = 32 };
 
+struct drops drops_of(gch_heap *h, uint32_t threads) {
+  uint32_t limit = h->frames.slots / (4 * threads);
+  return (struct drops){.heap = h, .limit = limit < 1 ? 1 : limit > DROP_BATCH ? DROP_BATCH : limit};
+}
+
 void drops_flush(struct drops *d) {
   if (d->start == d->end) return;
   uint32_t blocks = (uint32_t)((d->end - d->start) / BLOCK_BYTES);
@@ -15,7 +20,7 @@ void drops_flush(struct drops *d) {
 }
 
 static void drops_add(struct drops *d, uintptr_t block) {
-  if (block == d->end && d->end - d->start < (uintptr_t)DROP_BATCH * BLOCK_BYTES && block % ARENA_BYTES != 0) {
+  if (block == d->end && d->end - d->start < d->limit * (uintptr_t)BLOCK_BYTES && block % ARENA_BYTES != 0) {
     d->end += BLOCK_BYTES;
     return;
   }

@@ -12,8 +12,12 @@
 /* Neighbouring consumed blocks of one worker that wait to be given back together. */
 struct drops {
   gch_heap *heap;
+  uint32_t limit; /* blocks */
   uintptr_t start, end;
 };
+
+/* None yet; a quarter of the staging budget is for those of so many threads. */
+struct drops drops_of(gch_heap *heap, uint32_t threads);
 
 void drops_flush(struct drops *drops);
 void consume_block(struct drops *drops, size_t block, uintptr_t delta);
