@@ -65,11 +65,12 @@ static void touch_all(struct kit *k, gch_ref *root, uint64_t stride) {
   }
 }
 
-static void majors_beside(gch_mover mover, gch_fault_mode faults, gch_huge_faults huge_faults) {
+static void majors_beside_under(gch_mover mover, gch_fault_mode faults, gch_huge_faults huge_faults, const char *spec) {
   struct kit k;
   if (!open_huge(&k, mover, faults, huge_faults)) return;
   GCH_FRAME(k.m, root, 2);
   populate(&k, root);
+  CHECK_EQ(gch_inject(k.heap, spec, NULL), GCH_OK);
   at_store(&seen.most_open, 0);
   at_store(&seen.heap, k.heap);
   at_store(&gch_hook_fn, look);
@@ -87,6 +88,16 @@ static void majors_beside(gch_mover mover, gch_fault_mode faults, gch_huge_fault
   kit_close(&k);
 }
 
+static void majors_beside(gch_mover mover, gch_fault_mode faults, gch_huge_faults huge_faults) {
+  majors_beside_under(mover, faults, huge_faults, "");
+}
+
+/* What has been opened stays in small pages, and is given back by these, or not. */
+static void arenas_of_small_pages(void) {
+  majors_beside_under(GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_LATENCY, "collapse:EAGAIN");
+  majors_beside_under(GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_LATENCY, "collapse:EAGAIN;drop:ENOMEM@p=0.3,seed=1");
+  majors_beside_under(GCH_MOVER_COPY, GCH_FAULT_THREAD, GCH_HUGE_LATENCY, "collapse:EAGAIN;drop:ENOMEM@p=0.3,seed=2");
+}
 static void faults_open_few_arenas(void) { majors_beside(GCH_MOVER_MOVE, GCH_FAULT_THREAD, GCH_HUGE_LATENCY); }
 static void faults_in_the_thread(void) { majors_beside(GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_LATENCY); }
 static void faults_take_arenas_whole(void) { majors_beside(GCH_MOVER_MOVE, GCH_FAULT_SIGNAL, GCH_HUGE_THROUGHPUT); }
@@ -250,6 +261,84 @@ static void openers_meet(void) {
   kit_close(&k);
 }
 
+static uint32_t judged; /* [atomic] */
+
+/* The late thread, which has found the arena unmade, decides when it has been made. (Relaxed: nothing but the arena's own
+ * fields may order the two.) */
+static void decide_late(const char *name) {
+  char thread[16] = "";
+  hold_worker(name);
+  if (strcmp(name, "arena_judged") != 0) return;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  if (strcmp(thread, "late") != 0) return;
+  at_store_relaxed(&judged, 1);
+  while (at_load_relaxed(&meeting.heap->tables.arenas[meeting.arena].made) != ARENA_WHOLE) usleep(100);
+}
+
+static void make_unit(gch_heap *h) {
+  struct batch b;
+  batch_begin(&b, h);
+  produce_unit(&b, meeting.arena * ARENA_BLOCKS, false);
+  batch_end(&b);
+}
+
+static void *late_maker(void *heap) {
+  pthread_setname_np(pthread_self(), "late");
+  make_unit(heap);
+  return NULL;
+}
+
+/* An arena of which all that is left stays: it is made in its shadow. */
+static size_t find_staying(const gch_heap *h) {
+  for (size_t a = layout_arena_count(&h->layout) - 1; a > 0; a--) {
+    const struct arena *arena = &h->tables.arenas[a];
+    uint32_t stay = 0, other = 0;
+    for (size_t b = a * ARENA_BLOCKS; b < (a + 1) * ARENA_BLOCKS; b++) {
+      bool large = h->tables.blocks[b].state == BLOCK_LARGE, armed = unit_state(h, b) == UNIT_ARMED;
+      stay += armed && h->tables.dest[b] == 0 && !large;
+      other += armed && (h->tables.dest[b] != 0 || large);
+    }
+    bool whole = arena->huge && arena->populated == UINT32_MAX && at_load(&arena->pending) == 0;
+    if (whole && stay != 0 && other == 0) return a;
+  }
+  return 0;
+}
+
+/* Who is late looks at an arena that another thread is making, or has made. (What it may not do, the thread sanitizer sees.) */
+static void deciders_meet(void) {
+  struct kit k;
+  pthread_t late;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1; /* the controller makes all units */
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 2);
+  fill(&k, &root[0], DENSE / 2, 0);
+  kit_minor(&k, true);
+  kit_major(&k, GCH_POLICY_ALL, false, true); /* dense from here on */
+  meeting.heap = k.heap;
+  judged = 0;
+  hold_on(true);
+  at_store(&gch_hook_fn, decide_late);
+  kit_major(&k, GCH_POLICY_NEEDED, true, false);
+  meeting.arena = find_staying(k.heap);
+  if (CHECK(meeting.arena != 0)) {
+    pthread_create(&late, NULL, late_maker, k.heap);
+    while (at_load_relaxed(&judged) == 0) usleep(100);
+    make_unit(k.heap);
+    pthread_join(late, NULL);
+    CHECK_EQ(at_load(&k.heap->tables.arenas[meeting.arena].made), ARENA_WHOLE);
+    CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
+  }
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* The arena's last source has been read; before that one looks whether it can go, it is opened, made and closed. */
 static void meet_a_closer(const char *name) {
   gch_heap *h = meeting.heap;
@@ -343,6 +432,74 @@ static void collapse_refused(void) {
   kit_close(&k);
 }
 
+enum { OBJECTS = 64, OBJECT_BYTES = (1 << 20) - 64 };
+
+/* Large objects, every other one with references, in arenas of small pages: what a refused collapse leaves. */
+static void fill_small_pages(struct kit *k, gch_ref *table) {
+  *table = kit_refs(k, OBJECTS);
+  for (uint64_t i = 0; i < OBJECTS; i++) {
+    gch_ref o = i % 2 ? kit_refs(k, OBJECT_BYTES / 8) : kit_bytes(k, OBJECT_BYTES);
+    kit_put(k, *table, i, o);
+    if (i % 2)
+      kit_put(k, o, OBJECT_BYTES / 8 - 1, o);
+    else
+      memset(gch_slot(o, KIT_BYTES), (int)i, OBJECT_BYTES);
+  }
+  for (size_t a = 0; a < layout_arena_count(&k->heap->layout); a++)
+    if (space_is_large(heap_region(k->heap, arena_address(&k->heap->layout, a))->space))
+      k->heap->tables.arenas[a].huge = 0;
+}
+
+static void touch_large(gch_ref table) {
+  for (uint64_t i = 0, n = 0; n < OBJECTS; n++, i = (i + 37) % OBJECTS) {
+    gch_ref o = kit_at(table, i);
+    if (i % 2)
+      CHECK(kit_at(o, OBJECT_BYTES / 8 - 1) == o);
+    else
+      CHECK_EQ(*((uint8_t *)gch_slot(o, KIT_BYTES) + OBJECT_BYTES - 1), i);
+  }
+}
+
+enum beside { IN_PAUSE, WORKERS_ONLY, TOUCHED };
+
+/* All of it moves, and memory never exceeds what was there by more than the budget (I4). */
+static void small_pages_move(gch_mover mover, enum beside beside) {
+  enum { STAGING = 8 << 20, SLACK = 6 << 20 };
+  struct kit k;
+  struct pages_memory before, after;
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  c.staging_bytes = STAGING;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  fill_small_pages(&k, &root[0]);
+  kit_minor(&k, true);
+  CHECK_EQ(pages_peak_reset(), 0);
+  CHECK_EQ(pages_memory_read(&before), 0);
+  gch_cycle r = kit_major(&k, GCH_POLICY_ALL, beside != IN_PAUSE, beside != TOUCHED);
+  if (beside == TOUCHED) touch_large(root[0]);
+  gch_collect_wait(k.m, NULL);
+  CHECK_EQ(pages_memory_read(&after), 0);
+  CHECK(!r.degraded);
+  uint64_t limit = before.rss_anon_bytes + before.rss_shmem_bytes + before.rss_file_bytes + STAGING + SLACK;
+  if (!KIT_SANITIZED && !CHECK(after.peak_bytes <= limit)) /* their own memory is resident too */
+    printf("    %s %d: %lld KiB beyond\n", gch_mover_name(mover), (int)beside,
+           (long long)(after.peak_bytes - limit) >> 10);
+  touch_large(root[0]);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void sources_of_small_pages_go_at_once(void) {
+  for (int beside = IN_PAUSE; beside <= TOUCHED; beside++) {
+    small_pages_move(GCH_MOVER_MOVE, (enum beside)beside);
+    small_pages_move(GCH_MOVER_COPY, (enum beside)beside);
+  }
+}
+
 /* Sources in an opened arena are not in use any more when it is decided whether it becomes a huge page again. */
 static void emptied_arenas_are_not_collapsed(void) {
   enum { COUNT = 12000, STEP = 16, PINS = 8 };
@@ -391,11 +548,14 @@ int main(void) {
   RUN(faults_in_the_thread);
   RUN(faults_take_arenas_whole);
   RUN(arenas_are_copied);
+  RUN(arenas_of_small_pages);
   RUN(throughput_opens_none);
   RUN(opened_arenas_are_collapsed);
   RUN(emptied_arenas_are_not_collapsed);
   RUN(collapse_refused);
+  RUN(sources_of_small_pages_go_at_once);
   RUN(openers_meet);
+  RUN(deciders_meet);
   RUN(consumers_meet);
   RUN(born_before_a_flip);
   RUN(born_before_no_flip);

@@ -3,6 +3,7 @@
  * refusals are counted as what they were. */
 #include "kit.h"
 #include "model.h"
+#include "mover/mover.h"
 
 struct answer {
   const char *spec;
@@ -147,6 +148,31 @@ static void misreported_without_pagemap(void) {
     play("move:EEXIST-after@every=5;pagemap:ENOSYS", concurrent, GCH_HUGE_OFF, &stats);
 }
 
+/* Linux 5.7 to 6.7: `copy` opens and moves beside the program, and never asks for a page move. */
+static void a_kernel_without_page_moves(void) {
+  struct kit k;
+  gch_error error = {0};
+  gch_config c = kit_config(GCH_MOVER_COPY, 64, 512);
+  c.inject = "move:EINVAL;register:without=move;uffd_open:without=move";
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, 3000);
+  for (uint64_t i = 0; i < 3000; i++) kit_put_node(&k, &root[0], i, i);
+  for (int i = 0; i < 4; i++) {
+    gch_cycle r = kit_major(&k, i < 2 ? GCH_POLICY_ALL : GCH_POLICY_NEEDED, i % 2 == 0, true);
+    CHECK(!r.degraded && r.concurrent == (i % 2 == 0));
+    for (uint64_t n = 0; n < 3000; n++)
+      if (!CHECK_EQ(*kit_number(kit_at(root[0], n)), n)) break;
+    kit_verify(&k);
+  }
+  for (uint32_t r = 0; r < k.heap->layout.region_count; r++) CHECK_EQ(k.heap->registration[r], REGION_QUIET);
+  CHECK_EQ(k.heap->kernel.counters[KERNEL_MOVE].injected, 0);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+  c.mover = GCH_MOVER_MOVE;
+  CHECK_EQ(gch_heap_create(&c, &k.heap, &error), GCH_UNSUPPORTED);
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_injection: move: not available here\n");
@@ -160,5 +186,6 @@ int main(void) {
   RUN(answers_to_other_calls);
   RUN(answers_to_simulated_moves);
   RUN(misreported_without_pagemap);
+  RUN(a_kernel_without_page_moves);
   return CHECK_SUMMARY();
 }

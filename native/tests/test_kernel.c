@@ -133,6 +133,8 @@ static void spec_errors(void) {
   CHECK(strstr(refused("mmap:ENOMEM@partial=4096"), "partial") != NULL);
   CHECK(strstr(refused("move:EEXIST-later"), "-after") != NULL);
   CHECK(strstr(refused("munmap:EINVAL;move:"), "''") != NULL);
+  CHECK(strstr(refused("register:without=copy"), "copy") != NULL);
+  CHECK(strstr(refused("move:without=move"), "register") != NULL);
   inject("");
   inject(" ; move:EBUSY ; *:ENOMEM@p=0.01,seed=1;");
   CHECK_EQ(k.rule_count, 2);
@@ -158,6 +160,10 @@ static void conditions(void) {
   CHECK_EQ(kernel_inject_fired(&k, 0), 1);
   inject("madvise:ENOMEM@every=2");
   CHECK(strcmp(pattern(6), ".x.x.x") == 0);
+  inject("madvise:ENOMEM@from=3");
+  CHECK(strcmp(pattern(6), "..xxxx") == 0);
+  inject("madvise:ENOMEM@from=2,times=2");
+  CHECK(strcmp(pattern(6), ".xx...") == 0);
   inject("*:ENOMEM@times=2");
   CHECK(strcmp(pattern(4), "xx..") == 0);
   inject("madvise:ENOMEM@p=0,seed=3");

@@ -80,6 +80,21 @@ static void other_machines(void) {
   probe_run(&k, &p);
   CHECK(!p.move.works && p.move.error != 0 && strstr(p.movers[PROBE_MOVE].text, "UFFDIO_MOVE") != NULL);
   if (copies) CHECK(p.chosen == PROBE_COPY && p.quiet.works);
+  inject("move:EINVAL;register:without=move;uffd_open:without=move"); /* Linux 5.7 to 6.7 */
+  probe_run(&k, &p);
+  CHECK(!p.movers[PROBE_MOVE].works && !(p.uffd_features & UABI_FEATURE_MOVE));
+  if (copies) CHECK(p.movers[PROBE_COPY].works && p.chosen == PROBE_COPY && p.quiet.works);
+  if (copies) {
+    inject("register:EINVAL@nth=4"); /* the first one for write protection only, then UFFDIO_MOVE's */
+    probe_run(&k, &p);
+    CHECK(!p.movers[PROBE_COPY].works && strstr(p.movers[PROBE_COPY].text, "write protection") != NULL);
+    inject("register:EINVAL@nth=5");
+    probe_run(&k, &p);
+    CHECK(p.movers[PROBE_COPY].works && !p.movers[PROBE_MOVE].works && p.chosen == PROBE_COPY);
+    inject("register:EINVAL@nth=4;register:EINVAL@nth=5"); /* not to be had on this architecture */
+    probe_run(&k, &p);
+    CHECK_EQ(p.chosen, PROBE_SIMULATED);
+  }
   inject("uffd_open:EACCES@nth=1;uffd_open:EPERM@nth=2");
   probe_run(&k, &p);
   CHECK(strstr(p.openings[PROBE_OPEN_DEVICE].text, "0600") != NULL);

@@ -1,6 +1,7 @@
 /* Blocks of the small spaces, and frames: taking, freeing, memory behind them, accounting; nothing is handed out twice. */
 #include "heap/small.h"
 
+#include "gc/consume.h"
 #include "heap/frames.h"
 #include "kit.h"
 #include "os/pages.h"
@@ -195,6 +196,93 @@ static void consumed_blocks_become_frames(void) {
   block_free(h, block, false);
 }
 
+/* What the kernel will not take back is not counted as released, serves as a frame no more, and its block is populated. */
+static void memory_that_is_not_taken_back(void) {
+  gch_heap *h = kit.heap;
+  uintptr_t block = small_take(h, false, true), arena = small_take(h, false, true) & ~(uintptr_t)(ARENA_BYTES - 1), out;
+  struct arena *a = heap_arena(h, block);
+  uint32_t bit = (uint32_t)1 << block_index(&h->layout, block) % ARENA_BLOCKS, used = a->used;
+  CHECK(arena == (block & ~(uintptr_t)(ARENA_BYTES - 1)));
+  uintptr_t home = one_frame(h, true);
+  memset((void *)home, 0xff, BLOCK_BYTES);
+  frames_done(h, home, 1, false);
+  uint64_t held = frames_bytes(h);
+  at_store(&h->frames.extra, 0);
+  gch_inject(h, "drop:EAGAIN", NULL);
+  CHECK_EQ(frames_give(h, block, 1), 1);
+  a->populated &= ~bit; /* as who consumes it says */
+  CHECK_EQ(frames_settle(h), 0);
+  CHECK_EQ(at_load(&h->frames.extra), 0);
+  CHECK_EQ(frames_reuse(h, 1, &out), 0);
+  CHECK_EQ(frames_bytes(h), held);
+  block_free(h, block, true);
+  CHECK(a->populated & bit);
+  CHECK(is_present(block));
+  CHECK(frames_give_arena(h, arena));
+  CHECK_EQ(frames_settle(h), 0);
+  CHECK_EQ(a->kept, UINT32_MAX); /* populated at the end of the cycle */
+  a->kept = 0;
+  CHECK_EQ(frames_give(h, block, h->frames.slots), h->frames.slots);
+  frames_done(h, block, 1, false); /* there is no room, and it will not go either */
+  CHECK(a->kept & bit);
+  a->kept = 0;
+  struct drops drops = {.heap = h, .start = block, .end = block + BLOCK_BYTES};
+  drops_flush(&drops);
+  CHECK_EQ(at_load(&h->frames.extra), 0);
+  CHECK(a->kept & bit);
+  a->kept = 0;
+  h->frames.run_count = h->frames.pooled = 0;
+  gch_inject(h, "", NULL);
+  CHECK(frames_give_arena(h, arena));
+  CHECK_EQ(frames_settle(h), ARENA_BYTES);
+  CHECK_EQ(at_load(&h->frames.extra), -ARENA_BYTES);
+  CHECK_EQ(a->kept, 0);
+  for (uint32_t b = 0; b < ARENA_BLOCKS; b++)
+    if ((used & ~bit) >> b & 1) block_free(h, arena + b * (uintptr_t)BLOCK_BYTES, false);
+}
+
+static uint32_t settling; /* [atomic] */
+
+static void *settle(void *arg) {
+  frames_settle(arg);
+  at_store(&settling, 0);
+  return NULL;
+}
+
+/* While memory is given back, which may take the kernel long, frames are to be had, but none that is going. */
+static void frames_beside_a_slow_kernel(void) {
+  enum { KEPT = 16, IDLE = 32, SLOTS = 64 };
+  gch_heap *h = kit.heap;
+  uint64_t *drops = &h->kernel.counters[KERNEL_DROP].injected, before = at_load(drops);
+  uintptr_t taken[SLOTS];
+  pthread_t thread;
+  CHECK_EQ(h->frames.slots, SLOTS);
+  for (int i = 0; i < KEPT + IDLE; i++) {
+    taken[i] = one_frame(h, true);
+    memset((void *)taken[i], 0xff, BLOCK_BYTES);
+  }
+  for (int i = 0; i < KEPT + IDLE; i++) frames_done(h, taken[i], 1, false);
+  CHECK_EQ(gch_inject(h, "drop:delay=500ms", NULL), GCH_OK);
+  at_store(&settling, 1);
+  pthread_create(&thread, NULL, settle, h);
+  while (at_load(drops) == before) usleep(1000);
+  uint32_t count = 0;
+  while (count < SLOTS && (taken[count] = one_frame(h, true)) != 0) count++;
+  CHECK_EQ(at_load(&settling), 1); /* nobody waited for it */
+  CHECK_EQ(count, SLOTS - IDLE);
+  pthread_join(thread, NULL);
+  gch_inject(h, "", NULL);
+  for (uint32_t i = 0; i < KEPT; i++) CHECK_EQ(*((uint8_t *)taken[i] + BLOCK_BYTES - 1), 0xff);
+  CHECK_EQ(frames_bytes(h), count * (uint64_t)BLOCK_BYTES);
+  for (uint32_t i = 0; i < IDLE; i++) {
+    if (!CHECK((taken[count] = one_frame(h, true)) != 0)) return;
+    CHECK_EQ(*(uint8_t *)taken[count++], 0); /* it went */
+  }
+  for (uint32_t i = 0; i < count; i++) frames_done(h, taken[i], 1, false);
+  CHECK_EQ(h->frames.free_count, h->frames.slots);
+  frames_settle(h);
+}
+
 static void runs_of_consumed_blocks(void) {
   gch_heap *h = kit.heap;
   uintptr_t region = h->layout.regions[0].start, out;
@@ -224,6 +312,8 @@ int main(void) {
   RUN(frames_within_the_budget);
   RUN(frames_in_runs);
   RUN(consumed_blocks_become_frames);
+  RUN(memory_that_is_not_taken_back);
+  RUN(frames_beside_a_slow_kernel);
   RUN(runs_of_consumed_blocks);
   kit_verify(&kit);
   kit_close(&kit);

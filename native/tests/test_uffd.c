@@ -106,11 +106,16 @@ static void registering(void) {
   if (machine.quiet.works && machine.move.works) {
     uint64_t moved;
     CHECK_EQ(pages_drop(&k, p.dst, p.page), 0);
-    CHECK_EQ(uffd_register_quiet(&k, &p.uffd, p.dst, PAGES * p.page), 0);
+    CHECK_EQ(uffd_register_quiet(&k, &p.uffd, p.dst, PAGES * p.page, UABI_RANGE_MOVE), 0);
     CHECK_EQ(p.dst[p.page], 0); /* a hole is plain zero fill */
     CHECK_EQ(move(&p, 0, 1, &moved), 0);
     CHECK_EQ(p.dst[0], 1);
   }
+  char text[160];
+  CHECK_EQ(kernel_inject(&k, "register:without=move", text, sizeof text), 0);
+  CHECK_EQ(uffd_register_quiet(&k, &p.uffd, p.dst, PAGES * p.page, UABI_RANGE_MOVE), -ENOTSUP);
+  if (machine.quiet_copy.works) CHECK_EQ(uffd_register_quiet(&k, &p.uffd, p.dst, PAGES * p.page, UABI_RANGE_COPY), 0);
+  kernel_inject_clear(&k);
   pair_close(&p);
 }
 

@@ -5,7 +5,9 @@
 #include "mover/publish.h"
 #include "os/thread.h"
 
-void batch_begin(struct batch *b, gch_heap *h) { *b = (struct batch){.heap = h, .drops = {.heap = h}}; }
+void batch_begin(struct batch *b, gch_heap *h) {
+  *b = (struct batch){.heap = h, .drops = drops_of(h, h->config.gc_threads)};
+}
 
 void batch_end(struct batch *b) {
   batch_publish(b);
@@ -50,6 +52,7 @@ void batch_publish(struct batch *b) {
   bool moved = h->mover->recycles && !copies(h);
   if (b->framed) frames_done(h, b->src, (uint32_t)(b->bytes / BLOCK_BYTES), moved);
   if (b->framed && !moved) frames_add_extra(h, (int64_t)b->bytes);
+  if (!b->framed && copies(h)) consume_copied(h, b->src, b->bytes, true);
   b->bytes = 0;
   for (; b->units > 0; b->units--, b->first++) {
     at_or(&h->tables.arenas[b->first / ARENA_BLOCKS].populated, (uint32_t)1 << b->first % ARENA_BLOCKS);

@@ -4,7 +4,8 @@
  * (compact_large.c), what stays and holds references. Relocations come first because they need no memory; a destination of an
  * evacuation is given memory before it is filled ("supplied"), recycled from sources consumed so far where the mover can
  * (`move`: the pages of consumed blocks or of an arena are moved there), else fresh. A source whose last reader is done is
- * recycled or dropped at once, so memory never exceeds what was there by more than the staging budget (I4).
+ * recycled or dropped, and what all workers have in hand until then is shared out of the staging budget, so memory never
+ * exceeds what was there by more than that (I4).
  *
  * A page move pays a TLB shootdown to every CPU that runs the process, and moves of one pair of mappings do not run side by
  * side in the kernel. So pages are supplied in runs of up to an arena, and what is moved without being read (leaf memory) is
@@ -29,15 +30,32 @@
 #include "mover/mover.h"
 #include "os/pages.h"
 
-enum { LANE_BYTES = 32 << 20 }; /* at most so much in a call: it holds locks of the mappings */
+enum {
+  LANE_BYTES = 32 << 20, /* at most so much in a call: it holds locks of the mappings */
+  LEAST_SHARE = 8,       /* blocks of the staging budget for each worker that fills */
+};
+
+/* In the order in which workers take them. */
+enum list {
+  LIST_ARENAS,
+  LIST_LARGE_ARENAS,
+  LIST_MOVES,
+  LIST_CHAINS,
+  LIST_DESTS,
+  LIST_LARGE_CHAINS,
+  LIST_PIECES,
+  LIST_FIXES,
+  LIST_COUNT
+};
 
 struct compaction {
   gch_heap *heap;
   struct plan *plan;
   struct gather gather;
   uint32_t arenas, moves, large_arenas, pieces; /* of the plan's lists, what workers share: the rest is for the lane */
-  uint32_t chunk; /* destinations that a worker takes at a time */
-  uint64_t next; /* [atomic] index over all lists, in chunks */
+  uint32_t fillers; /* workers that take what needs memory, from the first on */
+  uint32_t chunk; /* blocks that such a worker puts memory behind at a time */
+  uint64_t next[LIST_COUNT]; /* [atomic] */
 };
 
 /* --- supplying destinations ----------------------------------------------------------------------------------- */
@@ -145,15 +163,16 @@ static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
   block_unpopulate(h, src, blocks);
 }
 
-/* Runs end at the borders of arenas on both sides, and where the distance changes. */
+/* Runs end at the borders of arenas on both sides, and where the distance changes; where they are copied they are short. */
 static void relocate_blocks(struct compaction *c, uint32_t from, uint32_t to) {
   gch_heap *h = c->heap;
   const uint32_t *moves = c->plan->moves;
+  uint32_t longest = h->mover->recycles ? ARENA_BLOCKS : c->chunk;
   for (uint32_t i = from, end; i < to; i = end) {
     int64_t delta = h->tables.forward[moves[i]];
     size_t dst = moves[i] + (size_t)(delta >> BLOCK_SHIFT);
     for (end = i + 1; end < to && moves[end] == moves[i] + (end - i) && h->tables.forward[moves[end]] == delta; end++)
-      if (moves[end] % ARENA_BLOCKS == 0 || (dst + (end - i)) % ARENA_BLOCKS == 0) break;
+      if (end - i == longest || moves[end] % ARENA_BLOCKS == 0 || (dst + (end - i)) % ARENA_BLOCKS == 0) break;
     relocate_run(c, moves[i], end - i);
   }
 }
@@ -213,6 +232,7 @@ static void fill_dest(struct compaction *c, struct drops *drops, uint32_t dest) 
     size_t source = c->plan->sources[s];
     if (at_sub(&h->tables.needed[source], 1) == 1 && !h->mover->slides) consume_block(drops, source, 0);
   }
+  GCH_POINT(dest_filled);
 }
 
 static void fill_dests(struct compaction *c, struct drops *drops, uint32_t from, uint32_t to) {
@@ -288,68 +308,82 @@ static void fix_root(uint64_t *slot, void *context) {
   root_replace(slot, old, forward_root(context, old));
 }
 
-/* Takes [*from, *to) of a list whose items start at `base` in the common index; false: the index is beyond it. */
-static bool in_list(uint64_t index, uint64_t chunk, uint64_t *base, uint64_t count, uint32_t *from, uint32_t *to) {
-  uint64_t chunks = div_ceil(count, chunk);
-  if (index >= *base + chunks) {
-    *base += chunks;
-    return false;
-  }
-  *from = (uint32_t)((index - *base) * chunk);
-  *to = (uint32_t)(*from + chunk < count ? *from + chunk : count);
+/* Takes the next [*from, *to) of a list; false: there is no more. */
+static bool take(struct compaction *c, enum list list, uint32_t chunk, uint64_t count, uint32_t *from, uint32_t *to) {
+  uint64_t at = at_add_relaxed(&c->next[list], chunk);
+  if (at >= count) return false;
+  *from = (uint32_t)at;
+  *to = (uint32_t)(at + chunk < count ? at + chunk : count);
   return true;
 }
 
-static bool work_chunk(struct compaction *c, struct drops *drops, uint64_t index) {
-  const struct plan *p = c->plan;
-  uint64_t base = 0;
+static void relocate(struct compaction *c) {
   uint32_t i, to;
-  if (in_list(index, 1, &base, c->arenas, &i, &to)) {
-    relocate_arena(c, p->arenas[i]);
-  } else if (in_list(index, 1, &base, c->large_arenas, &i, &to)) {
-    compact_large_arena(&c->gather, &p->large_arenas[i]);
-  } else if (in_list(index, ARENA_BLOCKS, &base, c->moves, &i, &to)) {
-    relocate_blocks(c, i, to);
-  } else if (in_list(index, 1, &base, p->chain_count, &i, &to)) {
-    fill_chain(c, drops, i);
-  } else if (in_list(index, c->chunk, &base, p->chain_count == 0 ? p->dest_count : 0, &i, &to)) {
-    fill_dests(c, drops, i, to);
-  } else if (in_list(index, 1, &base, p->large_chain_count, &i, &to)) {
-    compact_slide_large(&c->gather, i);
-  } else if (in_list(index, 1, &base, c->pieces, &i, &to)) {
-    compact_piece(&c->gather, &p->pieces[i]);
-  } else if (in_list(index, 8, &base, p->fix_count, &i, &to)) {
-    for (; i < to; i++) fix_block(&c->gather, p->fixes[i], 0);
-  } else {
-    return false;
-  }
-  return true;
+  while (take(c, LIST_ARENAS, 1, c->arenas, &i, &to)) relocate_arena(c, c->plan->arenas[i]);
+  while (take(c, LIST_LARGE_ARENAS, 1, c->large_arenas, &i, &to))
+    compact_large_arena(&c->gather, &c->plan->large_arenas[i]);
+  while (take(c, LIST_MOVES, ARENA_BLOCKS, c->moves, &i, &to)) relocate_blocks(c, i, to);
+}
+
+static void evacuate(struct compaction *c, struct drops *drops) {
+  const struct plan *p = c->plan;
+  uint32_t i, to;
+  while (take(c, LIST_CHAINS, 1, p->chain_count, &i, &to)) fill_chain(c, drops, i);
+  while (take(c, LIST_DESTS, c->chunk, p->chain_count == 0 ? p->dest_count : 0, &i, &to)) fill_dests(c, drops, i, to);
+  while (take(c, LIST_LARGE_CHAINS, 1, p->large_chain_count, &i, &to)) compact_slide_large(&c->gather, i);
+}
+
+static void move_pieces(struct compaction *c) {
+  uint32_t i, to;
+  while (take(c, LIST_PIECES, 1, c->pieces, &i, &to))
+    compact_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
+}
+
+static void fix(struct compaction *c) {
+  uint32_t i, to;
+  while (take(c, LIST_FIXES, 8, c->plan->fix_count, &i, &to))
+    for (; i < to; i++) fix_block(&c->gather, c->plan->fixes[i], 0);
+}
+
+/* `fills`: what needs memory, too. Where pages move, that is what is evacuated, and pieces out of huge pages. */
+static void work_on_lists(struct compaction *c, struct drops *drops, bool fills) {
+  bool pages_move = c->heap->mover->recycles;
+  if (fills || pages_move) relocate(c);
+  if (fills) evacuate(c, drops);
+  if (fills || (pages_move && !c->heap->huge)) move_pieces(c);
+  fix(c);
 }
 
 static void compact_worker(void *context, uint32_t worker, uint32_t workers) {
   struct compaction *c = context;
-  struct drops drops = {.heap = c->heap};
+  struct drops drops = drops_of(c->heap, c->fillers);
   (void)workers;
   if (worker == 0) roots_visit(c->heap, fix_root, c->heap);
   if (worker == 0) run_lane(c);
-  while (work_chunk(c, &drops, at_add_relaxed(&c->next, 1))) continue;
+  work_on_lists(c, &drops, worker < c->fillers);
   drops_flush(&drops);
 }
 
-/* What workers take at a time is populated at once: all of it within half the staging budget. */
-static uint32_t chunk_of(const gch_heap *h) {
-  uint32_t chunk = h->frames.slots / (2 * h->config.gc_threads);
-  return chunk < 4 ? 4 : chunk > ARENA_BLOCKS ? ARENA_BLOCKS : chunk;
+/* Each worker that fills has in hand what it has supplied at a time, consumed sources that it has not given back yet, and two
+ * sources that its neighbours still read: together not more than its share of the budget. Who would have no share that is
+ * worth it does what needs no memory. */
+static void share_budget(struct compaction *c) {
+  const gch_heap *h = c->heap;
+  uint32_t least = h->huge ? ARENA_BLOCKS : LEAST_SHARE, fillers = h->frames.slots / least;
+  c->fillers = fillers < 1 ? 1 : fillers > h->config.gc_threads ? h->config.gc_threads : fillers;
+  uint32_t half = h->frames.slots / c->fillers / 2;
+  c->chunk = half > ARENA_BLOCKS ? ARENA_BLOCKS : half;
 }
 
 void compact_in_pause(gch_heap *h, struct plan *plan) {
-  struct compaction c = {.heap = h, .plan = plan, .chunk = chunk_of(h)};
+  struct compaction c = {.heap = h, .plan = plan};
   bool lane = h->mover->promotes_pages;
   c.arenas = lane ? plan->leaf_arenas : plan->arena_count;
   c.moves = lane ? plan->leaf_moves : plan->move_count;
   c.large_arenas = lane ? plan->leaf_large_arenas : plan->large_arena_count;
   c.pieces = lane && !h->huge ? plan->leaf_pieces : plan->piece_count; /* huge: they are copied */
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
+  share_budget(&c);
   if (h->huge) consume_count(h, plan);
   run_huge_lane(&c);
   team_run(h, compact_worker, &c);
@@ -477,7 +511,7 @@ static void collapse_opened(gch_heap *h) {
 }
 
 uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
-  uint64_t released = 0;
+  uint64_t released = beside ? frames_settle(h) : 0; /* before sources are freed: some may keep their memory */
   finish_dests(h, p);
   finish_moves(h, p);
   if (beside) lock_lock(&h->large.lock);
@@ -487,7 +521,6 @@ uint64_t compact_finish(gch_heap *h, struct plan *p, bool beside) {
   if (beside && h->huge) collapse_opened(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (h->layout.regions[r].space != SPACE_FRAMES) released += finish_region(h, r, beside);
-  if (beside) released += frames_settle(h);
   trim_tables(h, beside);
   return released;
 }

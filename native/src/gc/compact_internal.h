@@ -9,8 +9,9 @@ void compact_supply(gch_heap *heap, uintptr_t dst, uint64_t bytes);
 /* Puts memory behind an arena, once; others that need it meanwhile wait for whoever is at it. */
 void compact_supply_arena(gch_heap *heap, uintptr_t start);
 
-/* Moves a piece of a large object and fixes its references, or fixes it where it is. */
-void compact_piece(const struct gather *gather, const struct large_piece *piece);
+/* Moves a piece of a large object and fixes its references, or fixes it where it is. What is copied is copied by `step` bytes,
+ * whole blocks. */
+void compact_piece(const struct gather *gather, const struct large_piece *piece, uint64_t step);
 /* Relocates an arena of large objects with its pages. */
 void compact_large_arena(const struct gather *gather, const struct relocation *arena);
 /* `slide`: moves the objects of a chain, one after the other. */

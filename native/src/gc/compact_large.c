@@ -42,11 +42,16 @@ static void move_range(const struct gather *gather, const struct large *e, uintp
   mover_count_copied(h, to - from);
   g.source_delta = distance;
   if (!e->leaf) fix_large(&g, from, to, distance);
-  if (!h->huge) mover_release(h, from, to - from);
+  GCH_POINT(piece_copied);
+  if (!h->huge)
+    mover_release(h, from, to - from);
+  else
+    consume_copied(h, from, to - from, false);
 }
 
-void compact_piece(const struct gather *g, const struct large_piece *piece) {
+void compact_piece(const struct gather *g, const struct large_piece *piece, uint64_t step) {
   gch_heap *h = g->heap;
+  if (h->mover->recycles && !h->huge) step = PLAN_PIECE_BYTES; /* pages move */
   struct large *e = &h->large.entries[piece->id];
   uintptr_t from = e->base + (uintptr_t)piece->index * PLAN_PIECE_BYTES, to = from + PLAN_PIECE_BYTES;
   uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
@@ -56,7 +61,7 @@ void compact_piece(const struct gather *g, const struct large_piece *piece) {
     return;
   }
   if (piece->index == 0) bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
-  move_range(g, e, from, to);
+  for (uintptr_t at = from; at < to; at += step) move_range(g, e, at, at + step < to ? at + step : to);
   if (at_sub(&e->left, 1) != 1 || !h->huge) return;
   for (uintptr_t at = arena_start(e->base); at < end; at += ARENA_BYTES) consume_in_huge_arena(h, at, 0);
 }

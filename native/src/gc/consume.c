@@ -4,18 +4,23 @@
 
 enum { DROP_BATCH = 32 };
 
+struct drops drops_of(gch_heap *h, uint32_t threads) {
+  uint32_t limit = h->frames.slots / (4 * threads);
+  return (struct drops){.heap = h, .limit = limit < 1 ? 1 : limit > DROP_BATCH ? DROP_BATCH : limit};
+}
+
 void drops_flush(struct drops *d) {
   if (d->start == d->end) return;
   uint32_t blocks = (uint32_t)((d->end - d->start) / BLOCK_BYTES);
   uint32_t kept = d->heap->mover->recycles ? frames_give(d->heap, d->start, blocks) : 0;
   uintptr_t rest = d->start + kept * (uintptr_t)BLOCK_BYTES;
-  if (kept < blocks) mover_release(d->heap, rest, d->end - rest);
-  frames_add_extra(d->heap, -(int64_t)(d->end - rest));
+  if (kept < blocks && mover_release(d->heap, rest, d->end - rest))
+    frames_add_extra(d->heap, -(int64_t)(d->end - rest));
   d->start = d->end = 0;
 }
 
 static void drops_add(struct drops *d, uintptr_t block) {
-  if (block == d->end && d->end - d->start < (uintptr_t)DROP_BATCH * BLOCK_BYTES && block % ARENA_BYTES != 0) {
+  if (block == d->end && d->end - d->start < d->limit * (uintptr_t)BLOCK_BYTES && block % ARENA_BYTES != 0) {
     d->end += BLOCK_BYTES;
     return;
   }
@@ -29,25 +34,29 @@ void block_unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
   at_and_relaxed(&heap_arena(h, at)->populated, ~(uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */
 }
 
-/* True: dropped; it may serve as a frame else. */
-static bool give_arena(gch_heap *h, uintptr_t memory, bool huge) {
-  if (huge && h->mover->recycles && frames_give_arena(h, memory)) return false;
-  mover_release(h, memory, ARENA_BYTES);
-  return true;
+/* True: dropped. Else it serves as a frame, or the kernel will not take it. */
+static bool give_arena(gch_heap *h, uintptr_t memory) {
+  if (h->mover->recycles && frames_give_arena(h, memory)) return false;
+  return mover_release(h, memory, ARENA_BYTES);
 }
 
-/* The last one who reads the arena's memory gives it back, if nothing of it is in use where it is. There may be two last
- * ones: the last source's, and the closer of an arena that was opened only after that. */
+static bool is_huge(const struct arena *arena) {
+  return at_load_relaxed(&arena->huge) != 0; /* see gc/produce_arena.c */
+}
+
+/* The last one who reads the memory of a huge arena gives it back, if nothing of it is in use where it is. There may be two
+ * last ones: the last source's, and the closer of an arena that was opened only after that. An arena of small pages is given
+ * back by pieces. */
 static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   struct arena *arena = heap_arena(h, start);
   uint32_t closed = ARENA_CLOSED;
-  if (at_sub(&arena->pending, 1) != 1) return;
+  if (at_sub(&arena->pending, 1) != 1 || !is_huge(arena)) return;
   GCH_POINT(arena_consumed);
   if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
-    give_arena(h, start + delta, arena->huge); /* what stays has been copied out of the shadow */
-  } else if (arena->fate != ARENA_STAYS && arena->huge) { /* no unit lies in it */
+    give_arena(h, start + delta); /* what stays has been copied out of the shadow */
+  } else if (arena->fate != ARENA_STAYS) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
-    if (give_arena(h, start + delta, true)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
+    if (give_arena(h, start + delta)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
   }
 }
 
@@ -55,12 +64,23 @@ void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) {
   consume_one(h, at & ~(uintptr_t)(ARENA_BYTES - 1), delta);
 }
 
+void consume_copied(gch_heap *h, uintptr_t source, uint64_t bytes, bool fresh) {
+  uintptr_t delta = heap_contains(h, source) ? 0 : h->layout.shadow_delta, end = source + bytes;
+  for (uintptr_t at = source, next; at < end; at = next) {
+    next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+    if (next > end) next = end;
+    if (is_huge(heap_arena(h, at - delta))) continue;
+    bool gone = mover_release(h, at, next - at);
+    if (gone != fresh) frames_add_extra(h, gone ? -(int64_t)(next - at) : (int64_t)(next - at));
+  }
+}
+
 /* What the units of an arena were copied from. An arena relocates from one other, or it holds something that stays and is
  * then its own source (it waits for itself since it was opened), or it was filled from sources that count on their own. */
 static void close_arena(gch_heap *h, size_t arena) {
   uintptr_t at = arena_address(&h->layout, arena);
   uintptr_t delta = h->flipped >> layout_region(&h->layout, at) & 1 ? h->layout.shadow_delta : 0;
-  bool waits = h->tables.arenas[arena].fate == ARENA_STAYS && delta != 0;
+  bool waits = h->tables.arenas[arena].fate == ARENA_STAYS && delta != 0 && is_huge(&h->tables.arenas[arena]);
   uint32_t relocated = 0;
   for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS && relocated == 0; b++)
     if (h->tables.dest[b] & DEST_RELOCATED) relocated = h->tables.dest[b] & ~DEST_RELOCATED;
@@ -70,7 +90,7 @@ static void close_arena(gch_heap *h, size_t arena) {
   } else if (relocated != 0) {
     uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
     block_unpopulate(h, source, ARENA_BLOCKS);
-    give_arena(h, source + delta, heap_arena(h, source)->huge);
+    if (is_huge(heap_arena(h, source))) give_arena(h, source + delta);
   }
 }
 
@@ -89,7 +109,7 @@ void consume_block(struct drops *d, size_t block, uintptr_t delta) {
   uintptr_t at = block_address(&h->layout, block);
   if (h->tables.forward[block] != FORWARD_EVACUATED) return; /* pinned since the plan: it stays */
   if (heap_region(h, at)->space == SPACE_YOUNG) return; /* young memory is never given back */
-  if (heap_arena(h, at)->huge) {
+  if (is_huge(heap_arena(h, at))) {
     consume_in_huge_arena(h, at, delta);
     return;
   }

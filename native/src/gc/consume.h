@@ -1,6 +1,6 @@
 /* Giving sources back as they empty.
  *
- * A source block (or, where arenas are huge, an arena whose last source is done) is consumed when its last reader is
+ * A source block (or, where an arena is huge, all of it with its last source) is consumed when its last reader is
  * done: it becomes a frame where the mover can use it as one and the pool has room, else its memory is dropped; both in
  * runs, because both pay a call. Sources lie at their address + delta (in the shadow after a flip). Memory of the young
  * space is never given back. */
@@ -12,13 +12,20 @@
 /* Neighbouring consumed blocks of one worker that wait to be given back together. */
 struct drops {
   gch_heap *heap;
+  uint32_t limit; /* blocks */
   uintptr_t start, end;
 };
+
+/* None yet; a quarter of the staging budget is for those of so many threads. */
+struct drops drops_of(gch_heap *heap, uint32_t threads);
 
 void drops_flush(struct drops *drops);
 void consume_block(struct drops *drops, size_t block, uintptr_t delta);
 /* One of the sources of the huge arena at `at` is consumed: the last one gives the arena back. */
 void consume_in_huge_arena(gch_heap *heap, uintptr_t at, uintptr_t delta);
+/* [source, source + bytes) is where pages were that have been copied to where they go (in the shadow, or not): where they are
+ * small they are given back now, else with their arena. `fresh`: the copies took memory that was not there before. */
+void consume_copied(gch_heap *heap, uintptr_t source, uint64_t bytes, bool fresh);
 /* A unit of a huge arena that was opened is MAPPED: the last one closes the arena, and what its units were copied from
  * goes. */
 void consume_opened(gch_heap *heap, size_t block);

@@ -7,8 +7,8 @@
  *   all are filled          a frame of 2 MiB (a consumed arena, or staging): evacuated blocks, or large objects that move
  *
  * But a faulting thread would wait for all of it (0.3 to 0.6 ms). So (policy `latency`) a fault *opens* the arena: its block
- * is copied out and published, the others by whoever needs them, by pieces. What they are copied from is given back with the
- * arena's last unit, so an open arena holds its memory twice: there are places for a quarter of the staging budget (I4),
+ * is copied out and published, the others by whoever needs them, by pieces. What they are copied from, if it is a huge page, is
+ * given back with the arena's last unit, so an open arena holds its memory twice: there are places for a quarter of the staging budget (I4),
  * and workers finish opened arenas before they begin others. Who finds no place makes the arena whole (as policy
  * `throughput` always does), or, where it cannot be made whole, finishes one that is open.
  *
@@ -65,14 +65,16 @@ static enum make decide(struct arena_production *p) {
     stay += unit_stays(h, b);
   }
   if (stay != 0) {
+    GCH_POINT(arena_judged);
     p->page = p->at + p->delta;
     bool whole = space_is_large(heap_region(h, p->at)->space) || at_load(&arena->populated) == UINT32_MAX;
     bool read = at_load(&arena->pending) != 0; /* somebody still reads the shadow: it cannot move away */
-    return p->delta != 0 && arena->huge && whole && !read && relocated == 0 ? MAKE_IN_SHADOW : MAKE_BLOCKS;
+    bool huge = at_load_relaxed(&arena->huge); /* who is late here may see the maker's: it makes nothing any more */
+    return p->delta != 0 && huge && whole && !read && relocated == 0 ? MAKE_IN_SHADOW : MAKE_BLOCKS;
   }
   if (relocated != 0) {
     p->page = arena_address(&h->layout, source) + p->delta;
-    return h->tables.arenas[source].huge ? MAKE_RELOCATED : MAKE_BLOCKS;
+    return at_load_relaxed(&h->tables.arenas[source].huge) ? MAKE_RELOCATED : MAKE_BLOCKS; /* nobody changes it */
   }
   return MAKE_IN_FRAME;
 }
@@ -93,6 +95,7 @@ static void make_large_run(struct arena_production *p, struct large *e, uintptr_
   if (into != source + p->delta) {
     memcpy((void *)into, (void *)(source + p->delta), stop - at);
     mover_count_copied(h, stop - at);
+    consume_copied(h, source + p->delta, stop - at, false);
     g.source_delta = into - source;
   }
   if (!e->leaf) fix_large(&g, source, source + (stop - at), at - source);
@@ -143,7 +146,8 @@ static void make_whole(struct arena_production *p) {
   if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
   if (p->frame && !h->mover->recycles) frames_add_extra(h, ARENA_BYTES);
   at_store(&arena->populated, UINT32_MAX);
-  arena->huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
+  bool huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
+  at_store_relaxed(&arena->huge, (uint8_t)huge); /* see `decide` */
   at_store(&arena->made, ARENA_WHOLE);
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));
 }
@@ -189,7 +193,7 @@ static void open_arena(struct arena_production *p, uint32_t *place) {
   }
   at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
-  if (arena->fate == ARENA_STAYS && p->delta != 0)
+  if (arena->fate == ARENA_STAYS && p->delta != 0 && at_load_relaxed(&arena->huge))
     at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
   at_store(&arena->made, (uint32_t)ARENA_OPEN);
 }

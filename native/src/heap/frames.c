@@ -5,11 +5,13 @@
 
 #include "base/error.h"
 #include "heap/heap.h"
+#include "heap/small.h"
 #include "os/pages.h"
 
 enum {
   HOME_KEPT = 16, /* home slots whose memory is kept between cycles */
   NEAR_RUNS = 8,  /* runs looked at for one that is long enough */
+  SETTLE_SLOTS = ARENA_BLOCKS, /* home slots dropped in a call: nobody else can have them meanwhile */
 };
 
 static uint64_t first_slot(const struct frames *f) { return (uint64_t)f->arena_slots * ARENA_BLOCKS; }
@@ -58,6 +60,17 @@ void frames_add_extra(gch_heap *h, int64_t bytes) { frames_add(&h->frames, bytes
 
 bool frames_spent(const gch_heap *h) {
   return at_load_relaxed(&h->frames.extra) >= (int64_t)h->frames.slots * BLOCK_BYTES;
+}
+
+/* Gives memory that is no frame any more back; returns how much went. What the kernel will not take stays with the block, and
+ * the tables say so. (A shadow is emptied at the end in any case, a home slot is looked after by `held`.) */
+static uint64_t release(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (h->drop(h, start, bytes) < 0) {
+    block_keep(h, start, bytes);
+    return 0;
+  }
+  frames_add(&h->frames, -(int64_t)bytes);
+  return bytes;
 }
 
 /* Lock held: a run of consumed blocks, cut to `want`: a long enough one of the warmest few, else the warmest. */
@@ -123,7 +136,7 @@ void frames_done(gch_heap *h, uintptr_t start, uint32_t blocks, bool published) 
     lock_unlock(&f->lock);
   } else if (!published) {
     uint32_t kept = frames_give(h, start, blocks);
-    if (kept < blocks) h->drop(h, start + kept * (uintptr_t)BLOCK_BYTES, (blocks - kept) * (uint64_t)BLOCK_BYTES);
+    if (kept < blocks) release(h, start + kept * (uintptr_t)BLOCK_BYTES, (blocks - kept) * (uint64_t)BLOCK_BYTES);
   }
 }
 
@@ -186,7 +199,7 @@ void frames_done_arena(gch_heap *h, uintptr_t frame, bool published) {
     if (published) f->arena_held &= ~slot;
     lock_unlock(&f->lock);
   } else if (!published && !frames_give_arena(h, frame)) {
-    h->drop(h, frame, ARENA_BYTES);
+    release(h, frame, ARENA_BYTES);
   }
 }
 
@@ -211,32 +224,56 @@ uint64_t frames_bytes(gch_heap *h) {
   return blocks * BLOCK_BYTES;
 }
 
-/* Lock held. Slots that somebody is filling are not free. */
-static void settle_home(gch_heap *h, struct frames *f) {
-  for (uint32_t idle = f->arena_held & ~f->arena_taken; idle != 0; idle &= idle - 1) {
-    uintptr_t arena = f->start + (uint32_t)__builtin_ctz(idle) * (uintptr_t)ARENA_BYTES;
-    if (h->drop(h, arena, ARENA_BYTES) >= 0) f->arena_held &= ~(idle & -idle);
-  }
-  uint64_t at = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT); /* no huge page is torn */
-  while (at < f->slots && (at = bits_find_next(f->free, at, f->slots)) != BITS_NONE) {
-    uint64_t end = bits_find_next_clear(f->free, at, f->slots);
-    if (end == BITS_NONE) end = f->slots;
-    if (h->drop(h, f->start + at * BLOCK_BYTES, (end - at) * BLOCK_BYTES) >= 0) bits_clear_range(f->held, at, end);
-    at = end;
-  }
+/* Drops idle slots, which are ours meanwhile, and lets them go again: who needs a frame finds the others. */
+static void settle_slots(gch_heap *h, uintptr_t start, uint32_t blocks) {
+  bool dropped = h->drop(h, start, blocks * (uint64_t)BLOCK_BYTES) >= 0;
+  if (dropped) frames_add(&h->frames, -(int64_t)blocks * BLOCK_BYTES);
+  frames_done(h, start, blocks, dropped);
 }
 
-uint64_t frames_settle(gch_heap *h) {
-  struct frames *f = &h->frames;
-  uint64_t released = 0;
+/* Takes the next slots from `*at` on, up to `*end`, that have memory and that nobody has taken; at most a few at a time. */
+static bool take_idle(struct frames *f, uint64_t *at, uint64_t *end) {
   lock_lock(&f->lock);
-  for (uint32_t i = 0; i < f->run_count; i++) {
-    h->drop(h, f->runs[i].start, f->runs[i].blocks * (uint64_t)BLOCK_BYTES);
-    released += f->runs[i].blocks * (uint64_t)BLOCK_BYTES;
-  }
-  f->run_count = f->pooled = 0;
-  for (; f->arena_count > 0; released += ARENA_BYTES) h->drop(h, f->arenas[--f->arena_count], ARENA_BYTES);
-  settle_home(h, f);
+  uint64_t from = *at;
+  while (from < f->slots && !(bits_test(f->held, from) && bits_test(f->free, from))) from++;
+  uint64_t stop = from;
+  while (stop < f->slots && stop - from < SETTLE_SLOTS && bits_test(f->held, stop) && bits_test(f->free, stop)) stop++;
+  bits_clear_range(f->free, from, stop);
+  f->free_count -= (uint32_t)(stop - from);
   lock_unlock(&f->lock);
+  *at = from;
+  *end = stop;
+  return from < stop;
+}
+
+static bool take_idle_arena(struct frames *f, uint32_t slot) {
+  lock_lock(&f->lock);
+  bool idle = f->arena_held & ~f->arena_taken & (uint32_t)1 << slot;
+  if (idle) f->arena_taken |= (uint32_t)1 << slot;
+  lock_unlock(&f->lock);
+  return idle;
+}
+
+static void settle_arena(gch_heap *h, uintptr_t arena) {
+  bool dropped = h->drop(h, arena, ARENA_BYTES) >= 0;
+  if (dropped) frames_add(&h->frames, -ARENA_BYTES);
+  frames_done_arena(h, arena, dropped);
+}
+
+static void settle_home(gch_heap *h, struct frames *f) {
+  uint64_t at = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT), end; /* no huge page is torn */
+  for (uint32_t i = 0; i < f->arena_slots; i++)
+    if (take_idle_arena(f, i)) settle_arena(h, f->start + i * (uintptr_t)ARENA_BYTES);
+  for (; take_idle(f, &at, &end); at = end) settle_slots(h, f->start + at * BLOCK_BYTES, (uint32_t)(end - at));
+}
+
+/* The kernel is called without the lock: producers take it with units BUSY (I3). */
+uint64_t frames_settle(gch_heap *h) {
+  uintptr_t memory;
+  uint64_t released = 0;
+  for (uint32_t blocks; (blocks = frames_reuse(h, UINT32_MAX, &memory)) != 0;)
+    released += release(h, memory, blocks * (uint64_t)BLOCK_BYTES);
+  while ((memory = frames_reuse_arena(h)) != 0) released += release(h, memory, ARENA_BYTES);
+  settle_home(h, &h->frames);
   return released;
 }

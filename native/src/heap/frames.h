@@ -19,7 +19,7 @@
  * go; faults take them in any order, and each may leave its sources half read. Who makes a unit for a fault, and finds
  * `extra` at the budget, first makes units in order until it is not (gc/produce_arena.c).
  *
- * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated outside it); never
+ * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated and dropped outside it); never
  * blocks on a pause. */
 #ifndef HEAP_FRAMES_H
 #define HEAP_FRAMES_H
@@ -76,7 +76,8 @@ void frames_add_extra(gch_heap *heap, int64_t bytes);
 bool frames_spent(const gch_heap *heap);
 /* Memory of home slots. */
 uint64_t frames_bytes(gch_heap *heap);
-/* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. */
+/* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. What the kernel will not
+ * take is no frame any more, unless its home is here, and is populated when its block is freed. */
 uint64_t frames_settle(gch_heap *heap);
 
 #endif

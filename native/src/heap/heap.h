@@ -142,7 +142,7 @@ struct gch_heap {
   int (*drop)(gch_heap *heap, uintptr_t start,
               uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
   int shared_fd;                 /* [const] `simulated`: the object behind the heap, or -1 */
-  struct uffd quiet;             /* [const] makes ranges destinations of page moves; mover/region.c; fd -1 without */
+  struct uffd quiet;             /* [const; faults: cycle] makes ranges destinations; mover/region.c; fd -1 without */
   bool liveness_moves;           /* [const] the pages of the two maps too; mover/liveness.h */
   struct uffd missing;           /* [const] delivers faults of armed memory */
   struct uffd trap;              /* [const] traps stale accesses to the shadow */

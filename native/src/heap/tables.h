@@ -53,7 +53,7 @@ struct arena {
   uint32_t used;      /* [space's lock, or stw] bit a block: not free */
   uint32_t populated; /* [space's lock, or stw] bit a block: all its pages are present */
   uint8_t kind;       /* young: what its blocks hold, enum arena_kind */
-  uint8_t huge;       /* populated in one piece while huge pages were asked for */
+  uint8_t huge;       /* [atomic, moving] populated in one piece while huge pages were asked for */
   uint8_t fate;       /* [the plan, stw] enum arena_fate; of one that stays, free blocks may be destinations */
   uint8_t cleared;    /* [moving] its liveness has gone with its pages: no bit is set in it */
   uint32_t live;      /* [the plan] granules live by the last mark */

@@ -1,4 +1,5 @@
-/* The `copy` mover: UFFDIO_COPY (Linux 5.7), then the source is dropped.
+/* The `copy` mover: UFFDIO_COPY, then the source is dropped. The call is older (4.3); what needs Linux 5.7 is the quiet
+ * registration (write-protect-only) and the flip (MREMAP_DONTUNMAP). UFFDIO_MOVE is not needed.
  *
  * What it may answer is not for good but by injection: EAGAIN (some copied, or a mapping is changing), ENOENT and EINVAL
  * (the same), ENOMEM. It is tried again; then, where nothing is armed, the page is put there by memcpy; an armed destination
@@ -102,6 +103,7 @@ const struct mover_ops mover_copy = {
     .id = GCH_MOVER_COPY,
     .fixes_at_source = true,
     .concurrent = true,
+    .range_calls = UABI_RANGE_COPY,
     .open = quiet_open,
     .close = quiet_close,
     .inherit = quiet_inherit,

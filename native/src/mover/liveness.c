@@ -5,16 +5,19 @@
 #include <errno.h>
 #include <string.h>
 
+#include "mover/mover.h"
 #include "os/pages.h"
 
 static const size_t ARENA_MAP_BYTES = ARENA_BYTES / GRANULE_BYTES / 8;
 
-void liveness_open(gch_heap *h) {
-  const struct layout *l = &h->layout;
-  uint64_t bytes = align_up(l->span / GRANULE_BYTES / 8, pages_size());
-  h->liveness_moves = is_aligned(ARENA_MAP_BYTES, pages_size()) &&
-                      uffd_register_quiet(&h->kernel, &h->quiet, h->tables.live, bytes) >= 0 &&
-                      uffd_register_quiet(&h->kernel, &h->quiet, h->tables.mark, bytes) >= 0;
+static bool register_map(gch_heap *h, uint64_t *map) {
+  uint64_t bytes = align_up(h->layout.span / GRANULE_BYTES / 8, pages_size());
+  return uffd_register_quiet(&h->kernel, &h->quiet, map, bytes, UABI_RANGE_MOVE) >= 0;
+}
+
+bool liveness_register(gch_heap *h) {
+  return h->mover->promotes_pages && is_aligned(ARENA_MAP_BYTES, pages_size()) && register_map(h, h->tables.live) &&
+         register_map(h, h->tables.mark);
 }
 
 static void copy(char *to, char *from, size_t bytes) {

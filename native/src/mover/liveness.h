@@ -8,8 +8,9 @@
 
 #include "heap/heap.h"
 
-/* With the quiet descriptor open; if the kernel will not register the maps, they are copied. */
-void liveness_open(gch_heap *heap);
+/* With the quiet descriptor, when it is opened and when it is replaced. False: maps are copied, by this mover or by the
+ * kernel's refusal. */
+bool liveness_register(gch_heap *heap);
 /* Takes the bits of `arenas` arenas from index `from` on in `source` (the map of live or marked objects) to those from
  * index `to` on in `map`, where none is set. None is set in the source afterwards. Nobody looks at either meanwhile. */
 void liveness_hand_over(gch_heap *heap, uint64_t *map, size_t to, uint64_t *source, size_t from, size_t arenas);

@@ -169,6 +169,7 @@ const struct mover_ops mover_move = {
     .recycles = true,
     .fixes_at_source = true,
     .concurrent = true,
+    .range_calls = UABI_RANGE_MOVE | UABI_RANGE_COPY,
     .open = quiet_open,
     .close = quiet_close,
     .inherit = quiet_inherit,

@@ -17,11 +17,14 @@ void mover_count_moved(gch_heap *h, uint64_t pages, uint64_t arenas) {
 
 void mover_count_copied(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->moved.bytes, bytes); }
 
-void mover_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  if (h->drop(h, start, bytes) >= 0)
+bool mover_release(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  if (h->drop(h, start, bytes) >= 0) {
     at_add_relaxed(&h->moved.released, bytes);
-  else /* of an alias (`simulated`) the heap's own address is meant; a shadow is emptied at the end in any case */
-    block_keep(h, h->mover->fill_in_place && !heap_contains(h, start) ? start - h->layout.shadow_delta : start, bytes);
+    return true;
+  }
+  /* Of an alias (`simulated`) the heap's own address is meant; a shadow is emptied at the end in any case. */
+  block_keep(h, h->mover->fill_in_place && !heap_contains(h, start) ? start - h->layout.shadow_delta : start, bytes);
+  return false;
 }
 
 int mover_drop_private(gch_heap *h, uintptr_t start, uint64_t bytes) {

@@ -33,6 +33,7 @@ struct mover_ops {
   bool concurrent;      /* can arm: has all that follows `drop` */
   bool signals;         /* a touch of armed memory is SIGSEGV, whatever the fault mode */
   bool fill_in_place;   /* a missing destination can be filled where it is, through its shadow */
+  uint64_t range_calls; /* UABI_RANGE_*: what a range that is registered must accept */
   gch_status (*open)(gch_heap *heap, gch_error *error);
   void (*close)(gch_heap *heap);
   /* In the child of fork(): descriptors and memory of its own (NULL: nothing is shared). `parent_waits`: the parent touches no
@@ -70,8 +71,8 @@ static inline void mover_publish(gch_heap *h, uintptr_t dst, uintptr_t src, uint
   h->mover->publish(h, dst, src, bytes);
 }
 
-/* Drops the memory of a consumed range, and counts it. What the kernel will not take stays, and the tables say so. */
-void mover_release(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* Drops the memory of a consumed range, and counts it. False: what the kernel will not take stays, and the tables say so. */
+bool mover_release(gch_heap *heap, uintptr_t start, uint64_t bytes);
 /* Before a cycle: regions that the kernel would not let go at the end of an earlier one are tried again. */
 void mover_settle(gch_heap *heap);
 static inline enum region_registration region_registered(const gch_heap *h, uint32_t region) {

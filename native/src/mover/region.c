@@ -1,6 +1,7 @@
 /* What the userfaultfd movers do to regions: the quiet registration, the flip, and back.
  *
- *   quiet      write-protect-only, by a descriptor of no other use: a legal destination of page moves that raises no faults
+ *   quiet      write-protect-only, by a descriptor of no other use: a legal destination of page moves (mover `copy`: of
+ *              UFFDIO_COPY, which is older) that raises no faults
  *   ready      not registered at all: mremap moves its page tables whole (registered, it goes entry by entry, a thousand
  *              times slower)
  *   missing    registered with the fault descriptor; its pages are in the shadow, which is registered with a third one in
@@ -14,7 +15,8 @@
  * Any of these calls may be refused, for want of kernel memory or by injection, and refused for good. Each is tried a few
  * times; then:
  *
- *   quiet -> ready     the region is quiet again; there is no flip
+ *   quiet -> ready     the region is quiet again; there is no flip. Refused too: the quiet descriptor is closed, which nothing
+ *                      can refuse and which ends all its registrations; regions that were quiet are ready
  *   ready -> missing   leaf: the region stays ready, no flip; in the pause: mremap back to ready (mremap is its own inverse);
  *                      refused too, the pages are published back where they were
  *   the guard          counted; it is not needed for correctness
@@ -37,7 +39,7 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { TRIES = 20 };
+enum { TRIES = 20, LEAVE_ROUNDS = 5 };
 static const uint64_t SLEEP_NS = 50000, DROP_STEP = 2 << 20;
 
 static gch_status open_one(gch_heap *h, enum uffd_faults faults, struct uffd *out, gch_error *error) {
@@ -48,6 +50,7 @@ static gch_status open_one(gch_heap *h, enum uffd_faults faults, struct uffd *ou
   return error_set(error, GCH_UNSUPPORTED, "cannot open userfaultfd: %s (%.150s)", strerror(-rc), out->reasons);
 }
 
+/* The young region, alone, is never registered. */
 static gch_status open_descriptors(gch_heap *h, gch_error *error) {
   static const enum space_id spaces[] = {SPACE_OLD, SPACE_LARGE, SPACE_LEAF, SPACE_LARGE_LEAF, SPACE_FRAMES};
   enum uffd_faults faults = h->config.fault_mode == GCH_FAULT_SIGNAL ? UFFD_FAULTS_SIGNAL : UFFD_FAULTS_THREAD;
@@ -58,14 +61,14 @@ static gch_status open_descriptors(gch_heap *h, gch_error *error) {
     uint32_t first = layout_first_region(&h->layout, spaces[s]);
     for (uint32_t r = first; r < first + layout_space_regions(&h->layout, spaces[s]); r++) {
       const struct region *region = &h->layout.regions[r];
-      int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes);
+      int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes, h->mover->range_calls);
       if (rc < 0)
         return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s",
                          region->bytes >> 20, (void *)region->start, strerror(-rc));
       at_store(&h->registration[r], (uint8_t)REGION_QUIET);
     }
   }
-  if (status == GCH_OK && h->mover->promotes_pages) liveness_open(h);
+  h->liveness_moves = status == GCH_OK && liveness_register(h);
   return status;
 }
 
@@ -131,10 +134,24 @@ static bool register_missing(gch_heap *h, const struct uffd *with, const struct 
   return rc >= 0;
 }
 
+/* A new file behind the quiet descriptor, and no registration any more. False: there is none to be had; meanwhile it is another
+ * name for the trap, and nothing is registered with it. Its number stays: a minor may be publishing through it, which then
+ * finds its destination not registered, and puts the pages there by memcpy. */
+static bool renew_quiet(gch_heap *h) {
+  struct uffd fresh;
+  bool opened = open_one(h, UFFD_FAULTS_NONE, &fresh, NULL) == GCH_OK;
+  kernel_replace_fd(&h->kernel, h->quiet.fd, opened ? fresh.fd : h->trap.fd);
+  h->quiet.faults = opened ? UFFD_FAULTS_NONE : h->trap.faults;
+  if (opened) uffd_close(&h->kernel, &fresh);
+  if (opened) (void)liveness_register(h); /* else moves in the maps are refused, and answered by copying */
+  return opened;
+}
+
 static bool register_quiet(gch_heap *h, const struct uffd *with, const struct region *r) {
   uint32_t tries = 0;
   int rc;
-  do rc = uffd_register_quiet(&h->kernel, with, (void *)r->start, r->bytes);
+  if (with == &h->quiet && with->faults != UFFD_FAULTS_NONE && !renew_quiet(h)) return false;
+  do rc = uffd_register_quiet(&h->kernel, with, (void *)r->start, r->bytes, h->mover->range_calls);
   while (again(h, rc, &tries, r));
   if (rc >= 0) kernel_uffd_wake(&h->kernel, with->fd, (void *)r->start, r->bytes); /* it may have been missing */
   return rc >= 0;
@@ -148,18 +165,28 @@ static bool unregister(gch_heap *h, const struct uffd *from, const struct region
   return rc >= 0;
 }
 
+/* All regions leave the quiet state at once, however they are registered: nobody waits for a fault in them any more. */
+static void leave_all_quiet(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if (registered(h, r) == REGION_QUIET && h->layout.regions[r].space != SPACE_YOUNG)
+      set_registered(h, r, REGION_READY);
+  renew_quiet(h);
+}
+
 /* Between the two calls who populates memory in the region waits for the second: so the driver, who holds no lock and stops
- * nobody, does not go on before the region is out of that state on either side. */
+ * nobody, does not go on before the region is out of that state, one way or the other. */
 static bool leave_quiet(gch_heap *h, uint32_t region) {
   const struct region *r = &h->layout.regions[region];
   if (!register_missing(h, &h->quiet, r)) return false;
-  for (;;) {
+  for (int round = 0; round < LEAVE_ROUNDS; round++) {
     if (unregister(h, &h->quiet, r)) {
       set_registered(h, region, REGION_READY);
       return true;
     }
     if (register_quiet(h, &h->quiet, r)) return false;
   }
+  leave_all_quiet(h);
+  return false;
 }
 
 static bool make_ready(gch_heap *h, uint32_t region) {

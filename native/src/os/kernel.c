@@ -208,6 +208,18 @@ int kernel_close_fd(struct kernel *k, int fd) {
   return call_end(&c, answer(close(fd)));
 }
 
+/* EBUSY: another thread is opening a file. Rules only change the answer, as above. */
+int kernel_replace_fd(struct kernel *k, int fd, int by) {
+  struct call c;
+  int refused = 0, result;
+  bool made = call_begin(&c, k, KERNEL_CLOSE, NULL, NULL, 0, &refused);
+  do result = answer(dup3(by, fd, O_CLOEXEC));
+  while (result == -EINTR || result == -EBUSY);
+  if (made) return call_end(&c, result < 0 ? result : 0);
+  errno = c.saved_errno;
+  return refused;
+}
+
 /* --- userfaultfd --------------------------------------------------------------------------------------- */
 /* A descriptor without handshake, or a negative errno. */
 static int uffd_new(const struct kernel_uffd_request *request) {
@@ -233,6 +245,7 @@ int kernel_uffd_open(struct kernel *k, const struct kernel_uffd_request *request
     (void)close(fd);
     return call_end(&c, error);
   }
+  if (c.verdict.without_move) api.features &= ~UABI_FEATURE_MOVE;
   *out = (struct kernel_uffd_opened){.fd = fd, .features = api.features, .ioctls = api.ioctls};
   return call_end(&c, 0);
 }
@@ -243,6 +256,7 @@ int kernel_uffd_register(struct kernel *k, int fd, void *addr, uint64_t bytes, u
   if (!call_begin(&c, k, KERNEL_REGISTER, addr, NULL, bytes, &refused)) return refused;
   struct uabi_register arg = {.range = {(uintptr_t)addr, bytes}, .mode = mode};
   int result = answer(ioctl(fd, UABI_IOC_REGISTER, &arg));
+  if (c.verdict.without_move) arg.ioctls &= ~UABI_RANGE_MOVE;
   if (ioctls != NULL) *ioctls = result == 0 ? arg.ioctls : 0;
   return call_end(&c, result);
 }

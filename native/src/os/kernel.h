@@ -77,8 +77,9 @@ struct kernel_rule {
   uint32_t call;          /* KERNEL_CALL_COUNT: every call */
   int32_t error;          /* positive errno to report; 0: only delay */
   bool after;             /* perform, then report */
+  bool without_move;      /* perform, and offer no UFFDIO_MOVE */
   uint64_t delay_ns;
-  uint64_t nth, every;    /* 0: no such condition */
+  uint64_t nth, every, from; /* 0: no such condition */
   uint64_t times;         /* fire at most so often; 0: no limit */
   uint64_t partial_bytes; /* 0: none */
   uint64_t threshold;     /* of 2^53; UINT64_MAX: no probability given */
@@ -130,6 +131,9 @@ int kernel_ftruncate(struct kernel *k, int fd, uint64_t bytes);
 /* Gives the backing of [offset, offset+bytes) of a shared object back (PUNCH_HOLE | KEEP_SIZE). */
 int kernel_fallocate_punch(struct kernel *k, int fd, uint64_t offset, uint64_t bytes);
 int kernel_close_fd(struct kernel *k, int fd);
+/* Closes the file behind `fd`, which is another name for that of `by` from then on; counted as a close. Who is in a call on the
+ * old file finishes it. */
+int kernel_replace_fd(struct kernel *k, int fd, int by);
 
 /* --- userfaultfd --------------------------------------------------------------------------------------- */
 enum kernel_uffd_how {

@@ -6,8 +6,11 @@
  *   action    := ERRNO            answer -ERRNO without making the call
  *              | ERRNO "-after"   make the call, then answer -ERRNO (transfers report 0 bytes): bug B1 of Linux 6.18
  *              | "delay=" TIME    wait, then make the call; TIME is a number and ns, us, ms or s
+ *              | "without=move"   register and uffd_open only: make the call, and leave UFFDIO_MOVE out of what it says
+ *                                 is offered, as Linux before 6.8 does (there, move answers EINVAL)
  *   condition := "nth=" N         only the N-th call that the rule sees, from 1
  *              | "every=" N       every N-th call
+ *              | "from=" N        the N-th call and all later ones
  *              | "p=" F           with probability F, 0 to 1, by a generator of the rule's own
  *              | "seed=" N        its seed (0 if not given)
  *              | "times=" N       at most N times
@@ -71,6 +74,7 @@ static bool rule_fires(struct kernel_rule *rule) {
   bool fires = rule->threshold == NO_PROBABILITY || next_random(&rule->random) >> 11 < rule->threshold;
   if (rule->nth != 0 && rule->seen != rule->nth) fires = false;
   if (rule->every != 0 && rule->seen % rule->every != 0) fires = false;
+  if (rule->seen < rule->from) fires = false;
   if (rule->times != 0 && rule->fired >= rule->times) fires = false;
   return fires;
 }
@@ -79,6 +83,7 @@ static bool rule_fires(struct kernel_rule *rule) {
 static void rule_apply(struct kernel_rule *rule, uintptr_t address, struct kernel_verdict *out) {
   rule->fired++;
   out->delay_ns += rule->delay_ns;
+  out->without_move = out->without_move || rule->without_move;
   if (rule->error == 0 || out->error != 0) return;
   out->error = rule->error;
   out->after = rule->after;
@@ -100,7 +105,9 @@ bool kernel_rules_look(struct kernel *k, enum kernel_call call, uintptr_t addres
     bool fires = rule_fires(rule);
     if (rule->resume != 0 && rule->resume == address) {
       rule->resume = 0;
-      if (out->error == 0) *out = (struct kernel_verdict){.error = rule->error, .delay_ns = out->delay_ns};
+      if (out->error == 0)
+        *out =
+            (struct kernel_verdict){.error = rule->error, .delay_ns = out->delay_ns, .without_move = out->without_move};
       any = true;
       continue;
     }
@@ -193,8 +200,17 @@ static bool after_would_leak(uint32_t call) {
          call == KERNEL_READ;
 }
 
+static int read_without(struct reader *r, const char *what, struct kernel_rule *rule) {
+  if (strcmp(what, "move") != 0) return complain(r, "Only 'move' can be left out of what is offered, not '%s'.", what);
+  if (rule->call != KERNEL_REGISTER && rule->call != KERNEL_UFFD_OPEN)
+    return complain(r, "without= is for register and uffd_open.");
+  rule->without_move = true;
+  return 0;
+}
+
 static int read_action(struct reader *r, char *text, struct kernel_rule *rule) {
   if (strncmp(text, "delay=", 6) == 0) return read_time(r, text + 6, &rule->delay_ns);
+  if (strncmp(text, "without=", 8) == 0) return read_without(r, text + 8, rule);
   char *dash = strchr(text, '-');
   if (dash != NULL) {
     if (strcmp(dash, "-after") != 0) return complain(r, "After '%.16s' only '-after' is understood.", text);
@@ -209,7 +225,7 @@ static int read_action(struct reader *r, char *text, struct kernel_rule *rule) {
       rule->error = errnos[i].value;
       return 0;
     }
-  return complain(r, "'%s' is neither an errno name that is known here nor delay=TIME.", text);
+  return complain(r, "'%s' is neither an errno name that is known here nor delay=TIME nor without=move.", text);
 }
 
 static int read_partial(struct reader *r, const char *text, struct kernel_rule *rule) {
@@ -233,11 +249,12 @@ static int read_condition(struct reader *r, char *text, struct kernel_rule *rule
   *value++ = 0;
   if (strcmp(text, "nth") == 0) return read_count(r, value, &rule->nth);
   if (strcmp(text, "every") == 0) return read_count(r, value, &rule->every);
+  if (strcmp(text, "from") == 0) return read_count(r, value, &rule->from);
   if (strcmp(text, "times") == 0) return read_count(r, value, &rule->times);
   if (strcmp(text, "seed") == 0) return read_number(r, value, &rule->random);
   if (strcmp(text, "p") == 0) return read_probability(r, value, rule);
   if (strcmp(text, "partial") == 0) return read_partial(r, value, rule);
-  return complain(r, "'%s' is not a condition (nth, every, p, seed, times, partial).", text);
+  return complain(r, "'%s' is not a condition (nth, every, from, p, seed, times, partial).", text);
 }
 
 static int read_rule(struct reader *r, char *text, struct kernel_rule *rule) {

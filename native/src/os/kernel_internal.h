@@ -9,6 +9,7 @@ struct kernel_verdict {
   bool after;             /* perform the call, then report */
   uint64_t partial_bytes; /* perform only so much, then report -EAGAIN; 0: none */
   uint64_t delay_ns;      /* wait so long first */
+  bool without_move;      /* perform the call, and leave UFFDIO_MOVE out of what it offers */
 };
 
 /* Looks at every rule. `address` and `bytes`: the destination range of a transfer. Whether any rule fired. */

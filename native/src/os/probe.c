@@ -162,10 +162,12 @@ static void try_uffd(struct kernel *k, struct probe *out) {
   item_result(&out->move, try_transfer(k, TRANSFER_MOVE, UABI_REGISTER_MISSING), "UFFDIO_MOVE");
   item_result(&out->copy, try_transfer(k, TRANSFER_COPY, UABI_REGISTER_MISSING), "UFFDIO_COPY");
   item_result(&out->zeropage, try_transfer(k, TRANSFER_ZEROPAGE, UABI_REGISTER_MISSING), "UFFDIO_ZEROPAGE");
-  enum transfer quiet = out->move.works ? TRANSFER_MOVE : TRANSFER_COPY;
-  item_result(&out->quiet, try_transfer(k, quiet, UABI_REGISTER_WP),
-              out->move.works ? "UFFDIO_MOVE into a range registered for write protection only"
-                              : "UFFDIO_COPY into a range registered for write protection only");
+  item_result(&out->quiet_copy, try_transfer(k, TRANSFER_COPY, UABI_REGISTER_WP),
+              "UFFDIO_COPY into a range registered for write protection only");
+  out->quiet = out->quiet_copy;
+  if (out->move.works)
+    item_result(&out->quiet, try_transfer(k, TRANSFER_MOVE, UABI_REGISTER_WP),
+                "UFFDIO_MOVE into a range registered for write protection only");
   struct trial t;
   int result = trial_open(&t, k, UFFD_FAULTS_SIGNAL);
   item_result(&out->sigbus, result, "UFFD_FEATURE_SIGBUS");
@@ -288,10 +290,14 @@ const char *probe_mover_name(enum probe_mover mover) {
   return (unsigned)mover < PROBE_MOVER_COUNT ? names[mover] : "unknown";
 }
 
-/* A mover on userfaultfd needs a descriptor, its own call, and mremap for the flip. */
-static void conclude_uffd(const struct probe *p, const struct probe_item *call, const char *name,
-                          struct probe_item *mover) {
-  const struct probe_item *missing = !call->works ? call : !p->dontunmap.works ? &p->dontunmap : NULL;
+/* A mover on userfaultfd needs a descriptor, its own call, also into ranges that are registered quiet, and mremap for the
+ * flip. */
+static void conclude_uffd(const struct probe *p, const struct probe_item *call, const struct probe_item *quiet,
+                          const char *name, struct probe_item *mover) {
+  const struct probe_item *missing = !call->works          ? call
+                                     : !quiet->works       ? quiet
+                                     : !p->dontunmap.works ? &p->dontunmap
+                                                           : NULL;
   if (p->uffd_features == 0)
     item_set(mover, p->openings[PROBE_OPEN_SYSCALL].error, "No way to open userfaultfd works.");
   else if (missing != NULL)
@@ -302,8 +308,8 @@ static void conclude_uffd(const struct probe *p, const struct probe_item *call, 
 }
 
 static void conclude(struct probe *p) {
-  conclude_uffd(p, &p->move, "UFFDIO_MOVE", &p->movers[PROBE_MOVE]);
-  conclude_uffd(p, &p->copy, "UFFDIO_COPY", &p->movers[PROBE_COPY]);
+  conclude_uffd(p, &p->move, &p->quiet, "UFFDIO_MOVE", &p->movers[PROBE_MOVE]);
+  conclude_uffd(p, &p->copy, &p->quiet_copy, "UFFDIO_COPY", &p->movers[PROBE_COPY]);
   if (p->memfd.works)
     item_set(&p->movers[PROBE_SIMULATED], 0, "A shared object can be mapped twice; needs no privilege.");
   else

@@ -49,16 +49,17 @@ struct probe {
   struct probe_item move;         /* UFFDIO_MOVE of two pages */
   struct probe_item copy;         /* UFFDIO_COPY of two pages */
   struct probe_item zeropage;     /* UFFDIO_ZEROPAGE */
-  struct probe_item quiet;        /* a write-protect-only range is a destination of UFFDIO_MOVE, or of _COPY */
-  struct probe_item sigbus;       /* UFFD_FEATURE_SIGBUS */
-  struct probe_item dontunmap;    /* mremap(MREMAP_DONTUNMAP) */
-  struct probe_item populate;     /* MADV_POPULATE_WRITE */
-  struct probe_item collapse;     /* MADV_COLLAPSE is known */
-  struct probe_item memfd;        /* memfd_create, mapped twice */
-  struct probe_item pagemap;      /* /proc/self/pagemap */
-  struct probe_item barrier;      /* membarrier, private expedited */
+  struct probe_item quiet; /* a write-protect-only range is a destination of UFFDIO_MOVE; without that, of _COPY */
+  struct probe_item quiet_copy; /* of UFFDIO_COPY */
+  struct probe_item sigbus; /* UFFD_FEATURE_SIGBUS */
+  struct probe_item dontunmap; /* mremap(MREMAP_DONTUNMAP) */
+  struct probe_item populate; /* MADV_POPULATE_WRITE */
+  struct probe_item collapse; /* MADV_COLLAPSE is known */
+  struct probe_item memfd; /* memfd_create, mapped twice */
+  struct probe_item pagemap; /* /proc/self/pagemap */
+  struct probe_item barrier; /* membarrier, private expedited */
   struct probe_item movers[PROBE_MOVER_COUNT]; /* works: available; text: one sentence why (not) */
-  enum probe_mover chosen;                     /* what `auto` takes */
+  enum probe_mover chosen; /* what `auto` takes */
   char chosen_text[PROBE_TEXT];
 };
 
@@ -73,15 +74,15 @@ struct probe_costs {
   double move_page_1, move_page_16, move_page_512; /* a page, in runs of so many pages a call */
   double copy_page_1, copy_page_16, copy_page_512;
   double drop_page_512;
-  double move_huge;   /* a huge page moved whole */
+  double move_huge; /* a huge page moved whole */
   double memcpy_page; /* into warm memory */
-  double touch_page;  /* first touch of a fresh page */
-  double syscall;     /* getppid */
-  double uffd_call;   /* a UFFDIO_MOVE refused at validation: the least such a call costs */
-  double mprotect;    /* one page inside a mapping and back, each */
+  double touch_page; /* first touch of a fresh page */
+  double syscall; /* getppid */
+  double uffd_call; /* a UFFDIO_MOVE refused at validation: the least such a call costs */
+  double mprotect; /* one page inside a mapping and back, each */
   double fault_thread; /* round trip answered by a thread in poll(), with UFFDIO_COPY */
   double fault_signal; /* answered in a SIGBUS handler; measured only if probe_calibrate may install one */
-  uint64_t spent_ns;   /* what the calibration took */
+  uint64_t spent_ns; /* what the calibration took */
 };
 
 /* Measures. install_sigbus: may replace the process's SIGBUS action for some ms (and put it back). -ENOMEM etc. if

@@ -79,8 +79,8 @@ int uffd_register_missing(struct kernel *k, const struct uffd *u, void *addr, ui
   return register_needing(k, u, addr, bytes, UABI_REGISTER_MISSING, needed);
 }
 
-int uffd_register_quiet(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes) {
-  return register_needing(k, u, addr, bytes, UABI_REGISTER_WP, UABI_RANGE_MOVE);
+int uffd_register_quiet(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes, uint64_t needed) {
+  return register_needing(k, u, addr, bytes, UABI_REGISTER_WP, needed);
 }
 
 int uffd_unregister(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes) {

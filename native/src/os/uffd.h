@@ -2,7 +2,7 @@
  *
  * A descriptor delivers missing-page faults either as messages that a thread reads (UFFD_FAULTS_THREAD) or as SIGBUS
  * in the faulting thread (UFFD_FAULTS_SIGNAL). A descriptor without faults of its own (UFFD_FAULTS_NONE) only makes
- * ranges legal destinations of UFFDIO_MOVE (write-protect-only registration).
+ * ranges legal destinations of UFFDIO_MOVE and UFFDIO_COPY (write-protect-only registration).
  *
  * Ways to open, in this order: /dev/userfaultfd, userfaultfd(2), and, where the wish allows, both again with
  * UFFD_USER_MODE_ONLY, in which system calls that meet a missing page answer EFAULT. Closing a descriptor ends its
@@ -45,8 +45,9 @@ const char *uffd_how_name(enum kernel_uffd_how how, bool user_mode_only);
 /* Registers for missing pages; -ENOTSUP if the range does not offer the calls in `needed` (UABI_RANGE_*), and
  * then it is not registered. */
 int uffd_register_missing(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes, uint64_t needed);
-/* Registers for write protection only: a destination of UFFDIO_MOVE that raises no fault. */
-int uffd_register_quiet(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes);
+/* Registers for write protection only: a destination of UFFDIO_MOVE and UFFDIO_COPY that raises no fault. `needed` as
+ * before. */
+int uffd_register_quiet(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes, uint64_t needed);
 int uffd_unregister(struct kernel *k, const struct uffd *u, void *addr, uint64_t bytes);
 
 /* --- faults -------------------------------------------------------------------------------------------- */
