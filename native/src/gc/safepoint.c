@@ -26,11 +26,14 @@ static bool all_stopped(const gch_heap *h) {
   return true;
 }
 
-/* Those that run, or would if there had been no pause just now. */
+static bool is_managed(const struct mutator *m) { return at_load(&m->state) == MUTATOR_MANAGED; }
+
+/* Those that run, or would if there had been no pause just now. One that becomes managed is `paused` until after that, so it
+ * is looked at again. */
 static uint32_t count_managed(const gch_heap *h) {
   uint32_t count = 0;
   for (const struct mutator *m = h->world.mutators; m != NULL; m = m->next)
-    count += at_load_relaxed(&m->state) == MUTATOR_MANAGED || at_load_relaxed(&m->paused); /* a figure */
+    count += is_managed(m) || at_load(&m->paused) || is_managed(m);
   return count;
 }
 
@@ -156,7 +159,7 @@ void mutators_leave_native(void) {
   for (struct mutator *held; (held = try_leave()) != NULL;) wait_resumed(held);
   for (struct mutator *m = mine; m != NULL; m = m->next_here) {
     m->waits = false;
-    at_store_relaxed(&m->paused, 0);
+    at_store(&m->paused, 0);
   }
 }
 
