@@ -11,7 +11,7 @@ struct, anything else references with a tail of bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,32 @@ class ObjectGraph:
         from gcheap.sources.generators import generate
 
         return generate(name, parse_size(nbytes, "nbytes"), seed)
+
+    @classmethod
+    def from_hprof(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int | str = MAX_FILE_BYTES,
+        log: Callable[[str], None] | None = None,
+    ) -> ObjectGraph:
+        """Read the objects of a Java heap dump, ``.hprof`` or ``.hprof.gz``: shape, no contents.
+
+        See ``gcheap.sources.hprof.read_hprof``, which also counts what the graph does not show.
+
+        Args:
+            path: the file; whether it is compressed is seen by its first bytes.
+            max_bytes: refuse a dump of more bytes, uncompressed; an integer or text such as "1GiB".
+            log: called about once a second with a line that says how far it is, and with a last
+                one.
+
+        Raises:
+            GraphFormatError: names the file, the offset, what is there and what was expected.
+            OSError: the file cannot be opened.
+        """
+        from gcheap.sources.hprof import read_hprof
+
+        return read_hprof(path, max_bytes=max_bytes, log=log)[0]
 
     @property
     def n_nodes(self) -> int:

@@ -116,8 +116,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """Compact the same fragmented heap with each mover while a program goes on using it.
 
     INPUT is "interpreter" (default: this Python's own objects, repeated), the path of an .npz that
-    ObjectGraph.save wrote, or synthetic:mixed, :clustered, :rmat, :tree, :list. Every run is a
-    process of its own; every result is checked against a numpy shadow.
+    ObjectGraph.save wrote or of a Java heap dump (.hprof, .hprof.gz), or synthetic:mixed,
+    :clustered, :rmat, :tree, :list. Every run is a process of its own; every result is checked
+    against a numpy shadow.
 
     Exit status: 0 all verified, 1 something did not, 2 wrong usage or input, 130 interrupted.
     """
@@ -188,8 +189,11 @@ def _run(settings: Settings) -> Session:
                 click.echo(f"repeat {repeat + 1} of {settings.repeat}", err=True)
             last = repeat
 
+        def say(line: str) -> None:
+            progress.console.print(f"gcheap compare: {line}", markup=False, soft_wrap=True)
+
         try:
-            session.run(began, lambda: progress.advance(task))
+            session.run(began, lambda: progress.advance(task), say)
         except (ValueError, OSError) as error:
             raise InputError(said(error)) from None
     return session

@@ -56,8 +56,8 @@ def command(**options: Any) -> None:
     """Draw where a fragmented heap's memory is, and where it is after a compaction.
 
     INPUT is "interpreter" (default: this Python's own objects), the path of an .npz that
-    ObjectGraph.save wrote, or synthetic:mixed, :clustered, :rmat, :tree, :list. Spaces have colours
-    in a terminal and headings everywhere.
+    ObjectGraph.save wrote or of a Java heap dump (.hprof, .hprof.gz), or synthetic:mixed,
+    :clustered, :rmat, :tree, :list. Spaces have colours in a terminal and headings everywhere.
     """
     from gcheap._errors import GcheapError
 
@@ -88,6 +88,7 @@ def _compacted(
         options["drop"],
         options["seed"],
         default_bytes=DEFAULT_BYTES,
+        log=lambda line: click.echo(f"gcheap map: {line}", err=True),
     )
     plan = prepared.ageing
     with Heap(heap_limit(plan.graph.nbytes), mover=options["mover"], huge=options["huge"]) as heap:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ AGEING_ARRAYS = (
     "refill_nodes",
 )
 SYNTHETIC = "synthetic:"
+HEAP_DUMPS = (".hprof", ".hprof.gz")
+"""Endings of the names of Java heap dumps; any other file is an ``.npz``."""
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -60,16 +62,19 @@ def prepare(
     seed: int,
     *,
     default_bytes: int = DEFAULT_BYTES,
+    log: Callable[[str], None] | None = None,
 ) -> tuple[Prepared, dict[str, Any]]:
     """Make the input of a comparison, and describe it.
 
     Args:
-        source: "interpreter", "synthetic:KIND" or the path of an ``.npz``.
+        source: "interpreter", "synthetic:KIND" or the path of an ``.npz`` or a Java heap dump
+            (``.hprof``, ``.hprof.gz``).
         live_bytes: what is to live when the collection starts; None: a graph of ``default_bytes``
-            before it ages (an ``.npz`` once as it is).
+            before it ages (a file once as it is).
         drop: share of the objects that die.
         seed: of all chance.
         default_bytes: see ``live_bytes``.
+        log: called with a line about once a second while a heap dump is read.
 
     Raises:
         ValueError: no such source, nothing would live, or it is more than the machine holds.
@@ -80,7 +85,7 @@ def prepare(
     wanted = None if live_bytes is None else math.ceil(live_bytes / stays)
     _check_memory(source, wanted)
     rng = np.random.default_rng(seed)
-    graph = _graph(source, wanted, default_bytes, seed)
+    graph = _graph(source, wanted, default_bytes, seed, log)
     if graph.n_nodes == 0:
         raise ValueError(f"{source} holds no object")
     plan = ageing(graph, rng, drop=drop, refill=refill)
@@ -98,7 +103,13 @@ def _check_memory(source: str, wanted: int | None) -> None:
         )
 
 
-def _graph(source: str, wanted: int | None, default: int, seed: int) -> ObjectGraph:
+def _graph(
+    source: str,
+    wanted: int | None,
+    default: int,
+    seed: int,
+    log: Callable[[str], None] | None,
+) -> ObjectGraph:
     if source.startswith(SYNTHETIC):
         from gcheap.sources.generators import generate
 
@@ -107,7 +118,8 @@ def _graph(source: str, wanted: int | None, default: int, seed: int) -> ObjectGr
         from gcheap.sources.interpreter import capture_in_subprocess
 
         return _repeated(capture_in_subprocess(), wanted or default)
-    graph = ObjectGraph.load(source)
+    is_dump = source.lower().endswith(HEAP_DUMPS)
+    graph = ObjectGraph.from_hprof(source, log=log) if is_dump else ObjectGraph.load(source)
     return graph if wanted is None else _repeated(graph, wanted)
 
 

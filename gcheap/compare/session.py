@@ -56,8 +56,14 @@ class Session:
     unavailable: dict[Row, str] = field(default_factory=dict)
     repeats: int = 0
 
-    def run(self, began: Callable[[Row, int], None], ended: Callable[[], None]) -> None:
-        """Do everything; call ``began(row, repeat)`` and ``ended()`` around each run.
+    def run(
+        self,
+        began: Callable[[Row, int], None],
+        ended: Callable[[], None],
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """Do everything; call ``began(row, repeat)`` and ``ended()`` around each run, ``log(line)``
+        while the input is read.
 
         Raises:
             ValueError, OSError: the input cannot be had.
@@ -65,7 +71,7 @@ class Session:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="gcheap-compare-") as name:
             folder = Path(name)
-            self._prepare(folder)
+            self._prepare(folder, log)
             for repeat in range(self.settings.repeat):
                 round_start = time.monotonic()
                 for row in self._rows_left():
@@ -76,9 +82,9 @@ class Session:
                 if self._is_over(start, time.monotonic() - round_start):
                     return
 
-    def _prepare(self, folder: Path) -> None:
+    def _prepare(self, folder: Path, log: Callable[[str], None] | None) -> None:
         s = self.settings
-        prepared, self.input = prepare(s.source, s.live_bytes, s.drop, s.seed)
+        prepared, self.input = prepare(s.source, s.live_bytes, s.drop, s.seed, log=log)
         write_prepared(folder, prepared)
 
     def _rows_left(self) -> Iterator[Row]:

@@ -1,1 +1,1 @@
-"""Where object graphs come from: the running interpreter, generators."""
+"""Where object graphs come from: the running interpreter, Java heap dumps, generators."""
