@@ -9,12 +9,16 @@
 
 static const size_t ARENA_MAP_BYTES = ARENA_BYTES / GRANULE_BYTES / 8;
 
+/* A huge page would be torn by each arena that moves: 128 share one. */
+static int open_map(gch_heap *h, uint64_t *map, uint64_t bytes) {
+  (void)pages_advise_huge(&h->kernel, map, bytes, false);
+  return uffd_register_quiet(&h->kernel, &h->quiet, map, bytes);
+}
+
 void liveness_open(gch_heap *h) {
-  const struct layout *l = &h->layout;
-  uint64_t bytes = align_up(l->span / GRANULE_BYTES / 8, pages_size());
-  h->liveness_moves = is_aligned(ARENA_MAP_BYTES, pages_size()) &&
-                      uffd_register_quiet(&h->kernel, &h->quiet, h->tables.live, bytes) >= 0 &&
-                      uffd_register_quiet(&h->kernel, &h->quiet, h->tables.mark, bytes) >= 0;
+  uint64_t bytes = align_up(h->layout.span / GRANULE_BYTES / 8, pages_size());
+  h->liveness_moves = is_aligned(ARENA_MAP_BYTES, pages_size()) && open_map(h, h->tables.live, bytes) >= 0 &&
+                      open_map(h, h->tables.mark, bytes) >= 0;
 }
 
 static void copy(char *to, char *from, size_t bytes) {

@@ -1,0 +1,132 @@
+/* The tables say the truth about memory: what they call empty has no page. In leaf regions that is what makes a destination
+ * fault until its objects are there; everywhere it is what the limit counts on. */
+#include <sys/mman.h>
+
+#include "hold.h"
+#include "mover/mover.h"
+#include "os/pages.h"
+#include "presence.h"
+
+enum { BYTES = 480 };
+
+/* An array of `count` leaf objects that say which they are; promoted. */
+static void fill_leaf(struct kit *k, gch_ref *table, uint64_t count) {
+  *table = kit_refs(k, count);
+  for (uint64_t i = 0; i < count; i++) {
+    gch_ref o = kit_bytes(k, BYTES);
+    *(uint64_t *)(void *)gch_slot(o, KIT_BYTES) = i + 1;
+    kit_put(k, *table, i, o);
+  }
+  kit_minor(k, true);
+}
+
+static uint64_t count_wrong(gch_ref table, uint64_t count) {
+  uint64_t wrong = 0;
+  for (uint64_t i = 0; i < count; i++) {
+    gch_ref o = kit_at(table, i);
+    wrong += o != NULL && *(uint64_t *)(void *)gch_slot(o, KIT_BYTES) != i + 1;
+  }
+  return wrong;
+}
+
+/* Drops about six in ten of all but the last fifth: those move, to the first free blocks of arenas in which the others stay. */
+static void thin_out(struct kit *k, gch_ref table, uint64_t count) {
+  uint64_t random = 1;
+  for (uint64_t i = 0; i < count / 5 * 4; i++) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    if ((random >> 33) % 10 < 6) kit_put(k, table, i, NULL);
+  }
+}
+
+/* Reads all objects after the flip, before anything of them has moved. */
+static void read_beside_a_move(struct kit *k, gch_ref *table, uint64_t count) {
+  hold_on(true);
+  CHECK(!kit_major(k, GCH_POLICY_NEEDED, true, false).degraded);
+  CHECK_EQ(at_load(&k->heap->phase), GCH_PHASE_MOVE);
+  CHECK_EQ(count_wrong(*table, count), 0);
+  at_store(&hold, 0);
+  gch_collect_wait(k->m, NULL);
+  hold_on(false);
+  CHECK(k->heap->measures.last_major.blocks_evacuated > 0);
+  CHECK_EQ(count_wrong(*table, count), 0);
+}
+
+/* --- huge pages that nobody asked for ---------------------------------------------------------------------------- */
+
+/* What the kernel does with every mapping where its policy is `always`: all but those that said no get huge pages. */
+static void pretend_always(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    const struct region *region = &h->layout.regions[r];
+    if (!mapped_with(region->start, region->bytes, " nh"))
+      CHECK_EQ(madvise((void *)region->start, region->bytes, MADV_HUGEPAGE), 0);
+  }
+}
+
+static void no_region_gets_huge_pages(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    const struct region *region = &h->layout.regions[r];
+    uintptr_t shadow = region->start + h->layout.shadow_delta;
+    if (!CHECK(mapped_with(region->start, region->bytes, " nh"))) return;
+    bool mirrored = h->mover->concurrent && (space_has_refs(region->space) || h->mover->fill_in_place);
+    if (mirrored && mapped_with(shadow, region->bytes, " wr") && !CHECK(mapped_with(shadow, region->bytes, " nh")))
+      return;
+  }
+}
+
+static void huge_pages_not_asked_for(void) {
+  for (int mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_SLIDE; mover++)
+    for (int huge = GCH_HUGE_AUTO; huge <= GCH_HUGE_OFF; huge += GCH_HUGE_OFF - GCH_HUGE_AUTO) {
+      struct kit k;
+      gch_config c = kit_config((gch_mover)mover, 64, 1024);
+      c.huge = (gch_huge)huge;
+      if (!kit_available((gch_mover)mover) || !kit_open(&k, &c)) continue;
+      GCH_FRAME(k.m, root, 1);
+      no_region_gets_huge_pages(k.heap);
+      fill_leaf(&k, &root[0], 2000);
+      for (int i = 0; i < 2; i++) kit_major(&k, GCH_POLICY_ALL, true, true); /* what is mapped anew meanwhile, too */
+      no_region_gets_huge_pages(k.heap);
+      if (k.heap->liveness_moves) CHECK(mapped_with((uintptr_t)k.heap->tables.live, 1, " nh"));
+      CHECK_EQ(count_wrong(root[0], 2000), 0);
+      GCH_FRAME_END(k.m);
+      kit_close(&k);
+    }
+}
+
+static void leaf_objects_of(gch_mover mover, const char *inject) {
+  enum { COUNT = 40000 };
+  struct kit k;
+  gch_config c = kit_config(mover, 256, 1024);
+  c.gc_threads = 1;
+  c.inject = inject;
+  if (!kit_available(mover) || !kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  pretend_always(k.heap);
+  fill_leaf(&k, &root[0], COUNT);
+  thin_out(&k, root[0], COUNT);
+  read_beside_a_move(&k, &root[0], COUNT);
+  if (!k.heap->mover->fill_in_place && inject == NULL) CHECK_EQ(hidden_pages(k.heap), 0);
+  GCH_FRAME_END(k.m);
+  kit_verify(&k);
+  kit_close(&k);
+}
+
+/* Where the kernel gives them all the same, they are not seen. */
+static void leaf_objects_where_pages_are_huge_by_themselves(void) {
+  for (int mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_SIMULATED; mover++) {
+    leaf_objects_of((gch_mover)mover, NULL);
+    leaf_objects_of((gch_mover)mover, "madvise:ENOMEM");
+  }
+}
+
+int main(void) {
+  if (access("/proc/self/pagemap", R_OK) != 0 || access("/proc/self/smaps", R_OK) != 0) {
+    printf("  SKIP test_presence: no /proc\n");
+    return CHECK_EXIT_SKIPPED;
+  }
+  kit_watchdog(60);
+  if (pages_thp_policy() != PAGES_THP_UNKNOWN) {
+    RUN(huge_pages_not_asked_for);
+    RUN(leaf_objects_where_pages_are_huge_by_themselves);
+  }
+  return CHECK_SUMMARY();
+}
