@@ -118,6 +118,56 @@ static void leaf_objects_where_pages_are_huge_by_themselves(void) {
   }
 }
 
+/* --- arenas with holes ------------------------------------------------------------------------------------------- */
+
+/* Huge arenas that a fault opened, and that did not become one page again: what dies in them leaves holes. */
+static void open_and_leave_holes(struct kit *k, gch_ref *table, uint64_t count) {
+  hold_on(true);
+  kit_major(k, GCH_POLICY_ALL, true, false);
+  CHECK_EQ(count_wrong(*table, count), 0);
+  at_store(&hold, 0);
+  gch_collect_wait(k->m, NULL);
+  hold_on(false);
+  for (uint64_t i = 0; i < count; i++)
+    if (i / 160 % 25 == 0) kit_put(k, *table, i, NULL); /* a block and a quarter of 33 */
+  kit_major(k, GCH_POLICY_RELEASE, false, true);
+}
+
+static uint64_t count_holes(const gch_heap *h) {
+  uint64_t holes = 0;
+  for (size_t a = 0; a < layout_arena_count(&h->layout); a++)
+    if (h->tables.arenas[a].used != 0 && heap_region(h, arena_address(&h->layout, a))->space <= SPACE_LEAF)
+      holes += h->tables.arenas[a].populated != UINT32_MAX;
+  return holes;
+}
+
+/* They relocate in the pause, with their holes. */
+static void arenas_with_holes_relocate(gch_mover mover) {
+  enum { COUNT = 60000 };
+  struct kit k;
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.gc_threads = 1;
+  c.inject = "collapse:EINVAL";
+  if (!kit_available(mover) || !kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  fill_leaf(&k, &root[0], COUNT);
+  open_and_leave_holes(&k, &root[0], COUNT);
+  CHECK(count_holes(k.heap) > 0);
+  CHECK_EQ(hidden_pages(k.heap), 0);
+  kit_major(&k, GCH_POLICY_ALL, false, true);
+  CHECK(count_holes(k.heap) > 0);
+  CHECK_EQ(count_wrong(root[0], COUNT), 0);
+  CHECK_EQ(hidden_pages(k.heap), 0);
+  thin_out(&k, root[0], COUNT);
+  read_beside_a_move(&k, &root[0], COUNT);
+  GCH_FRAME_END(k.m);
+  kit_verify(&k);
+  kit_close(&k);
+}
+static void arenas_with_holes_are_moved(void) { arenas_with_holes_relocate(GCH_MOVER_MOVE); }
+static void arenas_with_holes_are_copied(void) { arenas_with_holes_relocate(GCH_MOVER_COPY); }
+
 int main(void) {
   if (access("/proc/self/pagemap", R_OK) != 0 || access("/proc/self/smaps", R_OK) != 0) {
     printf("  SKIP test_presence: no /proc\n");
@@ -127,6 +177,10 @@ int main(void) {
   if (pages_thp_policy() != PAGES_THP_UNKNOWN) {
     RUN(huge_pages_not_asked_for);
     RUN(leaf_objects_where_pages_are_huge_by_themselves);
+  }
+  if (pages_thp_policy() == PAGES_THP_MADVISE || pages_thp_policy() == PAGES_THP_ALWAYS) {
+    RUN(arenas_with_holes_are_moved);
+    RUN(arenas_with_holes_are_copied);
   }
   return CHECK_SUMMARY();
 }
