@@ -2,6 +2,7 @@
  * fault until its objects are there; everywhere it is what the limit counts on. */
 #include <sys/mman.h>
 
+#include "heap/unit.h"
 #include "hold.h"
 #include "mover/mover.h"
 #include "os/pages.h"
@@ -168,6 +169,97 @@ static void arenas_with_holes_relocate(gch_mover mover) {
 static void arenas_with_holes_are_moved(void) { arenas_with_holes_relocate(GCH_MOVER_MOVE); }
 static void arenas_with_holes_are_copied(void) { arenas_with_holes_relocate(GCH_MOVER_COPY); }
 
+/* --- holes in a source ------------------------------------------------------------------------------------------- */
+
+/* A page of a block that stays, in the shadow, in which nothing lives: no small object that begins before the page in front of it
+ * reaches it. 0: there is none. */
+static uintptr_t find_dead_page(const gch_heap *h) {
+  uint64_t page = h->layout.page_bytes / GRANULE_BYTES;
+  for (size_t b = 0; b < layout_block_count(&h->layout); b++) {
+    uintptr_t at = block_address(&h->layout, b);
+    if (heap_region(h, at)->space != SPACE_OLD || unit_state(h, b) != UNIT_ARMED || h->tables.dest[b] != 0) continue;
+    for (uint64_t g = page; g < BLOCK_GRANULES; g += page)
+      if (bits_find_next(h->tables.live, b * BLOCK_GRANULES + g - page, b * BLOCK_GRANULES + g + page) == BITS_NONE)
+        return at + g * GRANULE_BYTES + h->layout.shadow_delta;
+  }
+  return 0;
+}
+
+/* Two runs of more than four pages: one of them lies in one block. The blocks are dense all the same. */
+static bool is_dead(uint64_t i) { return i % 10000 >= 1000 && i % 10000 < 1400; }
+
+/* Who makes the unit must not touch what is missing in the shadow: that traps. */
+static void hole_in_a_shadow(gch_mover mover, gch_fault_mode faults) {
+  enum { COUNT = 20000 };
+  struct kit k;
+  gch_config c = kit_config(mover, 64, 1024);
+  c.fault_mode = faults;
+  c.huge = GCH_HUGE_OFF;
+  c.gc_threads = 1;
+  if (!kit_available(mover) || !kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, COUNT);
+  for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&k, &root[0], i, i);
+  kit_minor(&k, true);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (is_dead(i)) kit_put(&k, root[0], i, NULL);
+  hold_on(true);
+  CHECK(!kit_major(&k, GCH_POLICY_NEEDED, true, false).degraded);
+  uintptr_t hole = find_dead_page(k.heap);
+  if (CHECK(hole != 0)) {
+    CHECK_EQ(madvise((void *)hole, k.heap->layout.page_bytes, MADV_DONTNEED), 0);
+    if (faults == GCH_FAULT_SIGNAL) /* we make it ourselves, in the handler */
+      CHECK_EQ(*(volatile uint64_t *)(hole - k.heap->layout.shadow_delta), 0);
+  }
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  if (hole != 0) CHECK_EQ(*(volatile uint64_t *)(hole - k.heap->layout.shadow_delta), 0);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (!is_dead(i) && !CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  CHECK(k.heap->measures.last_major.refusals[GCH_REFUSAL_OTHER] > 0);
+  GCH_FRAME_END(k.m);
+  kit_verify(&k);
+  kit_close(&k);
+}
+
+static void holes_in_shadows(void) {
+  for (int mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++)
+    for (int faults = GCH_FAULT_THREAD; faults <= GCH_FAULT_SIGNAL; faults++)
+      hole_in_a_shadow((gch_mover)mover, (gch_fault_mode)faults);
+}
+
+/* In the pause: the destination has all its pages, the hole reads as zeros, nothing is left of the source. */
+static void hole_in_the_pause(const char *inject) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 64, 1024);
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_available(GCH_MOVER_MOVE) || !kit_open(&k, &c)) return;
+  gch_heap *h = k.heap;
+  uintptr_t src = h->layout.regions[layout_first_region(&h->layout, SPACE_LEAF)].start, dst = src + ARENA_BYTES;
+  CHECK_EQ(pages_populate(&h->kernel, (void *)src, BLOCK_BYTES), 0);
+  memset((void *)src, 0x5a, BLOCK_BYTES);
+  CHECK_EQ(madvise((void *)(src + 2 * h->layout.page_bytes), h->layout.page_bytes, MADV_DONTNEED), 0);
+  gch_inject(h, inject, NULL);
+  mover_publish(h, dst, src, BLOCK_BYTES);
+  gch_inject(h, "", NULL);
+  CHECK_EQ(present_pages(src, BLOCK_BYTES), 0);
+  CHECK_EQ(present_pages(dst, BLOCK_BYTES), BLOCK_BYTES / (uint64_t)sysconf(_SC_PAGESIZE));
+  for (uint64_t at = 0; at < BLOCK_BYTES; at += 512) {
+    bool in_hole = at / h->layout.page_bytes == 2;
+    if (!CHECK_EQ(((uint8_t *)dst)[at], in_hole ? 0 : 0x5a)) break;
+  }
+  CHECK_EQ(h->drop(h, dst, BLOCK_BYTES), 0);
+  kit_close(&k);
+}
+
+static void holes_in_the_pause(void) {
+  hole_in_the_pause("");
+  hole_in_the_pause("zeropage:ENOMEM");
+  hole_in_the_pause("zeropage:EAGAIN@times=1");
+  hole_in_the_pause("move:ENOENT"); /* of pages that are there, too: they are copied */
+}
+
 int main(void) {
   if (access("/proc/self/pagemap", R_OK) != 0 || access("/proc/self/smaps", R_OK) != 0) {
     printf("  SKIP test_presence: no /proc\n");
@@ -182,5 +274,7 @@ int main(void) {
     RUN(arenas_with_holes_are_moved);
     RUN(arenas_with_holes_are_copied);
   }
+  RUN(holes_in_shadows);
+  RUN(holes_in_the_pause);
   return CHECK_SUMMARY();
 }
