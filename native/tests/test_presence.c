@@ -169,6 +169,58 @@ static void arenas_with_holes_relocate(gch_mover mover) {
 static void arenas_with_holes_are_moved(void) { arenas_with_holes_relocate(GCH_MOVER_MOVE); }
 static void arenas_with_holes_are_copied(void) { arenas_with_holes_relocate(GCH_MOVER_COPY); }
 
+/* --- collapsing -------------------------------------------------------------------------------------------------- */
+
+static gch_heap *collapsing;
+static uint32_t collapses; /* [atomic] */
+
+static void look_at_collapsed(const char *name) {
+  hold_worker(name);
+  if (strcmp(name, "arena_collapsed") != 0) return;
+  at_add(&collapses, 1);
+  CHECK_EQ(absent_pages(collapsing), 0);
+}
+
+/* Arenas are opened; `inject` comes into force before they would become huge pages again. */
+static void collapse_under(struct kit *k, gch_ref *table, uint64_t count, const char *inject) {
+  hold_on(true);
+  at_store(&collapses, 0);
+  collapsing = k->heap;
+  at_store(&gch_hook_fn, look_at_collapsed);
+  CHECK(!kit_major(k, GCH_POLICY_ALL, true, false).degraded);
+  CHECK_EQ(count_wrong(*table, count), 0);
+  CHECK_EQ(gch_inject(k->heap, inject, NULL), GCH_OK);
+  at_store(&hold, 0);
+  gch_collect_wait(k->m, NULL);
+  hold_on(false);
+  gch_inject(k->heap, "", NULL);
+  CHECK_EQ(count_wrong(*table, count), 0);
+  CHECK_EQ(absent_pages(k->heap), 0);
+  CHECK_EQ(hidden_pages(k->heap), 0);
+}
+
+/* The tables never say that there is memory for which the kernel had none. */
+static void collapse_without_memory(void) {
+  static const char *const specs[] = {"populate:ENOMEM", "populate:ENOMEM;collapse:EAGAIN", "collapse:EAGAIN", ""};
+  enum { COUNT = 20000 };
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.gc_threads = 1;
+  if (!kit_available(GCH_MOVER_MOVE) || !kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  fill_leaf(&k, &root[0], COUNT);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (i / 160 % 25 == 0) kit_put(&k, root[0], i, NULL); /* some blocks of each arena are free */
+  for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+    collapse_under(&k, &root[0], COUNT, specs[i]);
+    CHECK(at_load(&collapses) > 0);
+    if (!kit_verify(&k)) break;
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* --- holes in a source ------------------------------------------------------------------------------------------- */
 
 /* A page of a block that stays, in the shadow, in which nothing lives: no small object that begins before the page in front of it
@@ -273,6 +325,7 @@ int main(void) {
   if (pages_thp_policy() == PAGES_THP_MADVISE || pages_thp_policy() == PAGES_THP_ALWAYS) {
     RUN(arenas_with_holes_are_moved);
     RUN(arenas_with_holes_are_copied);
+    RUN(collapse_without_memory);
   }
   RUN(holes_in_shadows);
   RUN(holes_in_the_pause);

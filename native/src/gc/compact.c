@@ -167,11 +167,10 @@ static int64_t arena_delta(const gch_heap *h, uint32_t arena) {
 /* The pages of an arena go where they are, run by run of blocks that have any: a hole would go as pages of zeros, which the tables
  * at the other end do not know of. */
 static void publish_arena(gch_heap *h, uintptr_t dst, uintptr_t src) {
-  for (uint32_t rest = at_load_relaxed(&heap_arena(h, src)->populated); rest != 0;) { /* nobody else's */
-    uint32_t from = (uint32_t)__builtin_ctz(rest), blocks = ctz64(~((uint64_t)rest >> from));
+  for (uint32_t rest = at_load_relaxed(&heap_arena(h, src)->populated), from; rest != 0;) { /* nobody else's */
+    uint32_t blocks = bits_take_run(&rest, &from);
     uintptr_t offset = from * (uintptr_t)BLOCK_BYTES;
     h->mover->publish(h, dst + offset, src + offset, blocks * (uint64_t)BLOCK_BYTES);
-    rest &= ~(uint32_t)bits_mask(from, from + blocks);
   }
 }
 
@@ -464,8 +463,17 @@ static uint32_t blocks_in_use(const gch_heap *h, uint32_t arena) {
   return count;
 }
 
-/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. If the
- * kernel refuses, what was populated for it goes again. */
+/* Lock held. What was populated for the collapse goes again. Large objects leave holes inside blocks. */
+static void drop_holes(gch_heap *h, uint32_t arena, enum space_id space) {
+  uintptr_t start = arena_address(&h->layout, arena);
+  if (space_is_large(space)) large_release_arena(h, arena);
+  for (uint32_t rest = space_is_large(space) ? 0 : ~h->tables.arenas[arena].populated, from; rest != 0;) {
+    uint32_t blocks = bits_take_run(&rest, &from);
+    h->drop(h, start + from * (uintptr_t)BLOCK_BYTES, blocks * (uint64_t)BLOCK_BYTES);
+  }
+}
+
+/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. */
 static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
   struct arena *a = &h->tables.arenas[arena];
   struct lock *lock = region_lock(h, space);
@@ -478,11 +486,12 @@ static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
                kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
   lock_lock(lock);
   a->huge = whole;
-  if (whole || !space_is_large(space))
-    a->populated = UINT32_MAX; /* not huge: free blocks go in finish_arena */
+  if (whole)
+    a->populated = UINT32_MAX;
   else
-    large_release_arena(h, arena);
+    drop_holes(h, arena, space);
   lock_unlock(lock);
+  GCH_POINT(arena_collapsed);
 }
 
 static void collapse_opened(gch_heap *h) {
