@@ -221,6 +221,42 @@ static void collapse_without_memory(void) {
   kit_close(&k);
 }
 
+/* In a region that the kernel would not let go, what has no page may not be touched. */
+static void collapse_in_a_stuck_region(void) {
+  enum { COUNT = 100000 };
+  struct kit k;
+  uint32_t stuck = 0;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.gc_threads = 1;
+  if (!kit_available(GCH_MOVER_MOVE) || !kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, COUNT);
+  for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&k, &root[0], i, i);
+  fill_leaf(&k, &root[1], 20000);
+  hold_on(true);
+  CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
+  for (uint64_t i = 0; i < COUNT; i += 999) CHECK_EQ(*kit_number(kit_at(root[0], i)), i); /* opens arenas */
+  CHECK_EQ(count_wrong(root[1], 20000), 0);
+  CHECK_EQ(gch_inject(k.heap, "unregister:ENOMEM;register:ENOMEM", NULL), GCH_OK);
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  for (uint32_t r = 0; r < k.heap->layout.region_count; r++) stuck += region_registered(k.heap, r) == REGION_STUCK;
+  CHECK(stuck > 0);
+  for (int i = 0; i < 3; i++) { /* in the pause, and when the kernel has memory again */
+    gch_cycle r = kit_major(&k, GCH_POLICY_ALL, i != 0, true);
+    CHECK(i < 2 || !r.degraded);
+    gch_inject(k.heap, "", NULL);
+    for (uint64_t n = 0; n < COUNT; n++)
+      if (!CHECK_EQ(*kit_number(kit_at(root[0], n)), n)) break;
+    CHECK_EQ(count_wrong(root[1], 20000), 0);
+    if (!kit_verify(&k)) break;
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* --- holes in a source ------------------------------------------------------------------------------------------- */
 
 /* A page of a block that stays, in the shadow, in which nothing lives: no small object that begins before the page in front of it
@@ -326,6 +362,7 @@ int main(void) {
     RUN(arenas_with_holes_are_moved);
     RUN(arenas_with_holes_are_copied);
     RUN(collapse_without_memory);
+    RUN(collapse_in_a_stuck_region);
   }
   RUN(holes_in_shadows);
   RUN(holes_in_the_pause);

@@ -494,10 +494,12 @@ static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
   GCH_POINT(arena_collapsed);
 }
 
+/* Not in regions that the kernel would not let go: there a touch of what has no page may wait for ever (mover/region.c). */
 static void collapse_opened(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
-    uint32_t first, count = space <= SPACE_LARGE_LEAF ? region_arenas(h, r, &first) : 0;
+    if (space > SPACE_LARGE_LEAF || region_registered(h, r) != REGION_QUIET) continue;
+    uint32_t first, count = region_arenas(h, r, &first);
     for (uint32_t i = 0; i < count; i++) collapse_arena(h, first + i, space);
   }
 }
