@@ -24,6 +24,8 @@ void consume_in_huge_arena(gch_heap *heap, uintptr_t at, uintptr_t delta);
 void consume_opened(gch_heap *heap, size_t block);
 /* Counts how many sources each huge arena waits for. */
 void consume_count(gch_heap *heap, const struct plan *plan);
+/* Does what lives in the unit's block, or some of it, stay where it is? Of units of this cycle, until their arena's end. */
+bool unit_stays(const gch_heap *heap, size_t block);
 /* Notes that `blocks` blocks at `at` have no memory any more. */
 void block_unpopulate(gch_heap *heap, uintptr_t at, uint32_t blocks);
 

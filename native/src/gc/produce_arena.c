@@ -37,21 +37,6 @@ struct arena_production {
 
 enum make { MAKE_BLOCKS, MAKE_IN_SHADOW, MAKE_RELOCATED, MAKE_IN_FRAME };
 
-static bool large_stays(const gch_heap *h, uintptr_t from, uintptr_t to) {
-  for (uintptr_t at = from; at < to; at += h->layout.page_bytes) {
-    uint32_t id = h->tables.large_ids[(at - h->layout.base) >> h->layout.page_shift];
-    const struct large *e = &h->large.entries[id];
-    if (id != 0 && e->forward == e->base && at - e->base < e->bytes) return true;
-  }
-  return false;
-}
-
-static bool unit_stays(const gch_heap *h, size_t block) {
-  uintptr_t at = block_address(&h->layout, block);
-  if (h->tables.blocks[block].state == BLOCK_LARGE) return large_stays(h, at, at + BLOCK_BYTES);
-  return h->tables.dest[block] == 0;
-}
-
 static enum make decide(struct arena_production *p) {
   const gch_heap *h = p->heap;
   const struct arena *arena = &h->tables.arenas[p->arena];
@@ -189,8 +174,7 @@ static void open_arena(struct arena_production *p, uint32_t *place) {
   }
   at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
-  if (arena->fate == ARENA_STAYS && p->delta != 0)
-    at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
+  at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
   at_store(&arena->made, (uint32_t)ARENA_OPEN);
 }
 
