@@ -139,7 +139,24 @@ static void copying(void) {
   CHECK_EQ(wrong, 0);
 }
 
+/* Runs come in ascending order, are as long as they can be, and are all there is. */
+static void runs(void) {
+  static const uint32_t some[] = {1, 0x80000000, UINT32_MAX, 0xff00ff00, 0x55555555, 0x7ffffffe, 0xc0000003};
+  for (size_t i = 0; i < sizeof some / sizeof some[0]; i++) {
+    uint32_t rest = some[i], seen = 0, from, end = 0;
+    while (rest != 0) {
+      uint32_t bits = bits_take_run(&rest, &from);
+      CHECK(bits > 0 && (seen == 0 || from > end));
+      end = from + bits;
+      CHECK_EQ(seen & (uint32_t)bits_mask(from, end), 0);
+      seen |= (uint32_t)bits_mask(from, end);
+    }
+    CHECK_EQ(seen, some[i]);
+  }
+}
+
 int main(void) {
+  RUN(runs);
   RUN(arithmetic);
   RUN(single_bits);
   RUN(finding);

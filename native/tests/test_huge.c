@@ -534,6 +534,100 @@ static void emptied_arenas_are_not_collapsed(void) {
   kit_close(&k);
 }
 
+/* --- what opened arenas give back -------------------------------------------------------------------------------- */
+
+/* A destination that nobody has made yet: all its units are filled (relocated: from another arena), and some were armed. */
+static size_t find_destination(const gch_heap *h, enum space_id space, bool relocated) {
+  for (size_t a = 0; a < layout_arena_count(&h->layout); a++) {
+    if (heap_region(h, arena_address(&h->layout, a))->space != space || h->tables.arenas[a].populated != 0) continue;
+    uint32_t units = 0, from_another = 0;
+    for (size_t b = a * ARENA_BLOCKS; b < (a + 1) * ARENA_BLOCKS; b++) {
+      units += unit_state(h, b) == UNIT_ARMED;
+      from_another += (h->tables.dest[b] & DEST_RELOCATED) != 0;
+    }
+    if (units == ARENA_BLOCKS && (from_another != 0) == relocated && at_load(&h->tables.arenas[a].made) == ARENA_UNMADE)
+      return a;
+  }
+  return SIZE_MAX;
+}
+
+/* Touches every block of the arena, whose units the handler makes by pieces: the last one closes it. Returns what has been given
+ * back meanwhile, to the system or for reuse. */
+static uint64_t touch_arena(gch_heap *h, size_t arena) {
+  uint64_t before = at_load(&h->moved.released) + h->frames.arena_count * (uint64_t)ARENA_BYTES;
+  for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS; b++)
+    (void)*(volatile uint8_t *)block_address(&h->layout, b);
+  CHECK(at_load(&h->tables.arenas[arena].made) >= ARENA_CLOSED);
+  return at_load(&h->moved.released) + h->frames.arena_count * (uint64_t)ARENA_BYTES - before;
+}
+
+static bool open_for_touches(struct kit *k, gch_mover mover) {
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  return kit_available(mover) && kit_open(k, &c);
+}
+
+/* An arena into which a part of a large object moves was empty: when it is closed, nothing is given back, nor counted. */
+static void filled_arenas_give_nothing(gch_mover mover) {
+  struct kit k;
+  if (!open_for_touches(&k, mover)) return;
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(
+      &k, 100000); /* two fifths of an arena, which die: the two that are left are too sparse to relocate whole */
+  root[1] = kit_refs(&k, 314572); /* six fifths */
+  kit_put(&k, root[1], 314571, root[1]);
+  root[0] = NULL;
+  hold_on(true);
+  CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
+  size_t arena = find_destination(k.heap, SPACE_LARGE, false);
+  if (CHECK(arena != SIZE_MAX)) CHECK_EQ(touch_arena(k.heap, arena), 0);
+  at_store(&hold, 0);
+  gch_collect_wait(k.m, NULL);
+  hold_on(false);
+  CHECK(kit_at(root[1], 314571) == root[1]);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* An arena to which another relocates: what goes is the other's page, once, in whatever life the arena is. */
+static void relocated_arenas_give_one(gch_mover mover) {
+  struct kit k;
+  if (!open_for_touches(&k, mover)) return;
+  GCH_FRAME(k.m, root, 1);
+  fill(&k, &root[0], DENSE, 0);
+  kit_minor(&k, true);
+  kit_major(&k, GCH_POLICY_NEEDED, true, true); /* all stay */
+  for (int round = 0; round < 4; round++) {
+    hold_on(true);
+    CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
+    size_t arena = find_destination(k.heap, SPACE_OLD, true);
+    if (CHECK(arena != SIZE_MAX)) {
+      if (round % 2) k.heap->tables.arenas[arena].fate = ARENA_STAYS; /* as an earlier life may have left it */
+      size_t source = (k.heap->tables.dest[arena * ARENA_BLOCKS] & ~DEST_RELOCATED) / ARENA_BLOCKS;
+      CHECK_EQ(k.heap->tables.arenas[source].populated, UINT32_MAX);
+      CHECK_EQ(touch_arena(k.heap, arena), ARENA_BYTES);
+      CHECK_EQ(k.heap->tables.arenas[source].populated, 0);
+    }
+    at_store(&hold, 0);
+    gch_collect_wait(k.m, NULL);
+    hold_on(false);
+    check_filled(root[0], DENSE, 0);
+    if (!kit_verify(&k)) break;
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void closed_arenas_give_what_was_there(void) {
+  for (int mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++) {
+    filled_arenas_give_nothing((gch_mover)mover);
+    relocated_arenas_give_one((gch_mover)mover);
+  }
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_huge: move: not available here\n");
@@ -557,6 +651,7 @@ int main(void) {
   RUN(openers_meet);
   RUN(deciders_meet);
   RUN(consumers_meet);
+  RUN(closed_arenas_give_what_was_there);
   RUN(born_before_a_flip);
   RUN(born_before_no_flip);
   return CHECK_SUMMARY();

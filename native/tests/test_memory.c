@@ -4,10 +4,12 @@
 
 #include "kit.h"
 #include "os/pages.h"
+#include "presence.h"
 
 enum { TABLE = 60000, LARGE = 40 };
 
-/* Resident bytes of the mappings that lie in the heap's range; of a shared object, what it holds. */
+/* Resident bytes of the mappings that lie in the heap's range; of a shared object, what it holds. The kernel may have joined the
+ * first one with a side table in front of it. */
 static uint64_t resident(const gch_heap *h) {
   struct stat held;
   if (h->shared_fd >= 0) return fstat(h->shared_fd, &held) == 0 ? (uint64_t)held.st_blocks * 512 : 0;
@@ -17,7 +19,11 @@ static uint64_t resident(const gch_heap *h) {
   bool ours = false;
   while (f != NULL && fgets(line, sizeof line, f) != NULL) {
     unsigned long start, end, kib;
-    if (sscanf(line, "%lx-%lx ", &start, &end) == 2) ours = layout_contains(&h->layout, start);
+    if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
+      ours = layout_contains(&h->layout, start);
+      if (start < h->layout.base && end > h->layout.base)
+        bytes += present_pages(h->layout.base, end - h->layout.base) * (uint64_t)sysconf(_SC_PAGESIZE);
+    }
     if (ours && sscanf(line, "Rss: %lu kB", &kib) == 1) bytes += (uint64_t)kib << 10;
   }
   if (f != NULL) fclose(f);

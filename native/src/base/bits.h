@@ -35,6 +35,14 @@ static inline uint64_t bits_mask(uint32_t begin, uint32_t end) {
   return begin >= end ? 0 : (~(uint64_t)0 >> (64 - (end - begin))) << begin;
 }
 
+/* Takes the lowest run of set bits out of a word that is not 0: how many they are; the first of them in *from. */
+static inline uint32_t bits_take_run(uint32_t *word, uint32_t *from) {
+  *from = ctz64(*word);
+  uint32_t bits = ctz64(~((uint64_t)*word >> *from));
+  *word &= ~(uint32_t)bits_mask(*from, *from + bits);
+  return bits;
+}
+
 static inline uint64_t bits_words(uint64_t bits) { return div_ceil(bits, 64); }
 
 static inline bool bits_test(const uint64_t *words, uint64_t bit) { return words[bit / 64] >> (bit % 64) & 1; }

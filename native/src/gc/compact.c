@@ -183,13 +183,23 @@ static int64_t arena_delta(const gch_heap *h, uint32_t arena) {
   return h->tables.forward[b];
 }
 
+/* The pages of an arena go where they are, run by run of blocks that have any: a hole would go as pages of zeros, which the tables
+ * at the other end do not know of. */
+static void publish_arena(gch_heap *h, uintptr_t dst, uintptr_t src) {
+  for (uint32_t rest = at_load_relaxed(&heap_arena(h, src)->populated), from; rest != 0;) { /* nobody else's */
+    uint32_t blocks = bits_take_run(&rest, &from);
+    uintptr_t offset = from * (uintptr_t)BLOCK_BYTES;
+    h->mover->publish(h, dst + offset, src + offset, blocks * (uint64_t)BLOCK_BYTES);
+  }
+}
+
 /* The memory of neighbouring arenas has moved. */
 static void settle_arenas(gch_heap *h, uintptr_t dst, uintptr_t src, uint32_t count) {
   size_t to = arena_index(&h->layout, dst), from = arena_index(&h->layout, src);
   liveness_hand_over(h, h->tables.live, to, h->tables.live, from, count);
   for (uint32_t i = 0; i < count; i++) {
     struct arena *new = &h->tables.arenas[to + i], *old = &h->tables.arenas[from + i];
-    new->populated = old->populated;
+    new->populated |= old->populated; /* there may be some that could not be dropped, or that copying has supplied */
     new->huge = old->huge;
     old->cleared = 1;
     block_unpopulate(h, src + i * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
@@ -214,7 +224,7 @@ static void relocate_arena(struct compaction *c, uint32_t arena) {
     for (size_t b = first; b < first + ARENA_BLOCKS; b++)
       if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&c->gather, b, (uintptr_t)delta);
     ensure_empty(h, dst, ARENA_BLOCKS);
-    h->mover->publish(h, dst, src, ARENA_BYTES);
+    publish_arena(h, dst, src);
   }
   settle_arenas(h, dst, src, 1);
 }
@@ -254,19 +264,25 @@ static void fill_chain(struct compaction *c, struct drops *drops, uint32_t chain
 
 /* --- the lane: leaf memory, moved unread ----------------------------------------------------------------------- */
 
+static bool is_full(const gch_heap *h, uint32_t arena) {
+  return at_load_relaxed(&h->tables.arenas[arena].populated) == UINT32_MAX; /* nobody else's */
+}
+
 static void move_leaf_arenas(struct compaction *c, uint32_t from, uint32_t to) {
   gch_heap *h = c->heap;
   const uint32_t *arenas = c->plan->arenas;
   for (uint32_t i = from, n; i < to; i += n) {
     int64_t delta = arena_delta(h, arenas[i]);
     n = 1;
-    while (i + n < to && arenas[i + n] == arenas[i] + n && n < LANE_BYTES / ARENA_BYTES &&
-           arena_delta(h, arenas[i + n]) == delta)
+    while (i + n < to && arenas[i + n] == arenas[i] + n && n < LANE_BYTES / ARENA_BYTES && is_full(h, arenas[i]) &&
+           is_full(h, arenas[i + n]) && arena_delta(h, arenas[i + n]) == delta)
       n++;
     uintptr_t src = arena_address(&h->layout, arenas[i]), dst = src + (uintptr_t)delta;
-    uint64_t bytes = n * (uint64_t)ARENA_BYTES;
     for (uint32_t k = 0; k < n; k++) ensure_empty(h, dst + k * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
-    h->mover->publish(h, dst, src, bytes);
+    if (n > 1)
+      h->mover->publish(h, dst, src, n * (uint64_t)ARENA_BYTES);
+    else
+      publish_arena(h, dst, src);
     settle_arenas(h, dst, src, n);
   }
 }
@@ -481,8 +497,17 @@ static uint32_t blocks_in_use(const gch_heap *h, uint32_t arena) {
   return count;
 }
 
-/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. If the
- * kernel refuses, what was populated for it goes again. */
+/* Lock held. What was populated for the collapse goes again. Large objects leave holes inside blocks. */
+static void drop_holes(gch_heap *h, uint32_t arena, enum space_id space) {
+  uintptr_t start = arena_address(&h->layout, arena);
+  if (space_is_large(space)) large_release_arena(h, arena);
+  for (uint32_t rest = space_is_large(space) ? 0 : ~h->tables.arenas[arena].populated, from; rest != 0;) {
+    uint32_t blocks = bits_take_run(&rest, &from);
+    h->drop(h, start + from * (uintptr_t)BLOCK_BYTES, blocks * (uint64_t)BLOCK_BYTES);
+  }
+}
+
+/* An arena that was made by pieces becomes one huge page again, beside mutators, if at least half of it is in use. */
 static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
   struct arena *a = &h->tables.arenas[arena];
   struct lock *lock = region_lock(h, space);
@@ -495,17 +520,20 @@ static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
                kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
   lock_lock(lock);
   a->huge = whole;
-  if (whole || !space_is_large(space))
-    a->populated = UINT32_MAX; /* not huge: free blocks go in finish_arena */
+  if (whole)
+    a->populated = UINT32_MAX;
   else
-    large_release_arena(h, arena);
+    drop_holes(h, arena, space);
   lock_unlock(lock);
+  GCH_POINT(arena_collapsed);
 }
 
+/* Not in regions that the kernel would not let go: there a touch of what has no page may wait for ever (mover/region.c). */
 static void collapse_opened(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
-    uint32_t first, count = space <= SPACE_LARGE_LEAF ? region_arenas(h, r, &first) : 0;
+    if (space > SPACE_LARGE_LEAF || region_registered(h, r) != REGION_QUIET) continue;
+    uint32_t first, count = region_arenas(h, r, &first);
     for (uint32_t i = 0; i < count; i++) collapse_arena(h, first + i, space);
   }
 }

@@ -1,5 +1,6 @@
 #include "gc/consume.h"
 
+#include "heap/unit.h"
 #include "mover/mover.h"
 
 enum { DROP_BATCH = 32 };
@@ -44,6 +45,8 @@ static bool is_huge(const struct arena *arena) {
   return at_load_relaxed(&arena->huge) != 0; /* see gc/produce_arena.c */
 }
 
+static bool was_flipped(const gch_heap *h, uintptr_t at) { return h->flipped >> layout_region(&h->layout, at) & 1; }
+
 /* The last one who reads the memory of a huge arena gives it back, if nothing of it is in use where it is. There may be two
  * last ones: the last source's, and the closer of an arena that was opened only after that. An arena of small pages is given
  * back by pieces. */
@@ -53,7 +56,7 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   if (at_sub(&arena->pending, 1) != 1 || !is_huge(arena)) return;
   GCH_POINT(arena_consumed);
   if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
-    give_arena(h, start + delta); /* what stays has been copied out of the shadow */
+    if (was_flipped(h, start)) give_arena(h, start + delta); /* what stays has been copied out of the shadow */
   } else if (arena->fate != ARENA_STAYS) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
     if (give_arena(h, start + delta)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
@@ -71,27 +74,25 @@ void consume_copied(gch_heap *h, uintptr_t source, uint64_t bytes, bool fresh) {
     if (next > end) next = end;
     if (is_huge(heap_arena(h, at - delta))) continue;
     bool gone = mover_release(h, at, next - at);
+    uintptr_t first = align_up(at - delta, BLOCK_BYTES), stop = align_down(next - delta, BLOCK_BYTES);
+    if (gone && first < stop) block_unpopulate(h, first, (uint32_t)((stop - first) / BLOCK_BYTES));
     if (gone != fresh) frames_add_extra(h, gone ? -(int64_t)(next - at) : (int64_t)(next - at));
   }
 }
 
-/* What the units of an arena were copied from. An arena relocates from one other, or it holds something that stays and is
- * then its own source (it waits for itself since it was opened), or it was filled from sources that count on their own. */
+/* What the units of an arena were copied from: its own memory, if it had any at the flip (it waits for itself since it was
+ * opened), the arena from which it relocates, or sources that count on their own. */
 static void close_arena(gch_heap *h, size_t arena) {
-  uintptr_t at = arena_address(&h->layout, arena);
-  uintptr_t delta = h->flipped >> layout_region(&h->layout, at) & 1 ? h->layout.shadow_delta : 0;
-  bool waits = h->tables.arenas[arena].fate == ARENA_STAYS && delta != 0 && is_huge(&h->tables.arenas[arena]);
+  uintptr_t at = arena_address(&h->layout, arena), delta = was_flipped(h, at) ? h->layout.shadow_delta : 0;
   uint32_t relocated = 0;
   for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS && relocated == 0; b++)
     if (h->tables.dest[b] & DEST_RELOCATED) relocated = h->tables.dest[b] & ~DEST_RELOCATED;
   at_store(&h->tables.arenas[arena].made, (uint32_t)ARENA_CLOSED);
-  if (waits) {
-    consume_one(h, at, delta);
-  } else if (relocated != 0) {
-    uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
-    block_unpopulate(h, source, ARENA_BLOCKS);
-    if (is_huge(heap_arena(h, source))) give_arena(h, source + delta);
-  }
+  consume_one(h, at, delta);
+  if (relocated == 0 || !is_huge(&h->tables.arenas[relocated / ARENA_BLOCKS])) return;
+  uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
+  block_unpopulate(h, source, ARENA_BLOCKS);
+  give_arena(h, source + delta);
 }
 
 void consume_opened(gch_heap *h, size_t block) {

@@ -121,12 +121,11 @@ static void arm_large(gch_heap *h) {
 
 /* Drops the runs of blocks of an arena that `mask` names. */
 static bool empty_blocks(gch_heap *h, uint32_t arena, uint32_t mask) {
-  while (mask != 0) {
-    uint32_t from = (uint32_t)__builtin_ctz(mask), blocks = ctz64(~((uint64_t)mask >> from));
+  for (uint32_t from; mask != 0;) {
+    uint32_t blocks = bits_take_run(&mask, &from);
     uintptr_t at = arena_address(&h->layout, arena) + from * (uintptr_t)BLOCK_BYTES;
     if (h->drop(h, at, blocks * (uint64_t)BLOCK_BYTES) < 0) return false;
     block_unpopulate(h, at, blocks);
-    mask &= ~(uint32_t)bits_mask(from, from + blocks);
   }
   return true;
 }

@@ -193,8 +193,7 @@ static void open_arena(struct arena_production *p, uint32_t *place) {
   }
   at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
-  if (arena->fate == ARENA_STAYS && p->delta != 0 && at_load_relaxed(&arena->huge))
-    at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
+  at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */
   at_store(&arena->made, (uint32_t)ARENA_OPEN);
 }
 

@@ -1,5 +1,6 @@
 #include "heap/create.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -111,12 +112,19 @@ static int place(gch_heap *h, size_t page, bool tight) {
   return 0;
 }
 
+/* Where every mapping may get huge pages (the kernel's policy `always`), memory would come that the tables do not know of: who
+ * did not ask for them says so. If that is refused, leaf destinations are emptied whatever the tables say. (A kernel without huge
+ * pages answers EINVAL.) */
+static void advise_region(gch_heap *h, const struct region *region) {
+  int rc = pages_advise_huge(&h->kernel, (void *)region->start, region->bytes, h->huge);
+  if (rc < 0 && rc != -EINVAL && !h->huge) at_store(&h->undropped, 1);
+}
+
 static gch_status open_regions(gch_heap *h, gch_error *error) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     const struct region *region = &h->layout.regions[r];
     int rc = pages_commit_region(&h->kernel, (void *)region->start, region->bytes);
-    if (rc >= 0 && h->config.huge != GCH_HUGE_AUTO)
-      pages_advise_huge(&h->kernel, (void *)region->start, region->bytes, h->huge);
+    if (rc >= 0) advise_region(h, region);
     if (rc < 0)
       return error_set(error, GCH_NO_MEMORY, "cannot open a region of %zu MiB: %s (vm.overcommit_memory, RLIMIT_AS?)",
                        region->bytes >> 20, strerror(-rc));

@@ -36,12 +36,12 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
  *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it; `left` counts them down
  *                 CLOSED --its memory is given back--> GIVEN
  *
- *   pending   sources in it that are still read; and itself while it is open, if something of it stays
+ *   pending   sources in it that are still read; and itself while it is open
  *   fate      whether the page may be given away with its last source: not if something of it stays, or moves into it
  *
  * Whoever takes `pending` to 0 gives the page back: if nothing stays, or if the arena is CLOSED (by compare-and-swap to
- * GIVEN: the last source and the closer may both take it to 0). An arena of which something stays is made whole, which
- * moves its page away, only while `pending` is 0. */
+ * GIVEN: the last source and the closer may both take it to 0) and had memory at the flip. An arena of which something stays
+ * is made whole, which moves its page away, only while `pending` is 0. */
 enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED, ARENA_GIVEN };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 /* What the plan has found for a huge arena: nothing stays in it, but what lives is copied out; something of it stays, or moves
@@ -51,23 +51,25 @@ enum arena_fate { ARENA_EMPTIES = 0, ARENA_STAYS, ARENA_RELOCATES };
 /* All zero: nothing in it, nothing populated. */
 struct arena {
   uint32_t used;      /* [space's lock, or stw] bit a block: not free */
-  uint32_t populated; /* [space's lock, or stw] bit a block: all its pages are present */
-  uint8_t kind;       /* young: what its blocks hold, enum arena_kind */
-  uint8_t huge;       /* [atomic, moving] populated in one piece while huge pages were asked for */
-  uint8_t fate;       /* [the plan, stw] enum arena_fate; of one that stays, free blocks may be destinations */
-  uint8_t cleared;    /* [moving] its liveness has gone with its pages: no bit is set in it */
-  uint32_t live;      /* [the plan] granules live by the last mark */
-  uint32_t pending;   /* [atomic, moving] sources in it that are still read; it is given back with the last */
-  uint32_t made;      /* [atomic, moving] enum arena_made */
-  uint32_t left;      /* [atomic, moving] of an opened arena: units that are not MAPPED */
-  uint32_t kept;      /* [atomic, moving] bit a block: being emptied, but its memory could not be given back */
+  uint32_t
+      populated; /* [space's lock, or stw] bit a block: all its pages are present; small objects: else none is, but for
+                         what the kernel would not take back (`undropped`) */
+  uint8_t kind; /* young: what its blocks hold, enum arena_kind */
+  uint8_t huge; /* [atomic, moving] populated in one piece while huge pages were asked for */
+  uint8_t fate; /* [the plan, stw] enum arena_fate; of one that stays, free blocks may be destinations */
+  uint8_t cleared; /* [moving] its liveness has gone with its pages: no bit is set in it */
+  uint32_t live; /* [the plan] granules live by the last mark */
+  uint32_t pending; /* [atomic, moving] sources in it that are still read; it is given back with the last */
+  uint32_t made; /* [atomic, moving] enum arena_made */
+  uint32_t left; /* [atomic, moving] of an opened arena: units that are not MAPPED */
+  uint32_t kept; /* [atomic, moving] bit a block: being emptied, but its memory could not be given back */
 };
 _Static_assert(sizeof(struct arena) == 32, "arenas are few");
 
 /* Where the live granules of a line go: those before granule g of it precede g's by a population count. */
 struct line_forward {
   uint64_t extents; /* a bit a granule that live objects cover */
-  uint64_t dest;    /* new address of the first of them */
+  uint64_t dest; /* new address of the first of them */
 };
 
 /* A cycle's answer for a block: an even number is the distance that its objects move (0: they stay);
@@ -75,19 +77,19 @@ struct line_forward {
 enum { FORWARD_EVACUATED = 1, FORWARD_LARGE = 3 };
 
 struct tables {
-  uint64_t *live;             /* bit at the first granule of each object live by the last mark, or born since */
-  uint64_t *mark;             /* the same, being built; all zero outside a mark */
-  uint8_t *cards;             /* [mutators] 1: a reference was stored in these 512 bytes */
-  uint8_t *dirty;             /* [mutators] 1: some card of this arena is */
+  uint64_t *live; /* bit at the first granule of each object live by the last mark, or born since */
+  uint64_t *mark; /* the same, being built; all zero outside a mark */
+  uint8_t *cards; /* [mutators] 1: a reference was stored in these 512 bytes */
+  uint8_t *dirty; /* [mutators] 1: some card of this arena is */
   struct block *blocks;
   struct arena *arenas;
-  int64_t *forward;           /* [stw, or the plan] a block; all zero outside a cycle */
+  int64_t *forward; /* [stw, or the plan] a block; all zero outside a cycle */
   struct line_forward *lines; /* [the plan's workers] valid for evacuated blocks */
-  uint32_t *dest;             /* [the plan] of a destination block: index + 1 in plan.dests */
-  uint16_t *needed;           /* [atomic] of an evacuated block: destinations that still read it */
-  uint8_t *units;             /* [atomic] a block: enum unit_state */
-  uint32_t *large_ids;        /* a page of the large spaces: index in the large table, 0: none */
-  size_t bytes;               /* address space of all tables together */
+  uint32_t *dest; /* [the plan] of a destination block: index + 1 in plan.dests */
+  uint16_t *needed; /* [atomic] of an evacuated block: destinations that still read it */
+  uint8_t *units; /* [atomic] a block: enum unit_state */
+  uint32_t *large_ids; /* a page of the large spaces: index in the large table, 0: none */
+  size_t bytes; /* address space of all tables together */
 };
 
 gch_status tables_init(struct tables *tables, const struct layout *layout, struct kernel *kernel, gch_error *error);

@@ -3,7 +3,8 @@
  *
  * What it may answer is not for good but by injection: EAGAIN (some copied, or a mapping is changing), ENOENT and EINVAL
  * (the same), ENOMEM. It is tried again; then, where nothing is armed, the page is put there by memcpy; an armed destination
- * waits until the kernel has the memory, see mover/move.c. */
+ * waits until the kernel has the memory, see mover/move.c. EFAULT is for good where the source is a hole in a shadow, which
+ * traps: the destination gets a page of zeros. */
 #include <errno.h>
 #include <string.h>
 
@@ -23,6 +24,15 @@ void publish_by_memcpy(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes
   mover_refused(h, GCH_REFUSAL_COPIED, src, bytes);
 }
 
+bool source_is_hole(gch_heap *h, uintptr_t src) { return kernel_pagemap_present(&h->kernel, (void *)src) == 0; }
+
+int publish_zeros(gch_heap *h, int fd, uintptr_t dst) {
+  int rc = kernel_uffd_zeropage(&h->kernel, fd, (void *)dst, h->layout.page_bytes, 0, NULL);
+  if (rc < 0 && rc != -EEXIST) return rc;
+  mover_refused(h, GCH_REFUSAL_OTHER, dst, h->layout.page_bytes);
+  return 0; /* whatever is there: nothing lives in it */
+}
+
 void empty_source(gch_heap *h, uintptr_t src, uint64_t bytes) {
   if (mover_drop_private(h, src, bytes) >= 0) return;
   pages_clear(&h->kernel, (void *)src, bytes);
@@ -31,6 +41,7 @@ void empty_source(gch_heap *h, uintptr_t src, uint64_t bytes) {
 
 struct copying {
   gch_heap *heap;
+  int fd;
   uint32_t tries; /* since something was copied */
   struct waiting waiting;
 };
@@ -46,6 +57,10 @@ static uint64_t answer_refusal(struct copying *c, uintptr_t dst, uintptr_t src, 
     int rc = mover_drop_private(h, dst, page);
     if (rc >= 0 && tries < COPY_TRIES) return 0;
     if (rc < 0) call = KERNEL_DROP;
+  } else if (error == -EFAULT && source_is_hole(h, src)) {
+    error = publish_zeros(h, c->fd, dst);
+    if (error >= 0) return page;
+    call = KERNEL_ZEROPAGE;
   } else if (tries < COPY_TRIES) {
     mover_refused(h, mover_refusal(error), dst, 0);
     if (tries > COPY_TRIES / 2) thread_yield();
@@ -60,7 +75,7 @@ static uint64_t answer_refusal(struct copying *c, uintptr_t dst, uintptr_t src, 
 }
 
 void publish_by_copy(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode) {
-  struct copying c = {.heap = h};
+  struct copying c = {.heap = h, .fd = fd};
   uint64_t done = 0, by_memcpy = 0;
   if (fd < 0) { /* the kernel would not register the destination */
     publish_by_memcpy(h, dst, src, bytes);

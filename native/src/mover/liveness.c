@@ -10,8 +10,10 @@
 
 static const size_t ARENA_MAP_BYTES = ARENA_BYTES / GRANULE_BYTES / 8;
 
+/* A huge page would be torn by each arena that moves: 128 share one. */
 static bool register_map(gch_heap *h, uint64_t *map) {
   uint64_t bytes = align_up(h->layout.span / GRANULE_BYTES / 8, pages_size());
+  (void)pages_advise_huge(&h->kernel, map, bytes, false);
   return uffd_register_quiet(&h->kernel, &h->quiet, map, bytes, UABI_RANGE_MOVE) >= 0;
 }
 

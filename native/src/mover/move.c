@@ -9,7 +9,8 @@
  *   EEXIST  source gone, destination there: it was moved and misreported (6.18): go on behind the page;
  *           else the destination is really occupied, by a stray page: drop that and try again
  *   EBUSY   shared since fork, pinned, merged: write a byte of it and try again; then copy the page
- *   ENOENT  a hole in the source: nothing lives there: the page reads as zeros, so make it and try again
+ *   ENOENT  a hole in the source: nothing lives there, and nobody may touch it (a shadow traps): a page of zeros for the
+ *           destination; if the source has a page all the same: again, then copy
  *   EINVAL  another thread changed a mapping for a moment: again, a few times; then copy
  *   ENOMEM, EFAULT, others: copy the page
  * Copying is UFFDIO_COPY into the registered destination. If that is refused, or the stray page will not go: memcpy where
@@ -48,12 +49,18 @@ static uint64_t put_page(struct transfer *t, uintptr_t dst, uintptr_t src, enum 
   return h->layout.page_bytes;
 }
 
+static uint64_t put_zeros(struct transfer *t, uintptr_t dst, uintptr_t src) {
+  int rc = publish_zeros(t->heap, t->fd, dst);
+  return rc >= 0 ? t->heap->layout.page_bytes : put_page(t, dst, src, KERNEL_ZEROPAGE, rc);
+}
+
 static uint64_t copy_page(struct transfer *t, uintptr_t dst, uintptr_t src) {
   gch_heap *h = t->heap;
   uint64_t page = h->layout.page_bytes, copied = 0;
   int rc = -EAGAIN;
   for (int i = 0; i < COPY_TRIES && (rc == -EAGAIN || rc == -ENOENT); i++)
     rc = kernel_uffd_copy(&h->kernel, t->fd, (void *)dst, (const void *)src, page, 0, &copied);
+  if (rc == -EFAULT && source_is_hole(h, src)) return put_zeros(t, dst, src);
   if (rc < 0) return put_page(t, dst, src, KERNEL_COPY, rc);
   empty_source(h, src, page);
   mover_count_copied(h, page);
@@ -95,9 +102,9 @@ static uint64_t answer_refusal(struct transfer *t, uintptr_t dst, uintptr_t src,
       if (tries == 0) mover_refused(h, GCH_REFUSAL_BUSY, src, page);
       return 0;
     case -ENOENT:
+      if (source_is_hole(h, src)) return put_zeros(t, dst, src);
       if (tries > 1) break;
       mover_refused(h, GCH_REFUSAL_OTHER, src, page);
-      touch_page(src);
       return 0;
     case -EINVAL:
       if (t->momentary++ > INVALID_TRIES) break;

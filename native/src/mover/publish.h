@@ -34,6 +34,11 @@ void publish_by_move(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint6
 void publish_by_copy(gch_heap *heap, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes, uint64_t mode);
 /* The last resort where nothing is armed: memcpy into the destination, whatever is there. The source stays. */
 void publish_by_memcpy(gch_heap *heap, uintptr_t dst, uintptr_t src, uint64_t bytes);
+/* Is there no page at all? False where the kernel does not say. Nothing lives there then; but who touched it could be trapped
+ * (a shadow). */
+bool source_is_hole(gch_heap *heap, uintptr_t src);
+/* A page of zeros for the empty destination page at `dst`, counted; 0, or what the kernel said. */
+int publish_zeros(gch_heap *heap, int fd, uintptr_t dst);
 /* Drops a source; what the kernel will not take reads as zeros, as if it were gone. */
 void empty_source(gch_heap *heap, uintptr_t src, uint64_t bytes);
 

@@ -224,6 +224,7 @@ static void empty_shadow(gch_heap *h, uint32_t region, uint64_t used) {
     if (pages_drop(&h->kernel, (void *)(shadow + at), DROP_STEP) < 0) empty = false;
   do rc = pages_renew(&h->kernel, (void *)shadow, r->bytes);
   while (again(h, rc, &tries, r));
+  if (rc >= 0) (void)pages_advise_huge(&h->kernel, (void *)shadow, r->bytes, h->huge);
   h->shadows_left &= ~((uint64_t)1 << region);
   if (rc < 0 && !empty) h->shadows_left |= (uint64_t)1 << region;
 }

@@ -42,13 +42,22 @@ static int simulated_drop(gch_heap *h, uintptr_t start, uint64_t bytes) {
   return rc;
 }
 
+/* Maps a part of the object, at `at` or (NULL) where the kernel likes. Through no mapping of it does a touch bring a huge page,
+ * whatever the kernel does with shared memory by itself. */
+static int map_object(gch_heap *h, void *at, uint64_t bytes, uint64_t offset, void **out) {
+  int fixed = at != NULL ? MAP_FIXED : 0;
+  int rc = kernel_mmap(&h->kernel, at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | fixed, h->shared_fd,
+                       offset, out);
+  if (rc >= 0) (void)pages_advise_huge(&h->kernel, *out, bytes, false);
+  return rc;
+}
+
 /* Maps the object over every region of the heap. Frames and young memory too: one kind of memory, one way to drop it. */
 static int map_regions(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     const struct region *region = &h->layout.regions[r];
     void *out = NULL;
-    int rc = kernel_mmap(&h->kernel, (void *)region->start, region->bytes, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_FIXED | MAP_NORESERVE, h->shared_fd, region->start - h->layout.base, &out);
+    int rc = map_object(h, (void *)region->start, region->bytes, region->start - h->layout.base, &out);
     if (rc < 0) return rc;
   }
   return 0;
@@ -56,8 +65,7 @@ static int map_regions(gch_heap *h) {
 
 static int map_alias(gch_heap *h) {
   void *alias = NULL;
-  int rc = kernel_mmap(&h->kernel, NULL, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                       h->shared_fd, 0, &alias);
+  int rc = map_object(h, NULL, h->layout.span, 0, &alias);
   if (rc >= 0) h->layout.shadow_delta = (uintptr_t)alias - h->layout.base;
   return rc;
 }
@@ -129,9 +137,7 @@ static gch_status simulated_inherit(gch_heap *h, bool parent_waits, gch_error *e
     h->shared_fd = own;
     rc = map_regions(h);
   }
-  if (rc >= 0)
-    rc = kernel_mmap(&h->kernel, alias, h->layout.span, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
-                     own, 0, &out);
+  if (rc >= 0) rc = map_object(h, alias, h->layout.span, 0, &out);
   if (own >= 0) kernel_close_fd(&h->kernel, h->shared_fd == own ? parents : own);
   if (rc >= 0) return GCH_OK;
   cut_off(h);
