@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "kit.h"
+#include "hold.h"
 #include "mover/mover.h"
 
 /* Children start their heap's threads. */
@@ -85,6 +85,32 @@ static void ends_by_fault(uint32_t host_calls) {
   CHECK(WIFSIGNALED(status) && WTERMSIG(status) == signal_number);
   CHECK_EQ(*calls, host_calls);
   munmap(page, 4096);
+}
+
+/* In a child, which has a heap of its own: a touch of such an address is not answered, and not tried for ever. */
+static void ends_by_touch(uintptr_t address, uint32_t host_calls) {
+  int status = 0;
+  *calls = 0;
+  pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    *(volatile char *)address = 1;
+    _exit(3);
+  }
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == signal_number);
+  CHECK_EQ(*calls, host_calls);
+}
+
+/* In this process: the host's handler opens the page, and the touch succeeds. */
+static void touch_beside(uintptr_t address) {
+  *calls = 0;
+  at_store(&closed, (char *)address);
+  at_fence_seq(); /* the touch is a call that the compiler does not see */
+  *(volatile char *)address = 1;
+  CHECK_EQ(*calls, 1);
+  mprotect((void *)address, 4096, PROT_NONE);
+  at_store(&closed, NULL);
 }
 
 /* In a child: the signal is sent, and nothing else is done. */
@@ -215,6 +241,42 @@ static void signals_that_are_sent(void) {
   signal(signal_number, SIG_DFL);
 }
 
+/* The program's own mistakes inside the span of a heap: nothing is moving, or something is, elsewhere. */
+static void touches_of_a_gap(void) {
+  struct kit k;
+  struct kit_request request;
+  install_host();
+  if (!kit_open(&k, &config)) return;
+  const struct region *r = &k.heap->layout.regions[0];
+  ends_by_touch(r->start + r->bytes + 4096, 1);
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, 3000);
+  for (uint64_t i = 0; i < 3000; i++) kit_put_node(&k, &root[0], i, i);
+  for (int i = 0; i < 3; i++)
+    CHECK(kit_major(&k, GCH_POLICY_ALL, true, true).concurrent); /* and each region has been missing */
+  ends_by_touch(r->start + r->bytes + 4096, 1);
+  hold_on(true);
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  while (!at_load(&held)) gch_safepoint(k.m);
+  touch_beside(r->start + r->bytes + 4096);
+  hold_off(&k, &request);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+  uninstall_host();
+}
+
+/* Its memory is the parent's, and has been taken away. */
+static void touches_in_a_broken_child(void) {
+  struct kit k;
+  install_host();
+  if (!kit_open(&k, &config)) return;
+  gch_ref object = kit_bytes(&k, 64);
+  CHECK_EQ(gch_inject(k.heap, "memfd:EMFILE", NULL), GCH_OK);
+  ends_by_touch((uintptr_t)object, 1);
+  kit_close(&k);
+  uninstall_host();
+}
+
 static void every_order(gch_mover mover, int number) {
   signal_number = number;
   config = kit_config(mover, 64, 512);
@@ -230,6 +292,8 @@ static void every_order(gch_mover mover, int number) {
 static void of_faults_of_protection(void) {
   if (!kit_available(GCH_MOVER_SIMULATED)) SKIP("of_faults_of_protection", "no simulated mover");
   every_order(GCH_MOVER_SIMULATED, SIGSEGV);
+  touches_of_a_gap();
+  touches_in_a_broken_child();
 }
 
 static void of_faults_of_missing_pages(void) {

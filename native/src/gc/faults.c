@@ -23,6 +23,8 @@ struct faults {
   uint32_t inside; /* [atomic seq] threads answering faults */
 };
 
+static uint64_t ended; /* [atomic] moves of all heaps: counted before everything that they armed is open again */
+
 /* Enters; false: no move is going on, and whatever was touched is present. Leave in either case. The order of counter and
  * phase matters (Dekker): either we see the phase end, or the drain sees us. */
 static bool enter(gch_heap *h) {
@@ -32,6 +34,7 @@ static bool enter(gch_heap *h) {
 static void leave(gch_heap *h) { at_sub(&h->faults->inside, 1); }
 
 void faults_drain(gch_heap *h) {
+  at_add(&ended, 1);
   at_fence_seq();
   while (at_load_seq(&h->faults->inside) != 0) thread_yield();
 }
@@ -39,8 +42,8 @@ void faults_drain(gch_heap *h) {
 /* Our handler of a signal, of all heaps. */
 struct hook {
   struct sigaction below; /* [lock: install] the action that was there before us; written while nobody can reach us */
-  uint32_t users;         /* [lock: install] heaps */
-  bool placed;            /* [lock: install] others may have saved us: whoever is on top may hand on to us */
+  uint32_t users; /* [lock: install] heaps */
+  bool placed; /* [lock: install] others may have saved us: whoever is on top may hand on to us */
 };
 static struct hook hook_bus, hook_segv;
 
@@ -184,21 +187,45 @@ static void hand_on(int signal, siginfo_t *info, void *context, uintptr_t frame)
   handing.context = outer_context, handing.frame = outer_frame;
 }
 
-static void answer_signal(gch_heap *h, uintptr_t address) {
+/* The last touch that was sent back without an answer. Initial-exec: reached without a call. */
+static _Thread_local struct {
+  uintptr_t address;
+  uint64_t moves;
+} retried __attribute__((tls_model("initial-exec")));
+
+/* Nothing is moving. A touch that came too late for the move succeeds when it is tried again, at the latest when nothing is
+ * missing in its region any more. One that fails again, with no move since, is the program's own mistake: false. */
+static bool is_late(gch_heap *h, uintptr_t address) {
+  if (region_registered(h, layout_region(&h->layout, address)) == REGION_MISSING) return true;
+  uint64_t moves = at_load(&ended);
+  if (retried.address == address && retried.moves == moves) return false;
+  retried.address = address, retried.moves = moves;
+  return true;
+}
+
+static void answer_moving(gch_heap *h, uintptr_t address) {
   uint64_t start = clock_ns();
   struct batch b;
-  if (enter(h)) {
-    batch_begin(&b, h);
-    bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
-    GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu",
-              (void *)address, (unsigned long long)h->major_number);
-    batch_end(&b);
-    if (own)
-      note_fault(h, address, start, true);
-    else
-      mutator_stalled(h, GCH_STALL_UNIT, clock_ns() - start);
-  }
-  leave(h); /* not moving: the cycle has ended since, and the touch succeeds when it is tried again */
+  batch_begin(&b, h);
+  bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
+  GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
+            (unsigned long long)h->major_number);
+  batch_end(&b);
+  if (own)
+    note_fault(h, address, start, true);
+  else
+    mutator_stalled(h, GCH_STALL_UNIT, clock_ns() - start);
+}
+
+/* False: nothing of ours is in the way. Gaps are never opened, nor is anything in a child that has lost its heap. */
+static bool answer_signal(gch_heap *h, uintptr_t address) {
+  const struct region *r = heap_region(h, address);
+  if (address - r->start >= r->bytes || h->broken[0] != 0) return false;
+  bool moving = enter(h);
+  if (moving) answer_moving(h, address);
+  bool answered = moving || is_late(h, address);
+  leave(h);
+  return answered;
 }
 
 static void on_signal(int signal, siginfo_t *info, void *context) {
@@ -206,12 +233,8 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
   uintptr_t address = (uintptr_t)info->si_addr;
   bool candidate = signal == SIGSEGV ? info->si_code == SEGV_ACCERR : info->si_code == BUS_ADRERR;
   gch_heap *h = candidate ? heap_of(address) : NULL;
-  if (h == NULL || !uses_signals(h) || signal_of(h) != signal) {
-    hand_on(signal, info, context, (uintptr_t)__builtin_frame_address(0));
-    errno = saved;
-    return;
-  }
-  answer_signal(h, address);
+  bool ours = h != NULL && uses_signals(h) && signal_of(h) == signal;
+  if (!ours || !answer_signal(h, address)) hand_on(signal, info, context, (uintptr_t)__builtin_frame_address(0));
   errno = saved;
 }
 

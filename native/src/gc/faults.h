@@ -4,7 +4,8 @@
  *                 handler thread waiting in poll(), whoever is first; making the unit wakes the sleeper
  *   signal mode   the touch raises SIGBUS (SIGSEGV with `simulated`) in the thread itself, whose handler makes the unit (or waits for who is at it) and
  *                 returns; nothing is read. The handler runs with all signals blocked, takes BUS_ADRERR in ranges of our heaps
- *                 only, and chains everything else to what was installed before
+ *                 only, and chains everything else to what was installed before; also a touch of a gap, and one that nothing
+ *                 of ours is in the way of: between moves, in a region where nothing is missing, for the second time
  *
  * Handlers of one signal are a chain, in the order in which they were installed, and each hands on to what it found. Ours
  * hands on whatever lies in no heap, and keeps to its place:
@@ -18,7 +19,8 @@
  *
  * Answers to a fault during a move, by the state of its block: ARMED: make it; BUSY: its owner is told to hurry, and its
  * publishing wakes who sleeps;
- * MAPPED: wake (a late message); NONE: a broken invariant. Between moves every message is late: wake. */
+ * MAPPED: wake (a late message); NONE: a broken invariant. Between moves every message is late: wake. A signal is late, too,
+ * if the touch succeeds when it is tried again. */
 #ifndef GC_FAULTS_H
 #define GC_FAULTS_H
 
