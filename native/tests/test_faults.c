@@ -277,6 +277,42 @@ static void touches_in_a_broken_child(void) {
   uninstall_host();
 }
 
+/* --- a heap that goes meanwhile ------------------------------------------------------------------------------- */
+
+static uint32_t entered, left, destroyed; /* [atomic] */
+static pthread_t toucher;
+
+static void wait_in_heap(const char *name) {
+  if (strcmp(name, "heap_entered") != 0 || !pthread_equal(pthread_self(), toucher)) return;
+  if (at_add(&entered, 1) > 0) return;
+  for (int i = 0; i < 300 && !at_load(&destroyed); i++) usleep(1000);
+  at_store(&left, 1);
+}
+
+/* A fault of the host's own, which no heap has to do with: our handler looks through the heaps all the same. */
+static void *touch_own_page(void *arg) {
+  (void)arg;
+  at_store(&toucher, pthread_self());
+  at_store(&gch_hook_fn, wait_in_heap);
+  touch_beside((uintptr_t)bad_page());
+  at_store(&gch_hook_fn, NULL);
+  return NULL;
+}
+
+static void handler_in_a_heap_that_is_destroyed(void) {
+  struct kit k;
+  pthread_t thread;
+  install_host();
+  if (!kit_open(&k, &config)) return;
+  pthread_create(&thread, NULL, touch_own_page, NULL);
+  while (!at_load(&entered)) usleep(100);
+  kit_close(&k);
+  CHECK(at_load(&left));
+  at_store(&destroyed, 1);
+  pthread_join(thread, NULL);
+  uninstall_host();
+}
+
 static void every_order(gch_mover mover, int number) {
   signal_number = number;
   config = kit_config(mover, 64, 512);
@@ -294,6 +330,7 @@ static void of_faults_of_protection(void) {
   every_order(GCH_MOVER_SIMULATED, SIGSEGV);
   touches_of_a_gap();
   touches_in_a_broken_child();
+  handler_in_a_heap_that_is_destroyed();
 }
 
 static void of_faults_of_missing_pages(void) {

@@ -140,10 +140,13 @@ static void handler_main(void *arg) {
 
 static struct lock install_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rank = RANK_PINS + 1, .name = "signal handler"};
 
-static gch_heap *heap_of(uintptr_t address) {
+/* The heap in which the address lies, entered in the registry by its slot; NULL: none. */
+static gch_heap *heap_enter(uintptr_t address, uint32_t *slot) {
   for (uint32_t i = 0; i < registry_top(); i++) {
-    gch_heap *h = registry_at(i);
+    gch_heap *h = registry_enter(i);
+    *slot = i;
     if (h != NULL && heap_contains(h, address)) return h;
+    if (h != NULL) registry_leave(i);
   }
   return NULL;
 }
@@ -231,10 +234,12 @@ static bool answer_signal(gch_heap *h, uintptr_t address) {
 static void on_signal(int signal, siginfo_t *info, void *context) {
   int saved = errno;
   uintptr_t address = (uintptr_t)info->si_addr;
+  uint32_t slot;
   bool candidate = signal == SIGSEGV ? info->si_code == SEGV_ACCERR : info->si_code == BUS_ADRERR;
-  gch_heap *h = candidate ? heap_of(address) : NULL;
-  bool ours = h != NULL && uses_signals(h) && signal_of(h) == signal;
-  if (!ours || !answer_signal(h, address)) hand_on(signal, info, context, (uintptr_t)__builtin_frame_address(0));
+  gch_heap *h = candidate ? heap_enter(address, &slot) : NULL;
+  bool answered = h != NULL && uses_signals(h) && signal_of(h) == signal && answer_signal(h, address);
+  if (h != NULL) registry_leave(slot); /* who is handed on to may never return */
+  if (!answered) hand_on(signal, info, context, (uintptr_t)__builtin_frame_address(0));
   errno = saved;
 }
 

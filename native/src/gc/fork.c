@@ -279,6 +279,7 @@ static void tell_parent(void) {
 }
 
 static void child(void) {
+  registry_forget();
   for (uint32_t i = 0; i < held_count; i++) inherit_memory(held[i].heap);
   give_up_others();
   tell_parent();
