@@ -191,6 +191,29 @@ static void host_after(void) {
   CHECK(nothing_installed());
 }
 
+/* It comes while everything has been prepared: the flip's pause sees it. */
+static void host_before_the_flip(void) {
+  struct kit k;
+  struct kit_request request;
+  gch_cycle r = {0};
+  if (!kit_open(&k, &config)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, 3000);
+  for (uint64_t i = 0; i < 3000; i++) kit_put_node(&k, &root[0], i, i);
+  hold_before_flip(&k, &request, GCH_POLICY_ALL);
+  install_host();
+  hold_off(&k, &request);
+  CHECK_EQ(gch_collect_wait(k.m, &r), GCH_OK);
+  CHECK(r.degraded && !r.concurrent && strstr(r.reason, "handler") != NULL);
+  kit_verify(&k);
+  for (uint64_t i = 0; i < 3000; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  uninstall_host();
+  CHECK(moves_concurrently(&k));
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* It goes when there is no heap: what is left is our handler alone, until a heap has come and gone. */
 static void host_goes_last(void) {
   struct kit k;
@@ -320,6 +343,7 @@ static void every_order(gch_mover mover, int number) {
   config.gc_threads = 1;
   host_before();
   host_after();
+  host_before_the_flip();
   host_goes_last();
   host_before_and_after();
   signals_that_are_sent();

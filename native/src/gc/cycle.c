@@ -191,6 +191,8 @@ static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle 
   report_pause(r, world_resume(h, &pause), &pause);
 }
 
+static const char HANDLER_REPLACED[] = "our signal handler has been replaced";
+
 static void degrade(gch_heap *h, gch_cycle *r, const char *reason) {
   r->degraded = 1;
   snprintf(r->reason, sizeof r->reason, "%s", reason);
@@ -209,7 +211,7 @@ static bool first_pause(gch_heap *h, gch_cycle *r) {
 }
 
 /* Second pause: a minor that promotes everything, then old addresses end. False: the kernel refused the flip (`prepared`:
- * what goes before it was not refused), and the plan has been carried out in this pause. */
+ * what goes before it was not refused), or nobody would answer faults, and the plan has been carried out in this pause. */
 static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle *r) {
   struct pause pause;
   struct minor_result minor;
@@ -224,7 +226,10 @@ static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle 
   if (flipped) {
     phase_enter(h, GCH_PHASE_MOVE);
   } else {
-    degrade(h, r, prepared ? "the kernel refused the flip" : "the kernel refused to prepare the flip");
+    degrade(h, r,
+            !prepared          ? "the kernel refused to prepare the flip"
+            : !faults_ready(h) ? HANDLER_REPLACED
+                               : "the kernel refused the flip");
     flip_to_pause(h);
     move_in_pause(h, r);
   }
@@ -296,7 +301,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   mover_settle(h);
   bool held = first_pause(h, r);
   if (!held || !faults_ready(h)) {
-    degrade(h, r, held ? "our SIGBUS handler has been replaced" : "no empty region to hold out");
+    degrade(h, r, held ? HANDLER_REPLACED : "no empty region to hold out");
     r->concurrent = 0;
     finish_in_pause(h, o, r);
   } else {

@@ -40,7 +40,8 @@ void faults_forget(gch_heap *heap);
 void faults_serve(struct batch *batch);
 /* Makes every unit of [from, to) MAPPED, if a move is going on. A mutator's; never sleeps in the kernel. */
 void faults_ensure(gch_heap *heap, uintptr_t from, uintptr_t to);
-/* Signals: false if somebody has replaced our handler; a cycle then falls back to the pause. Thread mode: true. */
+/* Signals: false if somebody has replaced our handler; a cycle then falls back to the pause. Asked before the plan, and again in
+ * the flip's pause. Thread mode: true. */
 bool faults_ready(gch_heap *heap);
 /* The calling thread may take SIGBUS (attach does this). */
 void faults_unblock(gch_heap *heap);

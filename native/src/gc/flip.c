@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "gc/evacuate.h"
+#include "gc/faults.h"
 #include "gc/forward_inline.h"
 #include "gc/plan.h"
 #include "gc/produce.h"
@@ -360,7 +361,7 @@ bool flip_now(gch_heap *h) {
   at_store_relaxed(&h->next_dest, 0); /* the world is stopped */
   at_store_relaxed(&h->frames.extra, 0);
   struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
-  if (!flip_regions(h)) {
+  if (!faults_ready(h) || !flip_regions(h)) {
     disarm_regions(h);
     return false;
   }
