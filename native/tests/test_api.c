@@ -165,6 +165,56 @@ static void resident_memory(void) {
   kit_close(&k);
 }
 
+/* The code of the last event DEGRADED of that cycle, 0: there is none. */
+static uint64_t degraded_code(gch_heap *h, uint64_t number) {
+  uint64_t sequence = 0, code = 0;
+  size_t count;
+  while ((count = gch_events_read(h, &sequence, events, EVENTS, NULL)) > 0)
+    for (size_t i = 0; i < count; i++)
+      if (events[i].kind == GCH_EVENT_DEGRADED && events[i].a == number) code = events[i].b;
+  return code;
+}
+
+static void degraded_as(struct kit *k, const gch_cycle *r, gch_degraded why) {
+  CHECK_EQ(r->degraded, why != GCH_DEGRADED_NOT);
+  CHECK_EQ(r->reason[0] != 0, why != GCH_DEGRADED_NOT);
+  CHECK_EQ(degraded_code(k->heap, r->number), why);
+}
+
+/* Less than was asked for, and why: the report and the event agree. `release` moves nothing, so nothing is missing from it. */
+static void degraded_collections(void) {
+  for (size_t i = 0; i < KIT_MOVER_COUNT; i++) {
+    struct kit k;
+    gch_config c = kit_config(KIT_MOVERS[i], 64, 1024);
+    c.gc_threads = 1;
+    if (!kit_available(KIT_MOVERS[i]) || !kit_open(&k, &c)) continue;
+    GCH_FRAME(k.m, root, 1);
+    root[0] = with_garbage(&k);
+    bool able = k.heap->mover->concurrent;
+    gch_cycle r = kit_major(&k, GCH_POLICY_RELEASE, true, true);
+    degraded_as(&k, &r, GCH_DEGRADED_NOT);
+    CHECK(!r.concurrent);
+    r = kit_major(&k, GCH_POLICY_ALL, true, true);
+    degraded_as(&k, &r, able ? GCH_DEGRADED_NOT : GCH_DEGRADED_MOVER);
+    if (able) {
+      gch_inject(k.heap, KIT_MOVERS[i] == GCH_MOVER_SIMULATED ? "mprotect:ENOMEM@times=24" : "mremap:ENOMEM@times=20",
+                 NULL);
+      r = kit_major(&k, GCH_POLICY_ALL, true, true);
+      degraded_as(&k, &r, GCH_DEGRADED_FLIP);
+      gch_inject(k.heap, "", NULL);
+    }
+    if (k.heap->quiet.fd >= 0) {
+      gch_inject(k.heap, "unregister:ENOMEM@times=20", NULL);
+      r = kit_major(&k, GCH_POLICY_ALL, true, true);
+      degraded_as(&k, &r, GCH_DEGRADED_PREPARE);
+      gch_inject(k.heap, "", NULL);
+    }
+    kit_verify(&k);
+    GCH_FRAME_END(k.m);
+    kit_close(&k);
+  }
+}
+
 /* --- stress --------------------------------------------------------------------------------------------------- */
 
 static void stress_moves(gch_mover mover, uint32_t full_moves) {
@@ -234,6 +284,7 @@ int main(void) {
   RUN(a_cycle_has_one_number);
   RUN(a_request_gets_its_own_report);
   RUN(resident_memory);
+  RUN(degraded_collections);
   RUN(stress_arms_everything);
   RUN(elements_without_a_tail);
   RUN(largest_small_array);

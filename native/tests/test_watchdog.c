@@ -100,9 +100,41 @@ static void between_collections(void) {
   kit_close(&k);
 }
 
+/* A call that must succeed and does not is told of with its unit, too. */
+static void refused_for_long(void) {
+  struct kit k;
+  struct kit_request request;
+  uint64_t sequence = 0;
+  uint32_t reports = 0;
+  if (!kit_available(GCH_MOVER_COPY)) SKIP("refused_for_long", "no userfaultfd");
+  gch_config c = kit_config(GCH_MOVER_COPY, 64, 512);
+  c.gc_threads = 1;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = kit_refs(&k, 20000);
+  for (uint64_t i = 0; i < 20000; i++) kit_put_node(&k, &root[0], i, i);
+  kit_major(&k, GCH_POLICY_ALL, true, true); /* and the next one does not begin at block 0 */
+  gch_inject(k.heap, "copy:ENOMEM", NULL);
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  gch_event e = {0};
+  while (e.kind == 0) {
+    gch_safepoint(k.m);
+    e = report_of(k.heap, KERNEL_COPY, &sequence, &reports);
+  }
+  gch_inject(k.heap, "", NULL);
+  kit_end(&k, &request);
+  CHECK(heap_contains(k.heap, e.b) && block_index(&k.heap->layout, e.b) != 0 && e.c >= 2000000000);
+  CHECK_EQ(e.a >> 32, block_index(&k.heap->layout, e.b));
+  CHECK_EQ((uint32_t)e.a, KERNEL_COPY);
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 int main(void) {
   kit_watchdog(60);
   RUN(under_every_mover);
   RUN(between_collections);
+  RUN(refused_for_long);
   return CHECK_SUMMARY();
 }

@@ -12,13 +12,25 @@ typedef enum gch_event_kind {
   GCH_EVENT_FAULT,      /* a: address, b: ns until published, c: 1 if in the faulting thread, d: unit */
   GCH_EVENT_MOVED,      /* a: pages moved, b: whole arenas, c: bytes copied, d: cycle number; once a cycle */
   GCH_EVENT_REFUSAL,    /* a: gch_refusal, b: address, c: bytes */
-  GCH_EVENT_DEGRADED,   /* a: cycle number, b: code of the reason */
+  GCH_EVENT_DEGRADED,   /* a: cycle number, b: gch_degraded */
   GCH_EVENT_MINOR,      /* a: young bytes before, b: bytes survived, c: bytes promoted, d: ns */
   /* A virtual-memory call has not returned for 2 s. a: the call (low 32 bits, gch_kernel_call_name), its unit (high 32 bits;
-   * UINT32_MAX: none), b: address, c: ns so far, d: source address (move, copy); `thread` is the one that waits. */
+   * UINT32_MAX: none), b: address, c: ns so far, d: source address (move, copy); `thread` is the one that waits. Also a call
+   * that is refused again and again, and has to succeed: every 2 s. */
   GCH_EVENT_WATCHDOG,
   GCH_EVENT_KIND_COUNT
 } gch_event_kind;
+
+/* Why a collection did less than was asked for; gch_cycle has the sentence. */
+typedef enum gch_degraded {
+  GCH_DEGRADED_NOT = 0,
+  GCH_DEGRADED_MOVER, /* the mover works in the pause only */
+  GCH_DEGRADED_REGION, /* a space has no empty region that could be held out of the flip */
+  GCH_DEGRADED_HANDLER, /* somebody has replaced our signal handler */
+  GCH_DEGRADED_PREPARE, /* the kernel refused what goes before the flip */
+  GCH_DEGRADED_FLIP, /* the kernel refused the flip */
+  GCH_DEGRADED_COUNT
+} gch_degraded;
 
 typedef enum gch_phase {
   GCH_PHASE_IDLE = 0,

@@ -32,7 +32,7 @@ typedef enum gch_huge { GCH_HUGE_AUTO = 0, GCH_HUGE_ON, GCH_HUGE_OFF } gch_huge;
 typedef enum gch_policy {
   GCH_POLICY_NEEDED = 0, /* dense arenas stay, sparse blocks are evacuated */
   GCH_POLICY_ALL,        /* every live page changes arena, as in a from-space collector */
-  GCH_POLICY_RELEASE,    /* nothing moves; dead arenas are given back */
+  GCH_POLICY_RELEASE,    /* nothing moves, so it is done in the pause, asked for or not; dead arenas are given back */
   GCH_POLICY_COUNT
 } gch_policy;
 

@@ -1,7 +1,6 @@
 #include "gc/cycle.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "gc/compact.h"
 #include "gc/concurrent.h"
@@ -37,7 +36,7 @@ static void report_begin(gch_heap *h, gch_cycle *r) {
   r->bytes_copied = at_load_relaxed(&h->moved.bytes);
   r->bytes_released = at_load_relaxed(&h->moved.released);
   r->faults_served = at_load_relaxed(&h->measures.faults);
-  memcpy(r->refusals, h->measures.refusals, sizeof h->measures.refusals);
+  for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
 }
 
 /* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
@@ -191,12 +190,17 @@ static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle 
   report_pause(r, world_resume(h, &pause), &pause);
 }
 
-static const char HANDLER_REPLACED[] = "our signal handler has been replaced";
-
-static void degrade(gch_heap *h, gch_cycle *r, const char *reason) {
+static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
+  static const char *const reasons[GCH_DEGRADED_COUNT] = {
+      [GCH_DEGRADED_NOT] = "",
+      [GCH_DEGRADED_MOVER] = "this mover works in the pause only",
+      [GCH_DEGRADED_REGION] = "no empty region to hold out",
+      [GCH_DEGRADED_HANDLER] = "our signal handler has been replaced",
+      [GCH_DEGRADED_PREPARE] = "the kernel refused to prepare the flip",
+      [GCH_DEGRADED_FLIP] = "the kernel refused the flip"};
   r->degraded = 1;
-  snprintf(r->reason, sizeof r->reason, "%s", reason);
-  heap_event(h, GCH_EVENT_DEGRADED, r->number, 0, 0, 0);
+  snprintf(r->reason, sizeof r->reason, "%s", reasons[why]);
+  heap_event(h, GCH_EVENT_DEGRADED, r->number, why, 0, 0);
 }
 
 /* First pause: minor, mark, a region of each space held out. False: it cannot be concurrent. */
@@ -226,10 +230,7 @@ static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle 
   if (flipped) {
     phase_enter(h, GCH_PHASE_MOVE);
   } else {
-    degrade(h, r,
-            !prepared          ? "the kernel refused to prepare the flip"
-            : !faults_ready(h) ? HANDLER_REPLACED
-                               : "the kernel refused the flip");
+    degrade(h, r, !prepared ? GCH_DEGRADED_PREPARE : !faults_ready(h) ? GCH_DEGRADED_HANDLER : GCH_DEGRADED_FLIP);
     flip_to_pause(h);
     move_in_pause(h, r);
   }
@@ -301,7 +302,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   mover_settle(h);
   bool held = first_pause(h, r);
   if (!held || !faults_ready(h)) {
-    degrade(h, r, held ? HANDLER_REPLACED : "no empty region to hold out");
+    degrade(h, r, held ? GCH_DEGRADED_HANDLER : GCH_DEGRADED_REGION);
     r->concurrent = 0;
     finish_in_pause(h, o, r);
   } else {
@@ -321,7 +322,7 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   cycle_wait_idle(h);
   major_begin(h, o, r);
   mover_settle(h);
-  if (o->concurrent) degrade(h, r, "this mover works in the pause only");
+  if (o->concurrent && o->policy != GCH_POLICY_RELEASE) degrade(h, r, GCH_DEGRADED_MOVER); /* that moves nothing */
   major_in_pause(h, o, r);
   report_end(h, r);
   finish_report(h, r);

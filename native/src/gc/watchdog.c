@@ -3,10 +3,10 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "mover/mover.h"
 #include "os/thread.h"
 
 static const uint64_t LIMIT_NS = 2000000000;
-static const uint32_t NO_UNIT = UINT32_MAX;
 
 struct watchdog {
   struct thread thread;
@@ -20,12 +20,10 @@ struct watchdog {
 
 static void report(void *arg, const struct kernel_watch *watch, uint64_t ns_so_far) {
   gch_heap *h = arg;
-  bool inside = heap_contains(h, watch->address);
-  uint64_t unit = inside ? block_index(&h->layout, watch->address) : NO_UNIT;
   struct ring_event event = {.t_ns = clock_ns(),
                              .kind = GCH_EVENT_WATCHDOG,
                              .thread = watch->thread,
-                             .a = unit << 32 | watch->call,
+                             .a = mover_call_at(h, watch->call, watch->address),
                              .b = watch->address,
                              .c = ns_so_far,
                              .d = watch->other};

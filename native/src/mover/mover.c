@@ -52,7 +52,7 @@ void mover_wait(gch_heap *h, struct waiting *w, enum kernel_call call, uintptr_t
   }
   mover_refused(h, mover_refusal(error), at, 0);
   if (now - w->told > TELL_NS) {
-    heap_event(h, GCH_EVENT_WATCHDOG, call, at, now - w->since, 0);
+    heap_event(h, GCH_EVENT_WATCHDOG, mover_call_at(h, call, at), at, now - w->since, 0);
     w->told = now;
   }
   thread_sleep_ns(w->sleep_ns);

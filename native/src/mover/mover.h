@@ -93,6 +93,11 @@ struct waiting {
   uint64_t since, told; /* ns, 0: not yet */
   uint64_t sleep_ns;
 };
+/* Packs a call and the unit of its address as events WATCHDOG have them. */
+static inline uint64_t mover_call_at(const gch_heap *h, uint32_t call, uintptr_t at) {
+  uint64_t unit = heap_contains(h, at) ? block_index(&h->layout, at) : UINT32_MAX;
+  return unit << 32 | call;
+}
 /* Counts the refusal, gives unused frames back the first time, sleeps (at most a millisecond), and tells of it (an event
  * WATCHDOG) every two seconds. Any thread, a signal handler too; no lock held but the unit's. */
 void mover_wait(gch_heap *heap, struct waiting *waiting, enum kernel_call call, uintptr_t at, int error);
