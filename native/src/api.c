@@ -71,10 +71,9 @@ static void stop_engine(gch_heap *h) {
   roots_destroy(h);
 }
 
-gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *error) {
+static gch_status create(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
   gch_heap *h = NULL;
-  *out = NULL;
-  gch_status status = heap_new(config, &h, error);
+  gch_status status = heap_new(config, tight, &h, error);
   if (status != GCH_OK) return status;
   world_init(h);
   status = start_engine(h, error);
@@ -86,6 +85,13 @@ gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *
   }
   *out = h;
   return GCH_OK;
+}
+
+/* Whatever there was no room for, the span itself, a table, the shadow: with fewer addresses there may be. */
+gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *error) {
+  *out = NULL;
+  gch_status status = create(config, false, out, error);
+  return status == GCH_NO_MEMORY ? create(config, true, out, error) : status;
 }
 
 gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "kit.h"
+#include "mover/mover.h"
 #include "os/pages.h"
 
 static bool same(struct kit_holdings before, const char *what) {
@@ -149,6 +150,60 @@ static void bad_calls(void) {
   kit_close(&k);
 }
 
+/* --- what the best mover needs cannot be had ------------------------------------------------------------------ */
+
+/* The probe has found it to work, but opening it fails. */
+static void auto_finds_another(void) {
+  static const struct {
+    const char *inject;
+    bool uffd, simulated; /* which movers can be opened */
+  } all[] = {{"register:EINVAL", false, true},
+             {"uffd_open:EMFILE", false, true},
+             {"register:EINVAL@nth=10", true, true}, /* not the first region; the next mover finds nothing in its way */
+             {"register:EINVAL;memfd:EMFILE", false, false},
+             {"uffd_open:EMFILE;ftruncate:EINVAL", false, false},
+             {"memfd:EMFILE", true, false}};
+  bool uffd = kit_available(GCH_MOVER_COPY);
+  struct kit_holdings before = kit_holdings();
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    struct kit k;
+    gch_stats stats;
+    gch_config c = kit_config(GCH_MOVER_AUTO, 64, 512);
+    c.inject = all[i].inject;
+    if (!kit_open(&k, &c)) continue;
+    gch_inject(k.heap, "", NULL);
+    gch_stats_get(k.heap, &stats, sizeof stats);
+    gch_mover expected = all[i].simulated ? GCH_MOVER_SIMULATED : GCH_MOVER_MEMCPY;
+    if (uffd && all[i].uffd)
+      CHECK(stats.mover == GCH_MOVER_MOVE || stats.mover == GCH_MOVER_COPY);
+    else
+      CHECK_EQ(stats.mover, expected);
+    if (uffd && !all[i].uffd && all[i].simulated) CHECK(strstr(stats.mover_reason, "userfaultfd") != NULL);
+    if (!all[i].uffd && !all[i].simulated) CHECK(strstr(stats.mover_reason, "shared object") != NULL);
+    use(&k, true);
+    kit_verify(&k);
+    kit_close(&k);
+    same(before, all[i].inject);
+  }
+}
+
+/* Each mapping of creation fails in turn: a heap that can be made all the same works, whichever mover it has got. */
+static void auto_with_one_failure(void) {
+  char spec[80];
+  for (int nth = 20; nth <= 60; nth += KIT_SANITIZED ? 8 : 1) {
+    struct kit k = {0};
+    gch_config c = kit_config(GCH_MOVER_AUTO, 64, 512);
+    gch_error error = {0};
+    snprintf(spec, sizeof spec, "register:EINVAL;mmap:EINVAL@nth=%d", nth);
+    c.inject = spec;
+    if (gch_heap_create(&c, &k.heap, &error) != GCH_OK) continue;
+    gch_inject(k.heap, "", NULL);
+    if (kit_types(&k) && CHECK_EQ(gch_attach(k.heap, &k.m, NULL), GCH_OK)) use(&k, true);
+    kit_verify(&k);
+    kit_close(&k);
+  }
+}
+
 /* --- limits --------------------------------------------------------------------------------------------------- */
 
 /* In a child: the limit stays. */
@@ -168,25 +223,32 @@ static int little_address_space(uint64_t limit_mib) {
   }
   if (!kit_types(&k) || gch_attach(k.heap, &k.m, NULL) != GCH_OK) return 2;
   use(&k, true);
+  gch_cycle r = kit_major(&k, GCH_POLICY_ALL, true, true);
+  if (k.heap->layout.tight && k.heap->mover->concurrent) CHECK(r.degraded && strstr(r.reason, "addresses") != NULL);
   kit_verify(&k);
   kit_close(&k);
   return check_failures == 0 ? 0 : 2;
 }
 
+/* Whether there is a heap with so little. */
+static bool lives_in(uint64_t mib) {
+  fflush(NULL);
+  pid_t child = fork();
+  check_failures = child == 0 ? 0 : check_failures;
+  if (child == 0) _exit(little_address_space(mib));
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) <= 1))
+    printf("    %llu MiB: status %x\n", (unsigned long long)mib, (unsigned)status);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* With 4 GiB there is a heap, and with all that is more: whatever a roomy one lacks, its shadow at last. */
 static void address_space_limits(void) {
-  bool some = false;
   if (KIT_SANITIZED) SKIP("RLIMIT_AS", "the sanitizers need the address space");
-  for (uint64_t mib = 1; mib <= 4096; mib *= 2) {
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) _exit(little_address_space(mib));
-    int status = 0;
-    waitpid(child, &status, 0);
-    if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) <= 1))
-      printf("    %llu MiB: status %x\n", (unsigned long long)mib, (unsigned)status);
-    some |= WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  }
-  CHECK(some); /* with 4 GiB there is a heap */
+  for (uint64_t mib = 1; mib < 4096; mib *= 2) lives_in(mib);
+  for (uint64_t gib = 4; gib <= 112; gib += 6)
+    if (!CHECK(lives_in(gib << 10))) printf("    %llu GiB\n", (unsigned long long)gib);
 }
 
 /* Full: NULL and a message; after dropping what filled it, it is as good as new (I8). */
@@ -227,6 +289,8 @@ int main(void) {
   RUN(two_heaps);
   RUN(bad_configurations);
   RUN(bad_calls);
+  RUN(auto_finds_another);
+  RUN(auto_with_one_failure);
   RUN(address_space_limits);
   RUN(full_heap);
   return CHECK_SUMMARY();

@@ -26,6 +26,7 @@ typedef enum gch_degraded {
   GCH_DEGRADED_NOT = 0,
   GCH_DEGRADED_MOVER, /* the mover works in the pause only */
   GCH_DEGRADED_REGION, /* a space has no empty region that could be held out of the flip */
+  GCH_DEGRADED_TIGHT, /* the process may reserve few addresses (RLIMIT_AS): there is no shadow to flip to */
   GCH_DEGRADED_HANDLER, /* somebody has replaced our signal handler */
   GCH_DEGRADED_PREPARE, /* the kernel refused what goes before the flip */
   GCH_DEGRADED_FLIP, /* the kernel refused the flip */

@@ -195,6 +195,7 @@ static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
       [GCH_DEGRADED_NOT] = "",
       [GCH_DEGRADED_MOVER] = "this mover works in the pause only",
       [GCH_DEGRADED_REGION] = "no empty region to hold out",
+      [GCH_DEGRADED_TIGHT] = "too few addresses to flip (RLIMIT_AS)",
       [GCH_DEGRADED_HANDLER] = "our signal handler has been replaced",
       [GCH_DEGRADED_PREPARE] = "the kernel refused to prepare the flip",
       [GCH_DEGRADED_FLIP] = "the kernel refused the flip"};
@@ -302,7 +303,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   mover_settle(h);
   bool held = first_pause(h, r);
   if (!held || !faults_ready(h)) {
-    degrade(h, r, held ? GCH_DEGRADED_HANDLER : GCH_DEGRADED_REGION);
+    degrade(h, r, held ? GCH_DEGRADED_HANDLER : h->layout.tight ? GCH_DEGRADED_TIGHT : GCH_DEGRADED_REGION);
     r->concurrent = 0;
     finish_in_pause(h, o, r);
   } else {

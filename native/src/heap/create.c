@@ -96,16 +96,17 @@ static void complete_config(gch_config *c) {
  * many mutators. */
 static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES + 64 * MIB; }
 
-static int place(gch_heap *h, size_t page, bool tight) {
+static int place(gch_heap *h, bool tight) {
+  size_t page = choose(h->config.geometry_page, pages_size());
   if (!layout_plan(&h->layout, h->config.max_bytes, young_span(&h->config), h->config.staging_bytes, page, tight))
-    return -1;
+    return -ENOMEM;
   void *base = NULL, *index = NULL;
   int rc = pages_reserve(&h->kernel, h->layout.span, h->layout.align, &base, NULL);
   if (rc < 0) return rc;
   index = malloc((h->layout.span >> h->layout.align_shift) + 1);
   if (index == NULL) {
     pages_release(&h->kernel, base, h->layout.span);
-    return -1;
+    return -ENOMEM;
   }
   layout_place(&h->layout, (uintptr_t)base);
   layout_index(&h->layout, index);
@@ -120,6 +121,18 @@ static void advise_region(gch_heap *h, const struct region *region) {
   if (rc < 0 && rc != -EINVAL && !h->huge) at_store(&h->undropped, 1);
 }
 
+gch_status heap_renew_regions(gch_heap *h, gch_error *error) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    const struct region *region = &h->layout.regions[r];
+    int rc = pages_renew(&h->kernel, (void *)region->start, region->bytes);
+    if (rc < 0)
+      return error_set(error, GCH_NO_MEMORY, "cannot map a region of %zu MiB anew: %s", region->bytes >> 20,
+                       strerror(-rc));
+    advise_region(h, region);
+  }
+  return GCH_OK;
+}
+
 static gch_status open_regions(gch_heap *h, gch_error *error) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     const struct region *region = &h->layout.regions[r];
@@ -132,10 +145,8 @@ static gch_status open_regions(gch_heap *h, gch_error *error) {
   return GCH_OK;
 }
 
-static gch_status reserve_space(gch_heap *h, gch_error *error) {
-  size_t page = choose(h->config.geometry_page, pages_size());
-  int rc = place(h, page, false);
-  if (rc < 0) rc = place(h, page, true);
+static gch_status reserve_space(gch_heap *h, bool tight, gch_error *error) {
+  int rc = place(h, tight);
   if (rc >= 0) return GCH_OK;
   return error_set(
       error, GCH_NO_MEMORY,
@@ -155,8 +166,8 @@ static void init_measures(struct measures *m) {
   histogram_init(&m->stall_move);
 }
 
-static gch_status init_memory(gch_heap *h, gch_error *error) {
-  gch_status status = reserve_space(h, error);
+static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
+  gch_status status = reserve_space(h, tight, error);
   if (status == GCH_OK) status = open_regions(h, error);
   if (status == GCH_OK) status = tables_init(&h->tables, &h->layout, &h->kernel, error);
   if (status == GCH_OK) status = typetab_init(&h->types, &h->kernel, error);
@@ -171,7 +182,7 @@ static gch_status init_memory(gch_heap *h, gch_error *error) {
   return GCH_OK;
 }
 
-gch_status heap_new(const gch_config *config, gch_heap **out, gch_error *error) {
+gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
   gch_status status = check_config(config, error);
   if (status == GCH_OK) status = check_processor(error);
   if (status != GCH_OK) return status;
@@ -189,7 +200,7 @@ gch_status heap_new(const gch_config *config, gch_heap **out, gch_error *error) 
   char text[160];
   if (config->inject != NULL && kernel_inject(&h->kernel, config->inject, text, sizeof text) < 0)
     status = error_set(error, GCH_BAD_VALUE, "inject: %s", text);
-  if (status == GCH_OK) status = init_memory(h, error);
+  if (status == GCH_OK) status = init_memory(h, tight, error);
   if (status != GCH_OK) {
     heap_delete(h);
     return status;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "heap/create.h"
 #include "heap/small.h"
 #include "os/pages.h"
 
@@ -103,21 +104,46 @@ static const struct mover_ops *ops_of(gch_mover mover) {
   return table[mover];
 }
 
-gch_status mover_choose(gch_heap *h, gch_error *error) {
+/* Takes a mover and opens it; the heap is as before if that fails. */
+static gch_status try_mover(gch_heap *h, gch_mover mover, gch_error *error) {
+  const struct probe_item *item = probed(h, mover);
+  bool huge = h->huge;
+  if (!item->works)
+    return error_set(error, GCH_UNSUPPORTED, "mover %s is not available here: %s", gch_mover_name(mover), item->text);
+  h->mover = ops_of(mover);
+  h->drop = h->mover->drop;
+  gch_status status = h->mover->open(h, error);
+  if (status == GCH_OK) return GCH_OK;
+  h->mover->close(h);
+  h->mover = NULL;
+  h->huge = huge;
+  return status;
+}
+
+/* The best one that the probe has found to work and that can be opened, too. Without enough addresses, only in a tight heap: a
+ * roomy one is first made anew as a tight one, for the same mover (gch_heap_create). */
+static gch_status choose_mover(gch_heap *h, gch_error *error) {
   static const gch_mover chosen[] = {[PROBE_MOVE] = GCH_MOVER_MOVE,
                                      [PROBE_COPY] = GCH_MOVER_COPY,
                                      [PROBE_SIMULATED] = GCH_MOVER_SIMULATED,
                                      [PROBE_MEMCPY] = GCH_MOVER_MEMCPY};
-  bool automatic = h->config.mover == GCH_MOVER_AUTO;
-  gch_mover mover = automatic ? chosen[h->probe.chosen] : h->config.mover;
-  const struct probe_item *item = probed(h, mover);
-  if (!item->works)
-    return error_set(error, GCH_UNSUPPORTED, "mover %s is not available here: %s", gch_mover_name(mover), item->text);
-  snprintf(h->mover_reason, sizeof h->mover_reason, "%s: %s", automatic ? "chosen by auto" : "asked for",
-           automatic ? h->probe.chosen_text : item->text);
-  h->mover = ops_of(mover);
-  h->drop = h->mover->drop;
-  return h->mover->open(h, error);
+  gch_error refusal = {0};
+  gch_status status = try_mover(h, chosen[h->probe.chosen], &refusal);
+  snprintf(h->mover_reason, sizeof h->mover_reason, "chosen by auto: %s", h->probe.chosen_text);
+  for (uint32_t next = h->probe.chosen + 1; status != GCH_OK && next < PROBE_MOVER_COUNT; next++) {
+    if (status == GCH_NO_MEMORY && !h->layout.tight) break;
+    snprintf(h->mover_reason, sizeof h->mover_reason, "chosen by auto: %s is next; %s: %.120s",
+             gch_mover_name(chosen[next]), gch_mover_name(chosen[next - 1]), refusal.message);
+    if (chosen[next - 1] == GCH_MOVER_SIMULATED && heap_renew_regions(h, &refusal) != GCH_OK) break;
+    status = try_mover(h, chosen[next], &refusal);
+  }
+  return status == GCH_OK ? GCH_OK : error_set(error, status, "%s", refusal.message);
+}
+
+gch_status mover_choose(gch_heap *h, gch_error *error) {
+  if (h->config.mover == GCH_MOVER_AUTO) return choose_mover(h, error);
+  snprintf(h->mover_reason, sizeof h->mover_reason, "asked for: %s", probed(h, h->config.mover)->text);
+  return try_mover(h, h->config.mover, error);
 }
 
 void mover_close(gch_heap *h) {

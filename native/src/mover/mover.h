@@ -63,7 +63,7 @@ struct mover_ops {
 
 extern const struct mover_ops mover_move, mover_copy, mover_simulated, mover_memcpy, mover_slide;
 
-/* Chooses and opens the mover asked for (or the best there is) and notes the reason. */
+/* Chooses and opens the mover asked for (or the best there is, and that can be opened) and notes the reason. */
 gch_status mover_choose(gch_heap *heap, gch_error *error);
 void mover_close(gch_heap *heap);
 

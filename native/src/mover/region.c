@@ -105,6 +105,7 @@ gch_status shadow_open(gch_heap *h, gch_error *error) {
 
 void quiet_close(gch_heap *h) {
   close_descriptors(h);
+  h->liveness_moves = false;
   if (h->layout.shadow_delta != 0)
     pages_release(&h->kernel, (void *)(h->layout.base + h->layout.shadow_delta), h->layout.mirror_span);
   h->layout.shadow_delta = 0;

@@ -77,8 +77,8 @@ static gch_status simulated_open(gch_heap *h, gch_error *error) {
   if (rc >= 0) rc = map_regions(h);
   if (rc >= 0) rc = map_alias(h);
   if (rc >= 0) return GCH_OK;
-  return error_set(error, GCH_UNSUPPORTED, "cannot map a shared object of %zu GiB twice: %s", h->layout.span >> 30,
-                   strerror(-rc));
+  return error_set(error, rc == -ENOMEM ? GCH_NO_MEMORY : GCH_UNSUPPORTED,
+                   "cannot map a shared object of %zu GiB twice: %s", h->layout.span >> 30, strerror(-rc));
 }
 
 static void simulated_close(gch_heap *h) {
