@@ -173,6 +173,52 @@ static void a_kernel_without_page_moves(void) {
   CHECK_EQ(gch_heap_create(&c, &k.heap, &error), GCH_UNSUPPORTED);
 }
 
+/* Every opening but those for user mode only is refused, as to an ordinary user; `device`: /dev/userfaultfd can be opened. */
+static bool open_for_user_mode(struct kit *k, bool device) {
+  char spec[400] = "";
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  for (int i = 0, call = 1; i < 3; i++, call += device ? 3 : 4)
+    for (int j = 0; j < 2; j++)
+      snprintf(spec + strlen(spec), sizeof spec - strlen(spec), "uffd_open:EPERM@nth=%d;", call + j);
+  c.huge = GCH_HUGE_OFF;
+  c.gc_threads = 1;
+  c.inject = spec;
+  if (!kit_open(k, &c)) return false;
+  if (k->heap->quiet.user_mode_only && k->heap->missing.user_mode_only && k->heap->trap.user_mode_only) return true;
+  kit_close(k);
+  return false;
+}
+
+/* While regions leave the quiet registration, populating in them is refused, not put off: nobody is to notice. */
+static void an_ordinary_user(void) {
+  struct kit k;
+  struct kit_request request;
+  if (!open_for_user_mode(&k, true) && !open_for_user_mode(&k, false))
+    SKIP("an_ordinary_user", "no descriptor for user mode only");
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, 100000);
+  for (uint64_t i = 0; i < 100000; i++) kit_put_node(&k, &root[0], i, i);
+  gch_inject(k.heap, "unregister:delay=20ms", NULL);
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  while (at_load(&k.heap->phase) != GCH_PHASE_PLAN) gch_safepoint(k.m);
+  while (at_load(&k.heap->phase) == GCH_PHASE_PLAN) {
+    if (!CHECK(kit_refs(&k, 20000) != NULL)) break;
+    gch_safepoint(k.m);
+  }
+  gch_inject(k.heap, "", NULL);
+  kit_end(&k, &request);
+  CHECK(k.heap->kernel.counters[KERNEL_POPULATE].failures > 0); /* else nothing was tried */
+  gch_stats stats;
+  gch_stats_get(k.heap, &stats, sizeof stats);
+  CHECK_EQ(stats.major_count, 1);
+  CHECK(stats.last_major.concurrent);
+  for (uint64_t n = 0; n < 100000; n++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], n)), n)) break;
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_injection: move: not available here\n");
@@ -187,5 +233,6 @@ int main(void) {
   RUN(answers_to_simulated_moves);
   RUN(misreported_without_pagemap);
   RUN(a_kernel_without_page_moves);
+  RUN(an_ordinary_user);
   return CHECK_SUMMARY();
 }

@@ -174,9 +174,10 @@ static void leave_all_quiet(gch_heap *h) {
   renew_quiet(h);
 }
 
-/* Between the two calls who populates memory in the region waits for the second: so the driver, who holds no lock and stops
+/* Between the two calls who populates memory in the region waits for the second (in the kernel; with a descriptor for user mode
+ * only, in pages_populate): so the driver, who holds no lock and stops
  * nobody, does not go on before the region is out of that state, one way or the other. */
-static bool leave_quiet(gch_heap *h, uint32_t region) {
+static bool leave_quiet_shifting(gch_heap *h, uint32_t region) {
   const struct region *r = &h->layout.regions[region];
   if (!register_missing(h, &h->quiet, r)) return false;
   for (int round = 0; round < LEAVE_ROUNDS; round++) {
@@ -188,6 +189,13 @@ static bool leave_quiet(gch_heap *h, uint32_t region) {
   }
   leave_all_quiet(h);
   return false;
+}
+
+static bool leave_quiet(gch_heap *h, uint32_t region) {
+  pages_shift_begin(&h->kernel);
+  bool ready = leave_quiet_shifting(h, region);
+  pages_shift_end(&h->kernel);
+  return ready;
 }
 
 static bool make_ready(gch_heap *h, uint32_t region) {

@@ -59,6 +59,7 @@ void kernel_after_fork(struct kernel *k) {
   kernel_close(k);
   k->pagemap_fd = pagemap_open();
   k->rule_lock = 0;
+  k->shifts = 0;
   memset(k->watches, 0, sizeof k->watches);
   errno = saved;
 }

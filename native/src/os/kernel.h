@@ -107,6 +107,7 @@ struct kernel {
   uint32_t rule_lock;  /* [atomic] spin lock over rules[] */
   uint32_t timed;      /* [atomic] add up the time of each call */
   int pagemap_fd;      /* [const] /proc/self/pagemap, or -1 */
+  uint64_t shifts;     /* [atomic seq] odd: memory changes hands in two steps, see pages_populate */
   uint64_t unwatched;  /* [stat] calls that found no free watch slot */
   struct kernel_rule rules[KERNEL_RULES]; /* [lock: rule_lock] */
   struct kernel_watch watches[KERNEL_WATCHES];

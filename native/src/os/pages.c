@@ -131,13 +131,29 @@ static void touch(void *addr, uint64_t bytes) {
 }
 
 #define POPULATE_RETRIES 100
+#define SHIFT_SLEEP_NS 50000
+
+void pages_shift_begin(struct kernel *k) { (void)at_add_seq(&k->shifts, 1); }
+void pages_shift_end(struct kernel *k) { (void)at_add_seq(&k->shifts, 1); }
+
+/* A refusal between the two steps, or that may have been: both are over soon. */
+static bool shifted(const struct kernel *k, uint64_t before) {
+  if (before % 2 == 0 && at_load_seq(&k->shifts) == before) return false;
+  thread_sleep_ns(SHIFT_SLEEP_NS);
+  return true;
+}
 
 int pages_populate(struct kernel *k, void *addr, uint64_t bytes) {
   for (int retry = 0;; retry++) {
+    uint64_t before = at_load_seq(&k->shifts);
     int result = kernel_madvise(k, addr, bytes, UABI_MADV_POPULATE_WRITE);
     if (result == -EINVAL) { /* Linux before 5.14 */
       touch(addr, bytes);
       return 0;
+    }
+    if (result == -EFAULT && shifted(k, before)) {
+      retry = 0;
+      continue;
     }
     if ((result != -EAGAIN && result != -EINTR) || retry == POPULATE_RETRIES) return result;
     if (result == -EAGAIN) thread_yield();

@@ -36,6 +36,10 @@ int pages_commit_region(struct kernel *k, void *addr, uint64_t bytes);
 int pages_renew(struct kernel *k, void *addr, uint64_t bytes);
 /* Puts memory behind every page of an open range, as if each had been written to, changing no contents. */
 int pages_populate(struct kernel *k, void *addr, uint64_t bytes);
+/* Between these two a range may be registered for missing pages for a moment. Who populates it would wait in the kernel for the
+ * second; where descriptors are for user mode only, the kernel refuses at once (EFAULT), and pages_populate waits instead. */
+void pages_shift_begin(struct kernel *k);
+void pages_shift_end(struct kernel *k);
 /* The same by touching every page, for when the call is refused but there is no going back: the kernel's own way of running
  * out of memory decides then. */
 void pages_touch(void *addr, uint64_t bytes);
