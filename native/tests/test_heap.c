@@ -2,6 +2,7 @@
 #include "gcheap/heap.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -112,14 +113,121 @@ static void bad_configurations(void) {
   c = good, c.max_bytes = 5, refused(c, "max_bytes is 5");
   c = good, c.max_bytes = UINT64_MAX, refused(c, "max_bytes is 18446744073709551615");
   c = good, c.max_bytes = (uint64_t)1 << 45, refused(c, "max_bytes is");
+  c = good, c.max_bytes = (uint64_t)1 << 42, refused(c, "max_bytes is 4398046511104, expected at most");
   c = good, c.nursery_bytes = UINT64_MAX, refused(c, "nursery_bytes is");
+  c = good, c.nursery_bytes = 8 << 20, refused(c, "nursery_bytes is 8388608, expected at most 4194304");
+  c = good, c.nursery_bytes = 1000, refused(c, "nursery_bytes is 1000, expected at least 262144");
   c = good, c.staging_bytes = UINT64_MAX, refused(c, "staging_bytes is");
+  c = good, c.staging_bytes = 4096, refused(c, "staging_bytes is 4096, expected at least 524288");
   c = good, c.gc_threads = 65, refused(c, "gc_threads is 65");
   c = good, c.promote_age = 8, refused(c, "promote_age is 8");
   c = good, c.event_capacity = 1000, refused(c, "event_capacity is 1000");
+  c = good, c.event_capacity = (uint32_t)1 << 31, refused(c, "event_capacity is 2147483648");
   c = good, c.geometry_page = 3, refused(c, "geometry_page is 3");
   c = good, c.inject = "nonsense", refused(c, "inject");
   same(before, "bad configurations");
+}
+
+/* What is accepted can be had (addresses, that is), and what is in force can be read. */
+static void largest_configurations(void) {
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 0);
+  gch_error error = {0};
+  gch_heap *heap;
+  gch_stats s;
+  if (KIT_SANITIZED) SKIP("largest_configurations", "the sanitizers need the address space");
+  c.max_bytes = (uint64_t)1 << 43;
+  CHECK_EQ(gch_heap_create(&c, &heap, &error), GCH_BAD_VALUE);
+  const char *most = strstr(error.message, "at most ");
+  if (!CHECK(most != NULL)) return;
+  c.max_bytes = strtoull(most + 8, NULL, 10);
+  CHECK(c.max_bytes > (uint64_t)1 << 41);
+  if (!CHECK_EQ(gch_heap_create(&c, &heap, &error), GCH_OK)) {
+    fprintf(stderr, "%s\n", error.message);
+    return;
+  }
+  gch_stats_get(heap, &s, sizeof s);
+  CHECK_EQ(s.max_bytes, c.max_bytes);
+  CHECK_EQ(s.nursery_bytes, 4 << 20);
+  CHECK_EQ(s.staging_bytes, 32 << 20);
+  gch_heap_destroy(heap, NULL);
+  c.max_bytes += BLOCK_BYTES;
+  refused(c, "max_bytes is");
+  c = kit_config(GCH_MOVER_MEMCPY, 16, 300);
+  c.staging_bytes = 1000001;
+  if (!CHECK_EQ(gch_heap_create(&c, &heap, NULL), GCH_OK)) return;
+  gch_stats_get(heap, &s, sizeof s);
+  CHECK_EQ(s.nursery_bytes, 320 << 10);
+  CHECK_EQ(s.staging_bytes, 16 * BLOCK_BYTES);
+  gch_heap_destroy(heap, NULL);
+}
+
+/* Room for events costs memory when there are events. */
+static void room_for_events(void) {
+  struct pages_memory before, after;
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 256);
+  gch_stats s;
+  c.event_capacity = 1 << 24;
+  c.gc_threads = 1;
+  if (!CHECK_EQ(pages_memory_read(&before), 0) || !kit_open(&k, &c) || !CHECK_EQ(pages_memory_read(&after), 0)) return;
+  if (!KIT_SANITIZED) CHECK(after.rss_anon_bytes < before.rss_anon_bytes + ((uint64_t)64 << 20));
+  gch_stats_get(k.heap, &s, sizeof s);
+  CHECK_EQ(s.events_lost, 0);
+  kit_close(&k);
+  c.event_capacity = 4;
+  if (!kit_open(&k, &c)) return;
+  kit_minor(&k, false);
+  kit_major(&k, GCH_POLICY_ALL, false, true);
+  uint64_t sequence = 0, lost = 0;
+  gch_event events[8];
+  CHECK_EQ(gch_events_read(k.heap, &sequence, events, 8, &lost), 4);
+  gch_stats_get(k.heap, &s, sizeof s);
+  CHECK(lost > 4);
+  CHECK_EQ(s.events_lost, lost);
+  kit_close(&k);
+}
+
+/* Pages of the tables that are in memory. */
+static uint64_t resident(const void *table, uint64_t bytes) {
+  uint64_t pages = bytes / 4096, count = 0;
+  unsigned char *in = malloc(pages);
+  if (CHECK_EQ(mincore((void *)(uintptr_t)table, pages * 4096, in), 0))
+    for (uint64_t i = 0; i < pages; i++) count += in[i] & 1;
+  free(in);
+  return count * 4096;
+}
+
+static void check_table_bytes(struct kit *k, uint64_t least, uint64_t most) {
+  const struct tables *t = &k->heap->tables;
+  uint64_t span = k->heap->layout.span;
+  gch_stats s;
+  gch_stats_get(k->heap, &s, sizeof s);
+  uint64_t held = resident(t->live, span / 128) + resident(t->mark, span / 128) +
+                  resident(t->cards, span / CARD_BYTES) + resident(t->lines, (span >> LINE_SHIFT) * sizeof *t->lines) +
+                  resident(t->blocks, (span >> BLOCK_SHIFT) * sizeof *t->blocks) +
+                  resident(t->large_ids, (span >> k->heap->layout.page_shift) * sizeof *t->large_ids);
+  if (!CHECK(held <= s.table_bytes && s.table_bytes >= least && s.table_bytes <= most))
+    printf("    %llu KiB of tables are said, %llu are there\n", (unsigned long long)s.table_bytes >> 10,
+           (unsigned long long)held >> 10);
+}
+
+static void memory_of_side_tables(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_AUTO, 256, 1024);
+  if (sysconf(_SC_PAGESIZE) != 4096) SKIP("memory_of_side_tables", "pages of another size");
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  check_table_bytes(&k, 1, 16 << 20);
+  root[0] = kit_refs(&k, 1000000);
+  for (uint64_t i = 0; i < 1000000; i++) kit_put_node(&k, &root[0], i, i);
+  kit_major(&k, GCH_POLICY_ALL, true, true);
+  check_table_bytes(&k, 2 << 20, 40 << 20);
+  root[0] = NULL;
+  for (int i = 0; i < 2; i++) kit_major(&k, GCH_POLICY_ALL, i == 0, true);
+  check_table_bytes(&k, 1, 16 << 20);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
 }
 
 static void bad_calls(void) {
@@ -288,6 +396,9 @@ int main(void) {
   RUN(failing_creation);
   RUN(two_heaps);
   RUN(bad_configurations);
+  RUN(largest_configurations);
+  RUN(room_for_events);
+  RUN(memory_of_side_tables);
   RUN(bad_calls);
   RUN(auto_finds_another);
   RUN(auto_with_one_failure);

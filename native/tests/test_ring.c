@@ -14,6 +14,11 @@
 static struct ring_slot slots[CAPACITY];
 static struct ring ring;
 
+static void begin(void) {
+  memset(slots, 0, sizeof slots);
+  ring_init(&ring, slots, CAPACITY);
+}
+
 static void write_number(uint64_t number) {
   struct ring_event event = {.kind = 7, .a = number};
   ring_write(&ring, &event);
@@ -22,7 +27,7 @@ static void write_number(uint64_t number) {
 static void in_order(void) {
   struct ring_event out[CAPACITY];
   uint64_t sequence = 0, lost = 0;
-  ring_init(&ring, slots, CAPACITY);
+  begin();
   CHECK_EQ(ring_read(&ring, &sequence, out, CAPACITY, &lost), 0);
   for (uint64_t i = 0; i < 10; i++) write_number(100 + i);
   CHECK_EQ(ring_next(&ring), 10);
@@ -39,7 +44,7 @@ static void in_order(void) {
 static void overwritten(void) {
   struct ring_event out[CAPACITY];
   uint64_t sequence = 0, lost = 0;
-  ring_init(&ring, slots, CAPACITY);
+  begin();
   for (uint64_t i = 0; i < 2 * CAPACITY + 5; i++) write_number(i);
   CHECK_EQ(ring_read(&ring, &sequence, out, CAPACITY, &lost), CAPACITY);
   CHECK_EQ(lost, CAPACITY + 5);
@@ -51,7 +56,7 @@ static void overwritten(void) {
 static void stalled_writer(void) {
   struct ring_event out[CAPACITY];
   uint64_t sequence = 0, lost = 0;
-  ring_init(&ring, slots, CAPACITY);
+  begin();
   for (uint64_t i = 0; i < CAPACITY; i++) write_number(i);
   slots[3].stamp = 2 * 3 + 1; /* as if the writer of event 3 had never finished */
   CHECK_EQ(ring_read(&ring, &sequence, out, CAPACITY, &lost), 3);
@@ -97,7 +102,7 @@ static void many_writers(void) {
   pthread_t threads[WRITERS];
   struct ring_event out[CAPACITY];
   struct tally t = {0};
-  ring_init(&ring, slots, CAPACITY);
+  begin();
   for (uintptr_t i = 0; i < WRITERS; i++) CHECK_EQ(pthread_create(&threads[i], NULL, writer, (void *)i), 0);
   while (ring_next(&ring) < WRITERS * EVENTS)
     tally_events(&t, out, ring_read(&ring, &t.sequence, out, CAPACITY, &t.lost));

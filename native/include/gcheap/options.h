@@ -37,7 +37,8 @@ typedef enum gch_policy {
 } gch_policy;
 
 /* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
- * the struct grow without breaking callers. Sizes in bytes; 0 means "choose". */
+ * the struct grow without breaking callers. Sizes in bytes, rounded up to 64 KiB (gch_stats has them as they are); 0 means
+ * "choose". */
 typedef struct gch_config {
   uint32_t struct_bytes;
   gch_mover mover;
@@ -46,14 +47,15 @@ typedef struct gch_config {
   gch_huge_faults huge_faults;
   uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
   uint64_t max_bytes;       /* limit of the heap: small and large objects, young space included */
-  uint64_t nursery_bytes;   /* eden: a minor collection is due when this much was allocated */
-  uint64_t staging_bytes;   /* frames that hold what is being moved; 0: min(32 MiB, max_bytes / 16) */
-  uint32_t promote_age;     /* minor collections an object survives in the young space before promotion (1..7) */
-  uint32_t event_capacity;  /* events kept in the ring, a power of two; 0: 16384 */
+  uint64_t
+      nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: at most 4 MiB */
+  uint64_t staging_bytes; /* frames that hold what is being moved; at least 512 KiB; 0: min(32 MiB, max_bytes / 16) */
+  uint32_t promote_age; /* minor collections an object survives in the young space before promotion (1..7) */
+  uint32_t event_capacity; /* events kept in the ring, 64 bytes each, a power of two up to 2^24; 0: 16384 */
   uint64_t stress_interval; /* collect at every n-th slow-path allocation; 0: off */
   uint32_t full_moves; /* 1: what stress_interval starts moves every live page, concurrently where the mover can */
   uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
-  const char *inject; /* fault injection, grammar in native/src/os/kernel.h; NULL: none */
+  const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
 } gch_config;
 
 GCH_API void gch_config_init(gch_config *config);

@@ -89,7 +89,8 @@ typedef struct gch_stats {
   uint64_t max_bytes;
   uint64_t heap_bytes; /* blocks and large pages in use now, young space included */
   uint64_t populated_bytes; /* memory the heap holds, staging and free populated blocks included */
-  uint64_t table_bytes; /* side tables, upper bound of what is resident */
+  uint64_t
+      table_bytes; /* side tables: an upper bound of what is resident, unless the system gives huge pages unasked */
   uint64_t live_bytes; /* by the last major */
   uint64_t allocated_bytes; /* since creation, by mutators, in whole allocation buffers and large objects */
   uint64_t promoted_bytes;
@@ -101,7 +102,7 @@ typedef struct gch_stats {
   uint64_t stall_count[8]; /* by gch_stall, all mutators */
   uint64_t stall_ns[8];
   uint64_t refusals[8]; /* by gch_refusal */
-  uint64_t events_lost;
+  uint64_t events_lost; /* overwritten in the ring: no longer to be read */
   gch_distribution pause; /* every pause */
   gch_distribution minor_pause;
   gch_distribution flip_pause;
@@ -111,6 +112,8 @@ typedef struct gch_stats {
   gch_cycle last_minor;
   gch_cycle last_major;
   uint64_t overdue_calls; /* virtual-memory calls that did not return for 2 s; see GCH_EVENT_WATCHDOG */
+  uint64_t nursery_bytes; /* in force */
+  uint64_t staging_bytes;
 } gch_stats;
 
 #endif

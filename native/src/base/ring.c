@@ -18,7 +18,6 @@ static uint64_t stamp_complete(uint64_t seq) { return 2 * seq + 2; }
 
 void ring_init(struct ring *ring, struct ring_slot *slots, uint64_t capacity) {
   GCH_CHECK(is_pow2(capacity), "the capacity of a ring is a power of two, not %llu", (unsigned long long)capacity);
-  memset(slots, 0, capacity * sizeof *slots);
   ring->slots = slots;
   ring->capacity = capacity;
   at_store(&ring->next, 0);
@@ -79,6 +78,11 @@ size_t ring_read(struct ring *ring, uint64_t *sequence, struct ring_event *out, 
   *sequence = seq;
   if (lost != NULL) *lost += missed;
   return copied;
+}
+
+uint64_t ring_lost(const struct ring *ring) {
+  uint64_t next = at_load(&ring->next);
+  return next > ring->capacity ? next - ring->capacity : 0;
 }
 
 uint64_t ring_next(const struct ring *ring) { return at_load(&ring->next); }

@@ -35,7 +35,7 @@ struct ring {
   uint64_t next;           /* [atomic] the next sequence number */
 };
 
-/* `slots`: capacity * 64 bytes, zeroed or not; capacity is a power of two. */
+/* `slots`: capacity * 64 bytes, all zero, and not touched before they are used; capacity is a power of two. */
 void ring_init(struct ring *ring, struct ring_slot *slots, uint64_t capacity);
 
 /* Appends an event; its seq is filled in and returned. */
@@ -46,6 +46,8 @@ uint64_t ring_write(struct ring *ring, const struct ring_event *event);
  * being written. Returns the number copied. */
 size_t ring_read(struct ring *ring, uint64_t *sequence, struct ring_event *out, size_t limit, uint64_t *lost);
 
+/* How many events have been overwritten. */
+uint64_t ring_lost(const struct ring *ring);
 /* The sequence number that the next event will get. */
 uint64_t ring_next(const struct ring *ring);
 

@@ -6,6 +6,7 @@
 #include "gc/safepoint.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
+#include "heap/trim.h"
 #include "mover/mover.h"
 
 _Static_assert(sizeof(gch_event) == sizeof(struct ring_event), "events are copied as they are");
@@ -68,6 +69,8 @@ static void fill_facts(gch_heap *h, gch_stats *s) {
   s->huge = h->huge;
   memcpy(s->mover_reason, h->mover_reason, sizeof s->mover_reason);
   s->max_bytes = h->config.max_bytes;
+  s->nursery_bytes = h->config.nursery_bytes;
+  s->staging_bytes = h->config.staging_bytes;
 }
 
 static void fill_counters(gch_heap *h, gch_stats *s) {
@@ -104,7 +107,10 @@ void gch_stats_get(gch_heap *h, gch_stats *out, size_t bytes) {
   lock_unlock(&h->measures.lock);
   s.live_bytes = s.last_major.live_bytes;
   s.populated_bytes = populated_bytes(h);
+  s.table_bytes = trim_table_bytes(h);
+  s.events_lost = ring_lost(&h->ring);
   s.mutators = at_load(&h->world.mutator_count);
+  memset(out, 0, bytes); /* a newer caller's struct has fields that are not known here */
   memcpy(out, &s, bytes < sizeof s ? bytes : sizeof s);
 }
 

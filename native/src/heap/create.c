@@ -12,15 +12,45 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { EVENTS_DEFAULT = 16384, GC_THREADS_MAX = 64, GC_THREADS_AUTO = 8 };
+enum { EVENTS_DEFAULT = 16384, EVENTS_MAX = 1 << 24, GC_THREADS_MAX = 64, GC_THREADS_AUTO = 8 };
 
 static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
 static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
-static const uint64_t MAX_MAX = (uint64_t)1 << 44, NURSERY_MAX = 64 * GIB, STAGING_LIMIT = 1 * GIB;
+static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
 
 void gch_config_init(gch_config *config) { *config = (gch_config){.struct_bytes = sizeof *config}; }
 
 /* --- configuration -------------------------------------------------------------------------------------------- */
+
+static uint64_t choose(uint64_t asked, uint64_t fallback) { return asked != 0 ? asked : fallback; }
+
+/* Of what a size may be; 0 is "choose". */
+static gch_status check_size(const char *name, uint64_t size, uint64_t least, uint64_t most, gch_error *error) {
+  if (size != 0 && size < least)
+    return error_set(error, GCH_BAD_VALUE, "%s is %llu, expected at least %llu", name, (unsigned long long)size,
+                     (unsigned long long)least);
+  if (size > most)
+    return error_set(error, GCH_BAD_VALUE, "%s is %llu, expected at most %llu", name, (unsigned long long)size,
+                     (unsigned long long)most);
+  return GCH_OK;
+}
+
+static uint64_t most_nursery(uint64_t max_bytes) {
+  uint64_t quarter = choose(max_bytes, MAX_DEFAULT) / 4;
+  return quarter < NURSERY_MIN ? NURSERY_MIN : quarter < NURSERY_MAX ? quarter : NURSERY_MAX;
+}
+
+static gch_status check_sizes(const gch_config *c, gch_error *error) {
+  uint64_t most = most_nursery(c->max_bytes);
+  gch_status status = check_size("max_bytes", c->max_bytes, MAX_MIN, (uint64_t)1 << 44, error);
+  if (status == GCH_OK) status = check_size("staging_bytes", c->staging_bytes, STAGING_MIN, STAGING_LIMIT, error);
+  if (status == GCH_OK && c->nursery_bytes > most)
+    return error_set(error, GCH_BAD_VALUE,
+                     "nursery_bytes is %llu, expected at most %llu (a quarter of max_bytes, 64 GiB)",
+                     (unsigned long long)c->nursery_bytes, (unsigned long long)most);
+  if (status == GCH_OK) status = check_size("nursery_bytes", c->nursery_bytes, NURSERY_MIN, most, error);
+  return status;
+}
 
 static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->struct_bytes != sizeof *c)
@@ -31,18 +61,6 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if ((unsigned)c->fault_mode >= GCH_FAULT_COUNT)
     return error_set(error, GCH_BAD_VALUE, "fault_mode is %u, expected 0 (thread) or 1 (signal)",
                      (unsigned)c->fault_mode);
-  if (c->max_bytes != 0 && c->max_bytes < MAX_MIN)
-    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at least %llu",
-                     (unsigned long long)c->max_bytes, (unsigned long long)MAX_MIN);
-  if (c->max_bytes > MAX_MAX)
-    return error_set(error, GCH_BAD_VALUE, "max_bytes is %llu, expected at most %llu (16 TiB)",
-                     (unsigned long long)c->max_bytes, (unsigned long long)MAX_MAX);
-  if (c->nursery_bytes > NURSERY_MAX)
-    return error_set(error, GCH_BAD_VALUE, "nursery_bytes is %llu, expected at most %llu (64 GiB)",
-                     (unsigned long long)c->nursery_bytes, (unsigned long long)NURSERY_MAX);
-  if (c->staging_bytes > STAGING_LIMIT)
-    return error_set(error, GCH_BAD_VALUE, "staging_bytes is %llu, expected at most %llu (1 GiB)",
-                     (unsigned long long)c->staging_bytes, (unsigned long long)STAGING_LIMIT);
   if ((unsigned)c->huge > GCH_HUGE_OFF)
     return error_set(error, GCH_BAD_VALUE, "huge is %u, expected 0 (auto), 1 (on) or 2 (off)", (unsigned)c->huge);
   if ((unsigned)c->huge_faults > GCH_HUGE_THROUGHPUT)
@@ -57,9 +75,10 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
     return error_set(error, GCH_BAD_VALUE, "gc_threads is %u, expected at most %d", c->gc_threads, GC_THREADS_MAX);
   if (c->promote_age > 7)
     return error_set(error, GCH_BAD_VALUE, "promote_age is %u, expected 0 (choose) to 7", c->promote_age);
-  if (c->event_capacity != 0 && !is_pow2(c->event_capacity))
-    return error_set(error, GCH_BAD_VALUE, "event_capacity is %u, expected a power of two", c->event_capacity);
-  return GCH_OK;
+  if (c->event_capacity != 0 && (!is_pow2(c->event_capacity) || c->event_capacity > EVENTS_MAX))
+    return error_set(error, GCH_BAD_VALUE, "event_capacity is %u, expected a power of two, at most %d",
+                     c->event_capacity, EVENTS_MAX);
+  return check_sizes(c, error);
 }
 
 /* What this build was compiled for, this processor may lack. */
@@ -74,17 +93,14 @@ static gch_status check_processor(gch_error *error) {
   return GCH_OK;
 }
 
-static uint64_t choose(uint64_t asked, uint64_t fallback) { return asked != 0 ? asked : fallback; }
-
 static void complete_config(gch_config *c) {
   uint32_t cpus = thread_cpu_count();
   c->max_bytes = align_up(choose(c->max_bytes, MAX_DEFAULT), BLOCK_BYTES);
-  c->nursery_bytes = align_up(choose(c->nursery_bytes, NURSERY_DEFAULT), BLOCK_BYTES);
-  if (c->nursery_bytes > c->max_bytes / 4) c->nursery_bytes = align_down(c->max_bytes / 4, BLOCK_BYTES);
-  if (c->nursery_bytes < NURSERY_MIN) c->nursery_bytes = NURSERY_MIN;
-  uint64_t staging = c->max_bytes / 16 < STAGING_MAX ? c->max_bytes / 16 : STAGING_MAX;
+  uint64_t nursery = most_nursery(c->max_bytes), staging = c->max_bytes / 16;
+  if (nursery > NURSERY_DEFAULT) nursery = NURSERY_DEFAULT;
+  c->nursery_bytes = align_up(choose(c->nursery_bytes, nursery), BLOCK_BYTES);
+  staging = staging < STAGING_MIN ? STAGING_MIN : staging < STAGING_MAX ? staging : STAGING_MAX;
   c->staging_bytes = align_up(choose(c->staging_bytes, staging), BLOCK_BYTES);
-  if (c->staging_bytes < 8 * BLOCK_BYTES) c->staging_bytes = 8 * BLOCK_BYTES;
   c->gc_threads = c->gc_threads != 0 ? c->gc_threads : cpus < GC_THREADS_AUTO ? cpus : GC_THREADS_AUTO;
   if (c->promote_age == 0) c->promote_age = 1;
   if (c->event_capacity == 0) c->event_capacity = EVENTS_DEFAULT;
@@ -96,8 +112,19 @@ static void complete_config(gch_config *c) {
  * many mutators. */
 static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES + 64 * MIB; }
 
+static size_t page_of(const gch_config *c) { return choose(c->geometry_page, pages_size()); }
+
+/* Completed, would it fit into the addresses that a process has? */
+static gch_status check_addresses(const gch_config *c, gch_error *error) {
+  uint64_t most = layout_most_bytes(young_span(c), c->staging_bytes, page_of(c));
+  if (c->max_bytes <= most) return GCH_OK;
+  return error_set(error, GCH_BAD_VALUE,
+                   "max_bytes is %llu, expected at most %llu: a heap takes many times its limit of addresses",
+                   (unsigned long long)c->max_bytes, (unsigned long long)most);
+}
+
 static int place(gch_heap *h, bool tight) {
-  size_t page = choose(h->config.geometry_page, pages_size());
+  size_t page = page_of(&h->config);
   if (!layout_plan(&h->layout, h->config.max_bytes, young_span(&h->config), h->config.staging_bytes, page, tight))
     return -ENOMEM;
   void *base = NULL, *index = NULL;
@@ -196,9 +223,10 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   h->huge = h->config.huge == GCH_HUGE_ON;
   init_measures(&h->measures);
   probe_run(&h->kernel, &h->probe);
+  if (status == GCH_OK) status = check_addresses(&h->config, error);
   if (h->probe.thp == PAGES_THP_NEVER) h->huge = false;
   char text[160];
-  if (config->inject != NULL && kernel_inject(&h->kernel, config->inject, text, sizeof text) < 0)
+  if (status == GCH_OK && config->inject != NULL && kernel_inject(&h->kernel, config->inject, text, sizeof text) < 0)
     status = error_set(error, GCH_BAD_VALUE, "inject: %s", text);
   if (status == GCH_OK) status = init_memory(h, tight, error);
   if (status != GCH_OK) {

@@ -111,7 +111,7 @@ struct measures { /* [atomic] relaxed counters and histograms */
 
 /* What the side tables of a region hold; heap/trim.h. */
 struct trimmed {
-  uint32_t tabled; /* [cycle] arenas whose slices may have memory */
+  uint32_t tabled; /* [cycle, atomic to read] arenas whose slices may have memory */
   uint32_t top;    /* [cycle] at the end of the last major */
 };
 

@@ -29,6 +29,16 @@ bool layout_plan(struct layout *l, uint64_t max_bytes, uint64_t young_bytes, uin
   return l->span < (size_t)1 << 46;
 }
 
+/* Regions are powers of two, so only what fills one up comes into question. */
+uint64_t layout_most_bytes(uint64_t young_bytes, uint64_t frame_bytes, size_t page_bytes) {
+  struct layout l;
+  for (uint64_t region = (uint64_t)1 << 45; region > young_bytes + 2 * ARENA_BYTES; region /= 2) {
+    uint64_t most = align_down((region - young_bytes - 2 * ARENA_BYTES) / 9 * 8, BLOCK_BYTES);
+    if (layout_plan(&l, most, young_bytes, frame_bytes, page_bytes, true)) return most;
+  }
+  return 0;
+}
+
 void layout_place(struct layout *l, uintptr_t base) {
   l->base = base;
   for (uint32_t r = 0; r < l->region_count; r++) l->regions[r].start += base;

@@ -71,6 +71,8 @@ struct layout {
  * 47-bit address space. `page_bytes` is a power of two, 4 KiB to 64 KiB. */
 bool layout_plan(struct layout *layout, uint64_t max_bytes, uint64_t young_bytes, uint64_t frame_bytes,
                  size_t page_bytes, bool tight);
+/* The most that max_bytes can be with these. */
+uint64_t layout_most_bytes(uint64_t young_bytes, uint64_t frame_bytes, size_t page_bytes);
 /* Makes offsets addresses. */
 void layout_place(struct layout *layout, uintptr_t base);
 /* Fills region_of, an array of span >> align_shift bytes that the caller owns. */

@@ -13,8 +13,6 @@ struct table_spec {
   size_t bytes;
 };
 
-enum { TABLE_COUNT = 12 };
-
 static void describe(struct tables *t, const struct layout *l, struct table_spec out[TABLE_COUNT]) {
   size_t blocks = layout_block_count(l);
   size_t large_pages = l->span >> l->page_shift;

@@ -76,6 +76,8 @@ struct line_forward {
  * FORWARD_EVACUATED: by line; FORWARD_LARGE: by object. */
 enum { FORWARD_EVACUATED = 1, FORWARD_LARGE = 3 };
 
+enum { TABLE_COUNT = 12 };
+
 struct tables {
   uint64_t *live; /* bit at the first granule of each object live by the last mark, or born since */
   uint64_t *mark; /* the same, being built; all zero outside a mark */

@@ -81,9 +81,19 @@ static void trim_region(gch_heap *h, uint32_t region, bool beside) {
   struct trimmed *last = &h->trimmed[region];
   uint32_t was = lower_top(&t), top = at_load_relaxed(t.top); /* who raises it has nothing to tell us */
   uint32_t keep = beside || top > last->top ? top : last->top;
-  if (was > last->tabled) last->tabled = was;
-  if (keep < last->tabled) last->tabled = drop_tables(&t, keep, last->tabled);
+  if (was > last->tabled) at_store_relaxed(&last->tabled, was); /* read for statistics */
+  if (keep < last->tabled) at_store_relaxed(&last->tabled, drop_tables(&t, keep, last->tabled));
   last->top = top;
+}
+
+uint64_t trim_table_bytes(gch_heap *h) {
+  uint64_t arenas = 0, arena_bytes = h->tables.bytes / layout_arena_count(&h->layout);
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first), tabled = at_load_relaxed(&h->trimmed[r].tabled); /* a sample */
+    arenas += count > tabled ? count : tabled;
+  }
+  /* Each table has a page at the begin and at the end of each region that belongs to neighbours, too. */
+  return arenas * arena_bytes + (uint64_t)h->layout.region_count * 2 * TABLE_COUNT * h->layout.page_bytes;
 }
 
 void trim_tables(gch_heap *h, bool beside) {

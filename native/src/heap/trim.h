@@ -21,5 +21,7 @@
 
 /* `beside`: mutators run, and no lock is held; else the world is stopped. */
 void trim_tables(gch_heap *heap, bool beside);
+/* What the tables may hold in memory now, at most. Any thread; a sample. */
+uint64_t trim_table_bytes(gch_heap *heap);
 
 #endif
