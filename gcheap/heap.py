@@ -155,7 +155,7 @@ class Heap(Unpicklable):
         inject: str | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
-        lib.gch_config_init(config)
+        lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
         config.max_bytes = parse_size(max_size, "max_size")
         if config.max_bytes == 0:
             raise ValueError("max_size is 0, expected at least 1 MiB")
@@ -279,7 +279,7 @@ class Heap(Unpicklable):
         """
         _check_collection(minor, concurrent, policy, promote)
         options, report = ffi.new("gch_collect_options *"), ffi.new("gch_cycle *")
-        lib.gch_collect_options_init(options)
+        lib.gch_collect_options_init_sized(options, ffi.sizeof("gch_collect_options"))
         options.policy = _choice(_POLICIES, policy, "policy")
         options.minor = bool(minor)
         options.concurrent = bool(concurrent)

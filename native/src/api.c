@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/sized.h"
 #include "diag/verify.h"
 #include "gc/controller.h"
 #include "gc/cycle.h"
@@ -39,8 +40,10 @@ const char *gch_event_kind_name(uint32_t kind) {
 
 const char *gch_kernel_call_name(uint32_t call) { return kernel_call_name(call); }
 
-void gch_collect_options_init(gch_collect_options *options) {
-  *options = (gch_collect_options){.struct_bytes = sizeof *options, .wait = true};
+static const gch_collect_options COLLECT_DEFAULTS = {.struct_bytes = sizeof(gch_collect_options), .wait = true};
+
+void gch_collect_options_init_sized(gch_collect_options *options, size_t bytes) {
+  sized_give(options, bytes, &COLLECT_DEFAULTS, sizeof COLLECT_DEFAULTS);
 }
 
 /* --- heap ----------------------------------------------------------------------------------------------------- */
@@ -113,12 +116,10 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   gch_cycle local;
-  gch_collect_options o;
-  gch_collect_options_init(&o);
-  if (options != NULL) o = *options;
-  if (o.struct_bytes != sizeof o)
-    return error_set(&m->error, GCH_BAD_VALUE, "gch_collect_options.struct_bytes is %u, expected %zu", o.struct_bytes,
-                     sizeof o);
+  static const struct sized sized = {"gch_collect_options", sizeof(gch_collect_options),
+                                     offsetof(gch_collect_options, minor), _Alignof(gch_collect_options)};
+  gch_collect_options o = COLLECT_DEFAULTS;
+  if (options != NULL && sized_take(&sized, &o, options, &m->error) != GCH_OK) return GCH_BAD_VALUE;
   if ((unsigned)o.policy >= GCH_POLICY_COUNT)
     return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy,
                      GCH_POLICY_COUNT - 1);

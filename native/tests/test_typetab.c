@@ -25,7 +25,11 @@ static void refused(const gch_type_desc *d, const char *words) {
 static void rules(void) {
   static const uint32_t odd[] = {12}, header[] = {0}, beyond[] = {40}, twice[] = {16, 16}, down[] = {24, 16};
   gch_type_desc d = good();
-  d.struct_bytes = 4, refused(&d, "struct_bytes is 4");
+  const gch_type *type = NULL;
+  gch_error error = {0};
+  d.struct_bytes = 4;
+  CHECK_EQ(gch_type_new(kit.heap, &d, &type, &error), GCH_BAD_VALUE);
+  CHECK(strstr(error.message, "gch_type_desc.struct_bytes is 4") != NULL);
   d = good(), d.fixed_bytes = 8185, refused(&d, "fixed_bytes is 8185");
   d = good(), d.tag_mask = 8, refused(&d, "tag_mask 8");
   d = good(), d.tag_mask = 1, d.tag_value = 2, refused(&d, "tag_value 2");

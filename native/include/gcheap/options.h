@@ -37,7 +37,8 @@ typedef enum gch_policy {
 } gch_policy;
 
 /* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
- * the struct grow without breaking callers. Sizes in bytes, rounded up to 64 KiB (gch_stats has them as they are); 0 means
+ * the struct grow, at its end, without breaking callers: fields that the caller does not have are as if 0; fields that the
+ * library does not have must be 0. Sizes in bytes, rounded up to 64 KiB (gch_stats has them as they are); 0 means
  * "choose". */
 typedef struct gch_config {
   uint32_t struct_bytes;
@@ -58,14 +59,20 @@ typedef struct gch_config {
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
 } gch_config;
 
-GCH_API void gch_config_init(gch_config *config);
+/* `bytes` is sizeof(gch_config) of the caller. */
+GCH_API void gch_config_init_sized(gch_config *config, size_t bytes);
+
+#ifndef GCHEAP_CDEF
+/* In the caller's code, so that `struct_bytes` is what the caller was compiled with, not what the library was. */
+static inline void gch_config_init(gch_config *config) { gch_config_init_sized(config, sizeof *config); }
+#endif
 
 /* "move", "copy", ...; "remap" is accepted as the other name of "move", and "memcpy-fresh",
  * "memcpy-sliding" as those of the two baselines. False if `name` is none. */
 GCH_API bool gch_mover_parse(const char *name, gch_mover *out);
 GCH_API const char *gch_mover_name(gch_mover mover);
 
-/* What a collection should do. Fill with gch_collect_options_init. */
+/* What a collection should do. Fill with gch_collect_options_init; grows as gch_config does. */
 typedef struct gch_collect_options {
   uint32_t struct_bytes;
   gch_policy policy;
@@ -75,6 +82,13 @@ typedef struct gch_collect_options {
   bool promote; /* minor: promote every survivor, whatever its age */
 } gch_collect_options;
 
-GCH_API void gch_collect_options_init(gch_collect_options *options);
+/* `bytes` is sizeof(gch_collect_options) of the caller. */
+GCH_API void gch_collect_options_init_sized(gch_collect_options *options, size_t bytes);
+
+#ifndef GCHEAP_CDEF
+static inline void gch_collect_options_init(gch_collect_options *options) {
+  gch_collect_options_init_sized(options, sizeof *options);
+}
+#endif
 
 #endif

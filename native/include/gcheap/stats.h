@@ -30,7 +30,7 @@ typedef enum gch_refusal {
   GCH_REFUSAL_COUNT
 } gch_refusal;
 
-/* One collection. Fields that do not apply are 0. */
+/* One collection. Fields that do not apply are 0. Its size never changes: a new figure takes the place of a reserved one. */
 typedef struct gch_cycle {
   uint64_t number;
   uint32_t minor;      /* 1: young space only */
@@ -66,6 +66,7 @@ typedef struct gch_cycle {
       physical_at_flip; /* resident bytes of the process when the flip's pause has ended (statm); concurrent majors */
   uint64_t physical_after; /* at the end of a major */
   uint64_t refusals[8]; /* by gch_refusal */
+  uint64_t reserved[8]; /* 0 */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */

@@ -17,7 +17,7 @@ typedef enum gch_tail {
   GCH_TAIL_REFS,     /* references, 8 bytes each */
 } gch_tail;
 
-/* Description of a type, read once by gch_type_new. A word at a reference offset (or in a tail of
+/* Description of a type, read once by gch_type_new; `struct_bytes` is its sizeof, and it grows as gch_config does. A word at a reference offset (or in a tail of
  * references) is a reference if (word & tag_mask) == tag_value and word & ~tag_mask is not 0; tag_mask 0:
  * every word is. References must be 8-byte aligned words. */
 typedef struct gch_type_desc {

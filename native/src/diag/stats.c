@@ -10,6 +10,9 @@
 #include "mover/mover.h"
 
 _Static_assert(sizeof(gch_event) == sizeof(struct ring_event), "events are copied as they are");
+/* What the library writes into memory of the caller without being told its size. */
+_Static_assert(sizeof(gch_event) == 56 && sizeof(gch_block_info) == 24 && sizeof(gch_error) == 256, "they do not grow");
+_Static_assert(sizeof(gch_cycle) == 448 && sizeof(gch_distribution) == 56, "nor do these, inside gch_stats either");
 
 static void describe(gch_distribution *out, const struct histogram *h) {
   *out = (gch_distribution){.count = histogram_count(h),

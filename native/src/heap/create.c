@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/sized.h"
 #include "base/units.h"
 #include "heap/small.h"
 #include "os/pages.h"
@@ -18,7 +19,9 @@ static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
 static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
 static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
 
-void gch_config_init(gch_config *config) { *config = (gch_config){.struct_bytes = sizeof *config}; }
+void gch_config_init_sized(gch_config *config, size_t bytes) {
+  sized_give(config, bytes, &(gch_config){0}, sizeof *config);
+}
 
 /* --- configuration -------------------------------------------------------------------------------------------- */
 
@@ -53,9 +56,6 @@ static gch_status check_sizes(const gch_config *c, gch_error *error) {
 }
 
 static gch_status check_config(const gch_config *c, gch_error *error) {
-  if (c->struct_bytes != sizeof *c)
-    return error_set(error, GCH_BAD_VALUE, "gch_config.struct_bytes is %u, expected %zu (use gch_config_init)",
-                     c->struct_bytes, sizeof *c);
   if ((unsigned)c->mover >= GCH_MOVER_COUNT)
     return error_set(error, GCH_BAD_VALUE, "mover is %u, expected 0 to %d", (unsigned)c->mover, GCH_MOVER_COUNT - 1);
   if ((unsigned)c->fault_mode >= GCH_FAULT_COUNT)
@@ -210,12 +210,16 @@ static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
 }
 
 gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
-  gch_status status = check_config(config, error);
+  static const struct sized sized = {"gch_config", sizeof(gch_config), offsetof(gch_config, nursery_bytes),
+                                     _Alignof(gch_config)};
+  gch_config asked = {0};
+  gch_status status = sized_take(&sized, &asked, config, error);
+  if (status == GCH_OK) status = check_config(&asked, error);
   if (status == GCH_OK) status = check_processor(error);
   if (status != GCH_OK) return status;
   gch_heap *h = calloc(1, sizeof *h);
   if (h == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a heap's records (%zu bytes)", sizeof *h);
-  h->config = *config;
+  h->config = asked;
   complete_config(&h->config);
   kernel_init(&h->kernel);
   h->shared_fd = h->quiet.fd = h->missing.fd = h->trap.fd = -1;
@@ -226,7 +230,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   if (status == GCH_OK) status = check_addresses(&h->config, error);
   if (h->probe.thp == PAGES_THP_NEVER) h->huge = false;
   char text[160];
-  if (status == GCH_OK && config->inject != NULL && kernel_inject(&h->kernel, config->inject, text, sizeof text) < 0)
+  if (status == GCH_OK && asked.inject != NULL && kernel_inject(&h->kernel, asked.inject, text, sizeof text) < 0)
     status = error_set(error, GCH_BAD_VALUE, "inject: %s", text);
   if (status == GCH_OK) status = init_memory(h, tight, error);
   if (status != GCH_OK) {

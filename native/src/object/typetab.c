@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/ranks.h"
+#include "base/sized.h"
 #include "os/kernel.h"
 
 static const size_t TABLE_BYTES = sizeof(struct type_info) * TYPE_MAX;
@@ -38,9 +39,6 @@ void typetab_destroy(struct typetab *tab, struct kernel *kernel) {
 static gch_status check_desc(const gch_type_desc *d, gch_error *error) {
   const char *name = d->name != NULL ? d->name : "?";
   uint64_t end = GCH_HEADER_BYTES + (uint64_t)d->fixed_bytes;
-  if (d->struct_bytes != sizeof *d)
-    return error_set(error, GCH_BAD_VALUE, "type %s: struct_bytes is %u, expected %zu", name, d->struct_bytes,
-                     sizeof *d);
   if (end > GCH_SMALL_MAX)
     return error_set(error, GCH_BAD_VALUE, "type %s: fixed_bytes is %u, at most %d fit a small object", name,
                      d->fixed_bytes, GCH_SMALL_MAX - GCH_HEADER_BYTES);
@@ -92,9 +90,13 @@ static gch_status fill_refs(struct typetab *tab, struct kernel *kernel, struct t
   return GCH_OK;
 }
 
-gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *d, const gch_type **out,
+gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *desc, const gch_type **out,
                        gch_error *error) {
-  gch_status status = check_desc(d, error);
+  static const struct sized sized = {"gch_type_desc", sizeof(gch_type_desc), offsetof(gch_type_desc, tag_mask),
+                                     _Alignof(gch_type_desc)};
+  gch_type_desc taken = {0}, *d = &taken;
+  gch_status status = sized_take(&sized, d, desc, error);
+  if (status == GCH_OK) status = check_desc(d, error);
   if (status != GCH_OK) return status;
   struct type_info t = {.tail = (uint8_t)d->tail, .tag_mask = d->tag_mask, .tag_value = d->tag_value, .user = d->user};
   snprintf(t.name, sizeof t.name, "%s", d->name != NULL ? d->name : "object");
