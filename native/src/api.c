@@ -112,6 +112,20 @@ gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {
   return GCH_OK;
 }
 
+/* What a collection of this kind would not look at is not asked for. */
+static gch_status check_collection(const gch_collect_options *o, gch_error *error) {
+  if ((unsigned)o->policy >= GCH_POLICY_COUNT)
+    return error_set(error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o->policy, GCH_POLICY_COUNT - 1);
+  if (o->minor && o->concurrent)
+    return error_set(error, GCH_BAD_VALUE, "%s", "concurrent is set with minor, expected one of them");
+  if (o->minor && o->policy != GCH_POLICY_NEEDED)
+    return error_set(error, GCH_BAD_VALUE, "policy is %u with minor, expected 0: major collections have one",
+                     (unsigned)o->policy);
+  if (o->promote && !o->minor)
+    return error_set(error, GCH_BAD_VALUE, "%s", "promote is set without minor, expected both or neither");
+  return GCH_OK;
+}
+
 gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options, gch_cycle *report) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
@@ -120,12 +134,10 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
                                      offsetof(gch_collect_options, minor), _Alignof(gch_collect_options)};
   gch_collect_options o = COLLECT_DEFAULTS;
   if (options != NULL && sized_take(&sized, &o, options, &m->error) != GCH_OK) return GCH_BAD_VALUE;
-  if ((unsigned)o.policy >= GCH_POLICY_COUNT)
-    return error_set(&m->error, GCH_BAD_VALUE, "policy is %u, expected 0 to %d", (unsigned)o.policy,
-                     GCH_POLICY_COUNT - 1);
+  if (check_collection(&o, &m->error) != GCH_OK) return GCH_BAD_VALUE;
   if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
   if (report == NULL) report = &local;
-  if (o.concurrent && !o.minor && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
+  if (o.concurrent && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
     mutators_enter_native();
     controller_request(h, o.policy, o.wait, report);
     mutators_leave_native();

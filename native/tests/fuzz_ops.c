@@ -173,9 +173,12 @@ static void collect(struct fuzz *f, struct side *s) {
   gch_cycle r;
   gch_collect_options_init(&o);
   o.minor = below(f, 2), o.promote = below(f, 2), o.concurrent = below(f, 2), o.wait = below(f, 2);
-  o.policy = (gch_policy)below(f, below(f, 16) ? 3 : 200);
+  o.policy = (gch_policy)(o.minor && below(f, 4) ? 0 : below(f, below(f, 16) ? 3 : 200));
+  if (below(f, 4)) o.concurrent = o.concurrent && !o.minor, o.promote = o.promote && o.minor;
   if (below(f, 32) == 0) o.struct_bytes = below(f, sizeof o + 1);
-  bool legal = o.policy < GCH_POLICY_COUNT && o.struct_bytes >= 8 && o.struct_bytes % 4 == 0;
+  bool flags = o.struct_bytes > 8, minor = flags && o.minor, concurrent = flags && o.concurrent;
+  bool fits = minor ? o.policy == GCH_POLICY_NEEDED && !concurrent : !(flags && o.promote);
+  bool legal = o.policy < GCH_POLICY_COUNT && o.struct_bytes >= 8 && o.struct_bytes % 4 == 0 && fits;
   CHECK_EQ(gch_collect(s->k.m, &o, below(f, 2) ? &r : NULL), legal ? GCH_OK : GCH_BAD_VALUE);
 }
 

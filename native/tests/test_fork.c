@@ -78,9 +78,9 @@ static gch_status collect(struct model *model, bool minor, bool concurrent, bool
   gch_collect_options o;
   gch_collect_options_init(&o);
   o.minor = minor;
-  o.concurrent = concurrent;
+  o.concurrent = concurrent && !minor;
   o.wait = wait;
-  o.policy = model_below(model, 2) ? GCH_POLICY_NEEDED : GCH_POLICY_ALL;
+  o.policy = minor || model_below(model, 2) ? GCH_POLICY_NEEDED : GCH_POLICY_ALL;
   return gch_collect(model->m, &o, NULL);
 }
 

@@ -243,6 +243,20 @@ static void bad_calls(void) {
   o.policy = (gch_policy)9;
   CHECK_EQ(gch_collect(k.m, &o, NULL), GCH_BAD_VALUE);
   CHECK(strstr(gch_last_error(k.m)->message, "policy is 9") != NULL);
+  static const struct {
+    bool minor, concurrent, promote;
+    gch_policy policy;
+    const char *words;
+  } ignored[] = {{true, true, false, GCH_POLICY_NEEDED, "concurrent is set with minor"},
+                 {true, false, false, GCH_POLICY_ALL, "policy is 1 with minor"},
+                 {false, false, true, GCH_POLICY_NEEDED, "promote is set without minor"}};
+  for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++) {
+    gch_collect_options_init(&o);
+    o.minor = ignored[i].minor, o.concurrent = ignored[i].concurrent;
+    o.promote = ignored[i].promote, o.policy = ignored[i].policy;
+    CHECK_EQ(gch_collect(k.m, &o, NULL), GCH_BAD_VALUE);
+    CHECK(strstr(gch_last_error(k.m)->message, ignored[i].words) != NULL);
+  }
   CHECK_EQ(gch_inject(k.heap, "move:EWHAT", &error), GCH_BAD_VALUE);
   CHECK(gch_alloc_array(k.m, k.refs, UINT64_MAX / 8) == NULL);
   CHECK(strstr(gch_last_error(k.m)->message, "limit") != NULL);

@@ -48,7 +48,7 @@ static gch_status collect(struct kit *k, bool minor, bool concurrent, bool wait)
   o.minor = minor;
   o.concurrent = concurrent;
   o.wait = wait;
-  o.policy = GCH_POLICY_ALL;
+  o.policy = minor ? GCH_POLICY_NEEDED : GCH_POLICY_ALL;
   return gch_collect(k->m, &o, NULL);
 }
 

@@ -31,9 +31,9 @@ static bool play(const char *spec, bool concurrent, gch_huge huge, gch_stats *st
     if (i % 750 != 0) continue;
     gch_collect_options_init(&o);
     o.minor = i % 4 == 0;
-    o.promote = true;
-    o.policy = i % 5 == 0 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL;
-    o.concurrent = concurrent;
+    o.promote = o.minor;
+    o.policy = o.minor || i % 5 == 0 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL;
+    o.concurrent = concurrent && !o.minor;
     o.wait = i % 1500 != 0;
     good = CHECK_EQ(gch_collect(model.m, &o, NULL), GCH_OK) && CHECK_EQ(model_check(&model), 0);
   }

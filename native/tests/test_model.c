@@ -35,8 +35,9 @@ static gch_status collect(struct model *model, const struct scenario *s) {
   uint32_t kind = model_below(model, 4);
   o.minor = kind < 2;
   o.promote = kind == 1;
-  o.policy = s->policy >= 0 ? (gch_policy)s->policy : (gch_policy)model_below(model, GCH_POLICY_COUNT);
-  o.concurrent = s->concurrent;
+  gch_policy policy = s->policy >= 0 ? (gch_policy)s->policy : (gch_policy)model_below(model, GCH_POLICY_COUNT);
+  o.policy = o.minor ? GCH_POLICY_NEEDED : policy;
+  o.concurrent = s->concurrent && !o.minor;
   o.wait = model_below(model, 2) != 0;
   return gch_collect(model->m, &o, NULL);
 }

@@ -187,10 +187,10 @@ static bool collect_and_verify(struct shared *shared, gch_mutator *m, unsigned r
   gch_collect_options options;
   gch_error error = {0};
   gch_collect_options_init(&options);
-  options.concurrent = concurrent;
   options.minor = round % 3 == 0;
-  options.promote = round % 2 == 0;
-  options.policy = (gch_policy)(round % GCH_POLICY_COUNT);
+  options.concurrent = concurrent && !options.minor;
+  options.promote = round % 2 == 0 && options.minor;
+  options.policy = (gch_policy)(round % GCH_POLICY_COUNT); /* 0 with minor */
   if (gch_collect(m, &options, NULL) == GCH_OK && gch_verify(m, &error) == GCH_OK) return true;
   fprintf(stderr, "selftest: round %u: %s\n", round, error.message);
   __atomic_store_n(&shared->failed, 1, __ATOMIC_RELAXED);

@@ -223,8 +223,8 @@ static void command_collect(struct connection *s, char **words) {
   const char *name = words[1] == NULL ? "needed" : words[1];
   gch_collect_options options;
   gch_collect_options_init(&options);
-  options.concurrent = s->concurrent;
   options.minor = strcmp(name, "minor") == 0;
+  options.concurrent = s->concurrent && !options.minor;
   unsigned policy = 0;
   while (!options.minor && policy < GCH_POLICY_COUNT && strcmp(name, policies[policy]) != 0) policy++;
   if (policy == GCH_POLICY_COUNT) {

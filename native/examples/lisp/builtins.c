@@ -355,7 +355,7 @@ static value gc(struct lisp *l, value *a, uint64_t count) {
   gch_collect_options options;
   gch_collect_options_init(&options);
   options.minor = count == 0;
-  options.concurrent = l->concurrent;
+  options.concurrent = l->concurrent && !options.minor;
   size_t i = 0, kinds = sizeof policies / sizeof policies[0];
   if (count == 1) {
     value name = gch_load(object(l, a, 0, SYMBOL), SYMBOL_NAME);

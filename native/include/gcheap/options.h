@@ -72,11 +72,12 @@ static inline void gch_config_init(gch_config *config) { gch_config_init_sized(c
 GCH_API bool gch_mover_parse(const char *name, gch_mover *out);
 GCH_API const char *gch_mover_name(gch_mover mover);
 
-/* What a collection should do. Fill with gch_collect_options_init; grows as gch_config does. */
+/* What a collection should do. Fill with gch_collect_options_init; grows as gch_config does. What a minor would not look at is
+ * refused with one, and so is `promote` without. */
 typedef struct gch_collect_options {
   uint32_t struct_bytes;
   gch_policy policy;
-  bool minor; /* the young space only */
+  bool minor; /* the young space only, in a pause: without policy and concurrent */
   bool concurrent; /* move while mutators run; falls back to the pause where the mover cannot, and says so */
   bool wait; /* return when the cycle has ended (else when its flip is done) */
   bool promote; /* minor: promote every survivor, whatever its age */
