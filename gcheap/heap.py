@@ -272,7 +272,7 @@ class Heap(Unpicklable):
             concurrent: move while other threads run.
             policy: which live pages move: "needed", "all", "release".
             promote: minor: promote every survivor, whatever its age.
-            wait: return when the cycle has ended, not when its flip is done.
+            wait: return when the cycle has ended, not when its flip is done (with figures so far).
 
         Raises:
             ValueError: arguments of minor and major collections together.

@@ -165,6 +165,72 @@ static void resident_memory(void) {
   kit_close(&k);
 }
 
+/* The collector stands still; whoever answers faults makes every unit that is touched, and each call that publishes one takes
+ * 90 us of its CPU. */
+static void cpu_of_faults(gch_mover mover, gch_fault_mode faults) {
+  struct kit k;
+  struct kit_request request;
+  gch_cycle r = {0};
+  gch_config c = kit_config(mover, 128, 1024);
+  c.fault_mode = faults;
+  c.huge = GCH_HUGE_OFF;
+  c.gc_threads = 1;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  for (uint64_t i = 0; i < 10; i++) { /* many blocks */
+    gch_ref more = kit_refs(&k, 20000);
+    kit_put(&k, more, 0, root[0]);
+    root[0] = more;
+    for (uint64_t n = 1; n < 20000; n++) kit_put_node(&k, &root[0], n, n);
+  }
+  hold_on(true);
+  kit_begin(&k, &request, GCH_POLICY_ALL);
+  while (!at_load(&held)) gch_safepoint(k.m);
+  gch_inject(k.heap, "move:delay=90us;copy:delay=90us;mprotect:delay=90us", NULL);
+  gch_ref at = root[0];
+  for (uint64_t i = 0; i < 10; i++, at = kit_at(at, 0))
+    for (uint64_t n = 1; n < 20000; n++)
+      if (!CHECK_EQ(*kit_number(kit_at(at, n)), n)) break;
+  gch_inject(k.heap, "", NULL);
+  hold_off(&k, &request);
+  CHECK_EQ(gch_collect_wait(k.m, &r), GCH_OK);
+  if (!CHECK(r.faults_served > 100 && r.collector_cpu_ns > r.faults_served * 90000))
+    printf("    %s %d: %llu us of CPU, %llu faults\n", gch_mover_name(mover), (int)faults,
+           (unsigned long long)r.collector_cpu_ns / 1000, (unsigned long long)r.faults_served);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void cpu_time_of_whoever_makes_units(void) {
+  for (int signal = 0; signal < 2; signal++) {
+    if (kit_available(GCH_MOVER_MOVE)) cpu_of_faults(GCH_MOVER_MOVE, (gch_fault_mode)signal);
+    if (kit_available(GCH_MOVER_COPY)) cpu_of_faults(GCH_MOVER_COPY, (gch_fault_mode)signal);
+  }
+  if (kit_available(GCH_MOVER_SIMULATED)) cpu_of_faults(GCH_MOVER_SIMULATED, GCH_FAULT_THREAD);
+}
+
+/* What is reported when the flip is done are figures so far, of this cycle. */
+static void report_at_the_flip(void) {
+  struct kit k;
+  if (!open_concurrent(&k)) SKIP("report_at_the_flip", "no concurrent mover");
+  GCH_FRAME(k.m, root, 1);
+  root[0] = with_garbage(&k);
+  for (int i = 0; i < 3; i++) {
+    gch_cycle all;
+    gch_cycle so_far = kit_major(&k, GCH_POLICY_ALL, true, false);
+    CHECK_EQ(gch_collect_wait(k.m, &all), GCH_OK);
+    CHECK_EQ(so_far.number, all.number);
+    CHECK(so_far.cycle_ns > 0 && so_far.cycle_ns <= all.cycle_ns);
+    CHECK(so_far.collector_cpu_ns <= all.collector_cpu_ns && so_far.collector_cpu_ns < so_far.cycle_ns * 8);
+    CHECK(so_far.pages_moved <= all.pages_moved && so_far.bytes_copied <= all.bytes_copied);
+    CHECK_EQ(so_far.move_ns, 0);
+    CHECK(so_far.flip_ns > 0 && so_far.heap_bytes_after > 0);
+  }
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 /* The code of the last event DEGRADED of that cycle, 0: there is none. */
 static uint64_t degraded_code(gch_heap *h, uint64_t number) {
   uint64_t sequence = 0, code = 0;
@@ -284,6 +350,8 @@ int main(void) {
   RUN(a_cycle_has_one_number);
   RUN(a_request_gets_its_own_report);
   RUN(resident_memory);
+  RUN(cpu_time_of_whoever_makes_units);
+  RUN(report_at_the_flip);
   RUN(degraded_collections);
   RUN(stress_arms_everything);
   RUN(elements_without_a_tail);

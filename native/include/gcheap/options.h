@@ -79,7 +79,7 @@ typedef struct gch_collect_options {
   gch_policy policy;
   bool minor; /* the young space only, in a pause: without policy and concurrent */
   bool concurrent; /* move while mutators run; falls back to the pause where the mover cannot, and says so */
-  bool wait; /* return when the cycle has ended (else when its flip is done) */
+  bool wait; /* return when the cycle has ended (else when its flip is done: the report has the figures so far) */
   bool promote; /* minor: promote every survivor, whatever its age */
 } gch_collect_options;
 

@@ -54,7 +54,7 @@ typedef struct gch_cycle {
   uint64_t pause_ns;           /* sum over this cycle's pauses */
   uint64_t pause_longest_ns;
   uint64_t safepoint_longest_ns; /* from a request until every mutator had stopped */
-  uint64_t collector_cpu_ns;
+  uint64_t collector_cpu_ns;   /* of collector threads, of who drove the cycle, of mutators while they made units */
   uint64_t units;              /* destination units produced */
   uint64_t pages_moved;
   uint64_t arenas_moved;       /* whole huge arenas moved in one piece */

@@ -23,13 +23,19 @@ enum { TRIGGER_SLACK = 32 << 20 };
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
-static uint64_t cpu_now(const gch_heap *h) { return clock_thread_cpu_ns() + team_cpu_ns(h); }
+/* The driver, its team, and who answers faults: of a major, also if a minor runs beside it. */
+static uint64_t cpu_now(const gch_heap *h, bool minor) {
+  return clock_thread_cpu_ns() + team_cpu_ns(h) + (minor ? 0 : at_load_relaxed(&h->measures.served_cpu_ns));
+}
 
-static void report_begin(gch_heap *h, gch_cycle *r) {
+/* Until report_figures has been called for it, times and counts are those at which it began. */
+static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   watchdog_begin(h);
-  *r = (gch_cycle){
-      .number = ++h->cycle_number, .mover = h->mover->id, .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
-  r->collector_cpu_ns = cpu_now(h);
+  *r = (gch_cycle){.number = ++h->cycle_number,
+                   .minor = minor,
+                   .mover = h->mover->id,
+                   .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
+  r->collector_cpu_ns = cpu_now(h, minor);
   r->cycle_ns = clock_ns();
   r->pages_moved = at_load_relaxed(&h->moved.pages); /* counters of the heap: report_end takes the difference */
   r->arenas_moved = at_load_relaxed(&h->moved.arenas);
@@ -50,7 +56,7 @@ static uint64_t resident_now(void) {
 }
 
 static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
-  report_begin(h, r);
+  report_begin(h, false, r);
   r->policy = o->policy;
   h->major_number = r->number;
 }
@@ -63,10 +69,10 @@ static void report_pause(gch_cycle *r, uint64_t length, const struct pause *paus
   if (reach > r->safepoint_longest_ns) r->safepoint_longest_ns = reach;
 }
 
-static void report_end(gch_heap *h, gch_cycle *r) {
-  watchdog_end(h);
+/* What has happened since it began. */
+static void report_figures(gch_heap *h, gch_cycle *r) {
   r->cycle_ns = clock_ns() - r->cycle_ns;
-  r->collector_cpu_ns = cpu_now(h) - r->collector_cpu_ns;
+  r->collector_cpu_ns = cpu_now(h, r->minor) - r->collector_cpu_ns;
   r->heap_bytes_after = at_load_relaxed(&h->used_bytes);
   r->pages_moved = at_load_relaxed(&h->moved.pages) - r->pages_moved;
   r->arenas_moved = at_load_relaxed(&h->moved.arenas) - r->arenas_moved;
@@ -75,6 +81,11 @@ static void report_end(gch_heap *h, gch_cycle *r) {
   r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
     r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
+}
+
+static void report_end(gch_heap *h, gch_cycle *r) {
+  watchdog_end(h);
+  report_figures(h, r);
 }
 
 static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
@@ -93,8 +104,7 @@ static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
 void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
   struct minor_result minor;
   struct pause pause;
-  report_begin(h, r);
-  r->minor = 1;
+  report_begin(h, true, r);
   world_stop(h, GCH_PAUSE_MINOR, &pause);
   minor_collect(h, promote_all, &minor);
   uint64_t length = world_resume(h, &pause);
@@ -286,7 +296,9 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   r->concurrent = flip_pause(h, prepared, &running, r);
   if (!r->concurrent) return;
   lock_unlock(&h->cycle_lock);
-  controller_flipped(h, r);
+  gch_cycle so_far = *r;
+  report_figures(h, &so_far);
+  controller_flipped(h, &so_far);
   start = clock_ns();
   concurrent_move(h, running);
   end_phase(h);

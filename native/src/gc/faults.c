@@ -106,12 +106,18 @@ void faults_serve(struct batch *b) {
   if (!uses_signals(b->heap)) serve(b->heap, b);
 }
 
+static void note_cpu(gch_heap *h, uint64_t start) {
+  at_add_relaxed(&h->measures.served_cpu_ns, clock_thread_cpu_ns() - start);
+}
+
 static void serve_as_handler(gch_heap *h) {
+  uint64_t cpu = clock_thread_cpu_ns();
   struct batch b;
   bool moving = enter(h);
   batch_begin(&b, h);
   serve(h, moving ? &b : NULL);
   batch_end(&b);
+  note_cpu(h, cpu);
   leave(h);
 }
 
@@ -119,9 +125,11 @@ void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
   struct batch b;
   if (h->faults == NULL) return;
   if (enter(h)) {
+    uint64_t cpu = clock_thread_cpu_ns();
     batch_begin(&b, h);
     for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES) produce_ensure(&b, at, true);
     batch_end(&b);
+    note_cpu(h, cpu);
   }
   leave(h);
 }
@@ -207,13 +215,14 @@ static bool is_late(gch_heap *h, uintptr_t address) {
 }
 
 static void answer_moving(gch_heap *h, uintptr_t address) {
-  uint64_t start = clock_ns();
+  uint64_t start = clock_ns(), cpu = clock_thread_cpu_ns();
   struct batch b;
   batch_begin(&b, h);
   bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
   GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
             (unsigned long long)h->major_number);
   batch_end(&b);
+  note_cpu(h, cpu);
   if (own)
     note_fault(h, address, start, true);
   else

@@ -104,6 +104,7 @@ struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
   uint64_t refusals[GCH_REFUSAL_COUNT];
   uint64_t overdue_calls;
+  uint64_t served_cpu_ns; /* CPU time of the fault handler and of mutators that make units */
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
   struct lock lock;                 /* RANK_MEASURES: the reports below */
   gch_cycle last_minor, last_major; /* [lock] */
