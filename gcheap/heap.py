@@ -105,13 +105,13 @@ class Heap(Unpicklable):
         mover: "auto", "move" (also "remap"), "copy", "simulated", "memcpy", "slide": what puts live
             pages at their new address.
         fault: "thread" or "signal": who answers a touch of a missing page.
-        nursery: bytes allocated between minor collections, or "auto".
+        nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto".
         huge: True, False or "auto": huge pages.
         huge_faults: "latency" or "throughput".
         gc_threads: threads that mark and move, the caller included; 0: the CPUs, at most 8.
-        staging: bytes of frames that hold what is being moved, or "auto".
+        staging: bytes of frames that hold what is being moved, at least 512 KiB, or "auto".
         promote_age: minor collections an object survives young, 1 to 7; 0: choose.
-        event_capacity: events kept, a power of two; 0: 16384.
+        event_capacity: events kept, a power of two up to 2**24; 0: 16384.
         stress: collect at every n-th slow-path allocation; 0: off.
         full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.

@@ -62,7 +62,8 @@ class GCEvent:
         cycle_s: all of it.
         pause_s: sum of its pauses; ``pause_longest_s`` the longest.
         safepoint_longest_s: from a request to stop until every mutator had stopped.
-        collector_cpu_s: CPU time of the collector's threads and of mutators that helped.
+        collector_cpu_s: CPU time of the collector's threads, of who drove it, and of mutators while
+            they made units.
         units: destination units produced.
         physical_at_flip: resident bytes of the process when the flip's pause had ended;
             ``physical_after`` at the end of a major collection.
@@ -155,13 +156,15 @@ class HeapStats:
         mutators: threads attached.
         heap_bytes: blocks and large pages in use, young space included.
         populated_bytes: memory the heap holds, staging and free populated blocks included.
-        table_bytes: side tables, an upper bound.
+        table_bytes: side tables, an upper bound of what is in memory.
         live_bytes: by the last major collection.
         allocated_bytes: since creation, in whole allocation buffers and large objects.
         stall_count: stalls of mutators by cause; ``stall_s`` their sum.
         pause: every pause; ``minor_pause``, ``flip_pause`` those kinds; ``safepoint`` the time to
             stop; ``fault`` from a fault until it is answered; ``stall_move`` stalls while moving,
             pauses excluded.
+        events_lost: overwritten, no longer among ``Heap.events``.
+        nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
         minor_count: minor collections, those that a major begins with included.
@@ -199,6 +202,8 @@ class HeapStats:
     fault: Distribution
     stall_move: Distribution
     overdue_calls: int
+    nursery_bytes: int
+    staging_bytes: int
     last_minor: GCEvent | None
     last_major: GCEvent | None
 

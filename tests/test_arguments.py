@@ -38,7 +38,11 @@ def test_sizes_are_integers_of_any_kind_and_bounded() -> None:
     ("arguments", "message"),
     [
         ({"nursery": "10TiB"}, "nursery is 10995116277760, expected at most"),
+        ({"nursery": "8MiB"}, "nursery is 8388608, expected at most 4194304 .a quarter"),
+        ({"nursery": 1}, "nursery is 1, expected at least 262144"),
         ({"staging": "9TiB"}, "staging is .*, expected at most"),
+        ({"staging": 1}, "staging is 1, expected at least 524288"),
+        ({"event_capacity": 1 << 31}, "event_capacity is 2147483648, expected"),
         ({"page_size": 3}, "page_size is 3, expected a power of two"),
         ({"inject": "a\0b"}, "inject is .*, expected text without NUL"),
     ],

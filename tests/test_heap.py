@@ -239,6 +239,10 @@ def test_stats_know_the_configuration() -> None:
     with Heap("32MiB", gc_threads=1, fault="thread", mover="memcpy-fresh") as heap:
         stats = heap.stats
         assert stats.max_bytes == 32 << 20
+        assert stats.nursery_bytes == 4 << 20
+        assert stats.staging_bytes == 2 << 20
+        assert 0 < stats.table_bytes < stats.max_bytes
+        assert stats.events_lost == 0
         assert stats.gc_threads == 1
         assert stats.fault_mode == "thread"
         assert stats.mover.startswith("memcpy")

@@ -49,7 +49,7 @@ static gch_status check_sizes(const gch_config *c, gch_error *error) {
   if (status == GCH_OK) status = check_size("staging_bytes", c->staging_bytes, STAGING_MIN, STAGING_LIMIT, error);
   if (status == GCH_OK && c->nursery_bytes > most)
     return error_set(error, GCH_BAD_VALUE,
-                     "nursery_bytes is %llu, expected at most %llu (a quarter of max_bytes, 64 GiB)",
+                     "nursery_bytes is %llu, expected at most %llu (a quarter of the limit; 64 GiB)",
                      (unsigned long long)c->nursery_bytes, (unsigned long long)most);
   if (status == GCH_OK) status = check_size("nursery_bytes", c->nursery_bytes, NURSERY_MIN, most, error);
   return status;
