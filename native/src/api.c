@@ -93,8 +93,10 @@ static gch_status create(const gch_config *config, bool tight, gch_heap **out, g
 /* Whatever there was no room for, the span itself, a table, the shadow: with fewer addresses there may be. */
 gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *error) {
   *out = NULL;
-  gch_status status = create(config, false, out, error);
-  return status == GCH_NO_MEMORY ? create(config, true, out, error) : status;
+  gch_error first = {0};
+  gch_status status = create(config, false, out, &first);
+  if (status == GCH_NO_MEMORY) return create(config, true, out, error);
+  return status == GCH_OK ? GCH_OK : error_set(error, status, "%s", first.message);
 }
 
 gch_status gch_heap_destroy(gch_heap *h, gch_error *error) {

@@ -343,6 +343,7 @@ static int little_address_space(uint64_t limit_mib) {
     if (!told) fprintf(stderr, "%s: %s\n", gch_status_name(error.status), error.message);
     return told ? 1 : 2;
   }
+  CHECK(error.status == GCH_OK && error.message[0] == 0); /* even if a roomy one was tried */
   if (!kit_types(&k) || gch_attach(k.heap, &k.m, NULL) != GCH_OK) return 2;
   use(&k, true);
   gch_cycle r = kit_major(&k, GCH_POLICY_ALL, true, true);
