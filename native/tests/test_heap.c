@@ -300,8 +300,9 @@ static void auto_finds_another(void) {
       CHECK(stats.mover == GCH_MOVER_MOVE || stats.mover == GCH_MOVER_COPY);
     else
       CHECK_EQ(stats.mover, expected);
-    if (uffd && !all[i].uffd && all[i].simulated) CHECK(strstr(stats.mover_reason, "userfaultfd") != NULL);
-    if (!all[i].uffd && !all[i].simulated) CHECK(strstr(stats.mover_reason, "shared object") != NULL);
+    if (uffd && !all[i].uffd) CHECK(strstr(stats.mover_reason, "userfaultfd") != NULL); /* why not the best */
+    if (!uffd && !all[i].simulated) CHECK(strstr(stats.mover_reason, "shared object") != NULL);
+    if (!all[i].uffd) CHECK(strstr(stats.mover_reason, "is next") != NULL || !uffd);
     use(&k, true);
     kit_verify(&k);
     kit_close(&k);

@@ -127,17 +127,19 @@ static gch_status choose_mover(gch_heap *h, gch_error *error) {
                                      [PROBE_COPY] = GCH_MOVER_COPY,
                                      [PROBE_SIMULATED] = GCH_MOVER_SIMULATED,
                                      [PROBE_MEMCPY] = GCH_MOVER_MEMCPY};
-  gch_error refusal = {0};
-  gch_status status = try_mover(h, chosen[h->probe.chosen], &refusal);
+  gch_error refusal = {0}, last;
+  gch_mover best = chosen[h->probe.chosen];
+  gch_status status = try_mover(h, best, &refusal);
   snprintf(h->mover_reason, sizeof h->mover_reason, "chosen by auto: %s", h->probe.chosen_text);
+  last = refusal;
   for (uint32_t next = h->probe.chosen + 1; status != GCH_OK && next < PROBE_MOVER_COUNT; next++) {
     if (status == GCH_NO_MEMORY && !h->layout.tight) break;
-    snprintf(h->mover_reason, sizeof h->mover_reason, "chosen by auto: %s is next; %s: %.120s",
-             gch_mover_name(chosen[next]), gch_mover_name(chosen[next - 1]), refusal.message);
-    if (chosen[next - 1] == GCH_MOVER_SIMULATED && heap_renew_regions(h, &refusal) != GCH_OK) break;
-    status = try_mover(h, chosen[next], &refusal);
+    if (chosen[next - 1] == GCH_MOVER_SIMULATED && heap_renew_regions(h, &last) != GCH_OK) break;
+    status = try_mover(h, chosen[next], &last);
+    snprintf(h->mover_reason, sizeof h->mover_reason, "chosen by auto: %s: %.120s; %s is next", gch_mover_name(best),
+             refusal.message, gch_mover_name(chosen[next]));
   }
-  return status == GCH_OK ? GCH_OK : error_set(error, status, "%s", refusal.message);
+  return status == GCH_OK ? GCH_OK : error_set(error, status, "%s", last.message);
 }
 
 gch_status mover_choose(gch_heap *h, gch_error *error) {
