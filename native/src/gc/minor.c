@@ -71,6 +71,7 @@ static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf
     uintptr_t start = arena_address(&h->layout, first + i);
     if (arena->populated != 0 && h->drop(h, start, ARENA_BYTES) < 0) continue;
     arena->populated = 0;
+    heap_use(h, ARENA_BYTES);
     for (uint32_t b = 0; b < ARENA_BLOCKS; b++) block_assign(h, start + b * (uintptr_t)BLOCK_BYTES, BLOCK_USED, leaf);
     if (*top <= i) at_store(top, i + 1);
     return start;

@@ -169,7 +169,7 @@ struct gch_heap {
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
-  uint64_t used_bytes; /* [atomic] blocks and large pages in use, young ones included */
+  uint64_t used_bytes; /* [atomic] blocks (destinations not) and large pages in use, young ones included */
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
   uint64_t stress_count; /* [atomic] */
   struct ring ring;
@@ -221,11 +221,14 @@ static inline bool heap_births(const gch_heap *h) {
   return phase >= GCH_PHASE_PLAN && phase <= GCH_PHASE_MOVE;
 }
 
+/* What is used counts once: a destination from the moment on at which its source does not any more. */
 static inline void heap_use(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->used_bytes, bytes); }
 static inline void heap_unuse(gch_heap *h, uint64_t bytes) { at_sub_relaxed(&h->used_bytes, bytes); }
-/* May a mutator take `bytes` more? The collector itself may go beyond the limit for the length of a cycle. */
-static inline bool heap_has_room(const gch_heap *h, uint64_t bytes) {
-  return at_load_relaxed(&h->used_bytes) + bytes <= h->config.max_bytes;
+/* A mutator uses `bytes` more, if the limit allows. (The collector itself may go beyond it for the length of a cycle.) */
+static inline bool heap_use_within(gch_heap *h, uint64_t bytes) {
+  if (at_load_relaxed(&h->used_bytes) + bytes > h->config.max_bytes) return false;
+  heap_use(h, bytes);
+  return true;
 }
 
 static inline void heap_event(gch_heap *h, uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
