@@ -1,4 +1,5 @@
-/* The limit of the heap: what moves counts once, at all times, so programs allocate beside a move as they do at rest. */
+/* The limit of the heap: what moves counts once, at all times, so programs allocate beside a move as they do at rest; and
+ * threads that are at the limit together do not pass it. */
 #include "base/units.h"
 #include "gc/plan.h"
 #include "heap/small.h"
@@ -89,8 +90,58 @@ static void room_while_moving(void) {
   if (!some) SKIP("faults", "no mover has them here");
 }
 
+/* --- many threads ----------------------------------------------------------------------------------------------- */
+
+static uint32_t how, depth;
+static uintptr_t second;
+
+/* A block of old or young memory, or a large object as big as one. */
+static uintptr_t take(void) {
+  if (how == 0) return small_take(kit.heap, false, false);
+  if (how == 1) return young_take(kit.heap, true, true);
+  return large_alloc(kit.heap, kit.bytes, BLOCK_BYTES - 16, BLOCK_BYTES);
+}
+
+/* Somebody else comes when the first has been let in, but has nothing yet. */
+static void take_between(const char *name) {
+  if (strcmp(name, "room_taken") != 0 || depth++ > 0) return;
+  second = take();
+}
+
+static void put(uintptr_t block) {
+  gch_heap *h = kit.heap;
+  if (how == 2)
+    large_free(h, h->tables.large_ids[(block - h->layout.base) >> h->layout.page_shift]);
+  else
+    block_free(h, block, true);
+}
+
+static void nobody_passes_the_limit(void) {
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 1024);
+  if (!kit_open(&kit, &c)) return;
+  uint64_t used = at_load(&kit.heap->used_bytes), max = kit.heap->config.max_bytes;
+  at_store(&kit.heap->used_bytes, max - BLOCK_BYTES);
+  at_store(&gch_hook_fn, take_between);
+  for (how = 0; how < 3; how++) {
+    depth = 0;
+    second = 1;
+    uintptr_t first = take();
+    CHECK_EQ(depth, 1);
+    CHECK(first != 0 && second == 0);
+    CHECK_EQ(at_load(&kit.heap->used_bytes), max);
+    if (first != 0) put(first);
+    CHECK_EQ(at_load(&kit.heap->used_bytes), max - BLOCK_BYTES);
+  }
+  at_store(&gch_hook_fn, NULL);
+  at_store(&kit.heap->young.blocks, 0);
+  at_store(&kit.heap->used_bytes, used);
+  kit_verify(&kit);
+  kit_close(&kit);
+}
+
 int main(void) {
   kit_watchdog(60);
   RUN(room_while_moving);
+  RUN(nobody_passes_the_limit);
   return CHECK_SUMMARY();
 }

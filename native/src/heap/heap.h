@@ -224,11 +224,13 @@ static inline bool heap_births(const gch_heap *h) {
 /* What is used counts once: a destination from the moment on at which its source does not any more. */
 static inline void heap_use(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->used_bytes, bytes); }
 static inline void heap_unuse(gch_heap *h, uint64_t bytes) { at_sub_relaxed(&h->used_bytes, bytes); }
-/* A mutator uses `bytes` more, if the limit allows. (The collector itself may go beyond it for the length of a cycle.) */
+/* A mutator uses `bytes` more. False: they are beyond the limit, and nothing has changed, so many threads do not go beyond it
+ * together, either. (The collector itself may, for the length of a cycle.) */
 static inline bool heap_use_within(gch_heap *h, uint64_t bytes) {
-  if (at_load_relaxed(&h->used_bytes) + bytes > h->config.max_bytes) return false;
-  heap_use(h, bytes);
-  return true;
+  uint64_t used = at_load_relaxed(&h->used_bytes); /* a figure */
+  while (used + bytes <= h->config.max_bytes)
+    if (at_cas_relaxed(&h->used_bytes, &used, used + bytes)) return true;
+  return false;
 }
 
 static inline void heap_event(gch_heap *h, uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d);

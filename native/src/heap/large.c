@@ -262,6 +262,7 @@ uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64
   bool leaf = type->leaf != 0;
   uint64_t footprint = align_up(bytes, h->layout.page_bytes);
   if (!heap_use_within(h, footprint)) return 0;
+  GCH_POINT(room_taken);
   lock_lock(&s->lock);
   uint32_t id = take_entry(s);
   uintptr_t start =

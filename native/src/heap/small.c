@@ -127,6 +127,7 @@ uintptr_t small_take(gch_heap *h, bool leaf, bool collector) {
   struct small_space *s = heap_small_space(h, leaf);
   if (collector) heap_use(h, BLOCK_BYTES);
   if (!collector && !heap_use_within(h, BLOCK_BYTES)) return 0;
+  GCH_POINT(room_taken);
   lock_lock(&s->lock);
   uintptr_t block = find_block(h, s);
   if (block != 0) {
@@ -175,6 +176,7 @@ uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   struct young_space *y = &h->young;
   if (eden && (at_load_relaxed(&y->blocks) >= young_limit(h) || !heap_use_within(h, BLOCK_BYTES))) return 0;
   if (!eden) heap_use(h, BLOCK_BYTES);
+  GCH_POINT(room_taken);
   lock_lock(&y->lock);
   uintptr_t block = find_young(h, leaf);
   bool fresh = false;
