@@ -1,5 +1,5 @@
 /* The limit of the heap: what moves counts once, at all times, so programs allocate beside a move as they do at rest; and
- * threads that are at the limit together do not pass it. */
+ * threads that are at the limit together do not pass it. Nor does the young region's end, which is another, cost a major. */
 #include "base/units.h"
 #include "gc/plan.h"
 #include "heap/small.h"
@@ -90,6 +90,57 @@ static void room_while_moving(void) {
   if (!some) SKIP("faults", "no mover has them here");
 }
 
+/* --- the young region ------------------------------------------------------------------------------------------- */
+
+enum { SMALL_YOUNG = 3 }; /* arenas */
+
+/* Garbage of both kinds, many times what the region holds. */
+static void churn(void) {
+  uint64_t failed = 0;
+  for (uint64_t i = 0; i < 16 * SMALL_YOUNG * ARENA_BYTES / 1024; i++) {
+    failed += kit_node(&kit, i) == NULL;
+    failed += kit_bytes(&kit, 1000) == NULL;
+  }
+  CHECK_EQ(failed, 0);
+}
+
+/* As many mutators as would have eden larger than the region: what a minor can do needs no major. */
+static void more_mutators_than_the_region_holds(void) {
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 256, 1024);
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_open(&kit, &c)) return;
+  kit.heap->young.arena_count = SMALL_YOUNG;
+  at_store(&kit.heap->world.mutator_count, 100000);
+  churn();
+  at_store(&kit.heap->world.mutator_count, 1);
+  CHECK_EQ(majors(), 0);
+  CHECK(at_load(&kit.heap->measures.minor_count) >= 8);
+  kit_verify(&kit);
+  kit_close(&kit);
+}
+
+/* Half of the region stands where it was pinned: it is full long before eden is used up. */
+static void little_is_left_of_the_region(void) {
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 256, 16 * 1024);
+  c.huge = GCH_HUGE_OFF;
+  if (!kit_open(&kit, &c)) return;
+  gch_ref pinned[SMALL_YOUNG * ARENA_BLOCKS / 2];
+  uint32_t count = sizeof pinned / sizeof pinned[0];
+  kit.heap->young.arena_count = SMALL_YOUNG;
+  for (uint32_t i = 0; i < count; i++) {
+    for (int j = 0; j < 8; j++) pinned[i] = kit_bytes(&kit, 8000);
+    CHECK_EQ(gch_pin(kit.m, pinned[i], NULL), GCH_OK);
+  }
+  CHECK_EQ(kit_minor(&kit, false).minor, 1);
+  uint64_t minors = at_load(&kit.heap->measures.minor_count);
+  churn();
+  CHECK_EQ(majors(), 0);
+  CHECK(at_load(&kit.heap->measures.minor_count) >= minors + 8);
+  for (uint32_t i = 0; i < count; i++) gch_unpin(kit.heap, pinned[i]);
+  kit_verify(&kit);
+  kit_close(&kit);
+}
+
 /* --- many threads ----------------------------------------------------------------------------------------------- */
 
 static uint32_t how, depth;
@@ -142,6 +193,8 @@ static void nobody_passes_the_limit(void) {
 int main(void) {
   kit_watchdog(60);
   RUN(room_while_moving);
+  RUN(more_mutators_than_the_region_holds);
+  RUN(little_is_left_of_the_region);
   RUN(nobody_passes_the_limit);
   return CHECK_SUMMARY();
 }

@@ -101,8 +101,7 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;
-    bool nursery =
-        bytes <= GCH_SMALL_MAX && at_load_relaxed(&h->young.blocks) >= young_limit(h) && patience++ < PATIENCE;
+    bool nursery = bytes <= GCH_SMALL_MAX && young_is_full(h) && patience++ < PATIENCE;
     if (!nursery && majors++ == MAJORS) break;
     cycle_for_allocation(m, !nursery);
   }

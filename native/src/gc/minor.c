@@ -359,6 +359,7 @@ static void finish_minor(struct minor *m) {
   for (uint32_t i = 0; i < m->plan->fix_count && born_map(h) == NULL; i++) clear_marks(h, m->plan->fixes[i]);
   for (uint32_t i = 0; i < m->plan->dest_count; i++) h->tables.dest[m->plan->dests[i].block] = 0;
   at_store_relaxed(&h->young.blocks, 0); /* the world is stopped */
+  at_store_relaxed(&h->young.full, 0);
 }
 
 static void reset_live(struct minor *m) {

@@ -92,7 +92,7 @@ static void complete_config(gch_config *c) {
 /* --- address space -------------------------------------------------------------------------------------------- */
 
 /* Young blocks: eden, survivors, where they go, and what stands where it was pinned; arenas are of one kind each; buffers of
- * many mutators. */
+ * many mutators, but not of any number of them: young_limit. */
 static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES + 64 * MIB; }
 
 static int place(gch_heap *h, size_t page, bool tight) {

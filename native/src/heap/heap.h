@@ -50,6 +50,7 @@ struct young_space {
   uint64_t blocks;      /* [atomic] young blocks handed out since the last minor, survivors not counted */
   uint64_t survivors;   /* [atomic] young blocks that hold survivors */
   uint64_t limit_blocks; /* [const] eden: a minor is due beyond */
+  uint32_t full;        /* [atomic] a mutator has found no place since the last minor */
 };
 
 struct handle_slot {

@@ -5,6 +5,8 @@
 #include "heap/unit.h"
 #include "os/pages.h"
 
+enum { YOUNG_SPARE = 4 }; /* of the young region, 1/4 is for survivors, blocks that are kept, arenas of either kind */
+
 void small_init(gch_heap *h) {
   const struct layout *l = &h->layout;
   h->old = (struct small_space){.id = SPACE_OLD, .alloc_region = layout_first_region(l, SPACE_OLD)};
@@ -169,7 +171,15 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
 
 uint64_t young_limit(const gch_heap *h) {
   uint64_t mutators = at_load_relaxed(&h->world.mutator_count), least = 2 * mutators + 2;
-  return h->young.limit_blocks < least ? least : h->young.limit_blocks;
+  uint64_t room = (uint64_t)h->young.arena_count * ARENA_BLOCKS, most = room - room / YOUNG_SPARE;
+  uint64_t limit = h->young.limit_blocks < least ? least : h->young.limit_blocks;
+  return limit < most ? limit : most;
+}
+
+bool young_is_full(const gch_heap *h) {
+  const struct young_space *y = &h->young;
+  uint64_t eden = at_load_relaxed(&y->blocks), survivors = at_load_relaxed(&y->survivors);
+  return eden >= young_limit(h) || (at_load_relaxed(&y->full) != 0 && eden + survivors != 0);
 }
 
 uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
@@ -179,6 +189,7 @@ uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   GCH_POINT(room_taken);
   lock_lock(&y->lock);
   uintptr_t block = find_young(h, leaf);
+  if (block == 0 && eden) at_store_relaxed(&y->full, 1);
   bool fresh = false;
   if (block != 0) {
     struct arena *arena = heap_arena(h, block);

@@ -17,8 +17,11 @@ void small_destroy(gch_heap *heap);
 uintptr_t small_take(gch_heap *heap, bool leaf, bool collector);
 /* A populated young block; `eden`: for a mutator, within the nursery's and the heap's limit, zeroed. */
 uintptr_t young_take(gch_heap *heap, bool leaf, bool eden);
-/* Eden blocks between two minors: the nursery, but at least a buffer of each kind for every mutator. */
+/* Eden blocks between two minors: the nursery, but at least a buffer of each kind for every mutator, as far as the region holds
+ * them. */
 uint64_t young_limit(const gch_heap *heap);
+/* A minor is due, and makes room: eden is used up, or the region is, and some of it is not there to stay. */
+bool young_is_full(const gch_heap *heap);
 
 /* Collector: reserves a given free block as a destination / for a given use, without populating it. Whoever uses it counts it
  * (heap_use): of a destination that is the end of the cycle. */
