@@ -141,6 +141,29 @@ static void little_is_left_of_the_region(void) {
   kit_close(&kit);
 }
 
+/* --- the staging budget ----------------------------------------------------------------------------------------- */
+
+/* Every second node goes: what is evacuated ends in half the blocks, and the other half is what the move gives back, as it is
+ * accounted to those who must stay within the budget. */
+static void filled_in_place(void) {
+  enum { NODES = 200000 };
+  gch_config c = kit_config(GCH_MOVER_SIMULATED, 64, 1024);
+  if (!kit_available(GCH_MOVER_SIMULATED)) SKIP("simulated", "not available here");
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, 1);
+  root[0] = kit_refs(&kit, NODES);
+  for (uint64_t i = 0; i < NODES; i++) kit_put_node(&kit, &root[0], i, i);
+  kit_minor(&kit, true);
+  for (uint64_t i = 0; i < NODES; i += 2) kit_put(&kit, root[0], i, NULL);
+  gch_cycle r = kit_major(&kit, GCH_POLICY_ALL, true, true);
+  const struct plan *p = kit.heap->plan;
+  CHECK(r.concurrent && p->source_count > 64 && p->dest_count > 32 && p->dest_count < p->source_count);
+  CHECK_EQ(at_load(&kit.heap->frames.extra), ((int64_t)p->dest_count - p->source_count) * BLOCK_BYTES);
+  GCH_FRAME_END(kit.m);
+  kit_verify(&kit);
+  kit_close(&kit);
+}
+
 /* --- many threads ----------------------------------------------------------------------------------------------- */
 
 static uint32_t how, depth;
@@ -195,6 +218,7 @@ int main(void) {
   RUN(room_while_moving);
   RUN(more_mutators_than_the_region_holds);
   RUN(little_is_left_of_the_region);
+  RUN(filled_in_place);
   RUN(nobody_passes_the_limit);
   return CHECK_SUMMARY();
 }

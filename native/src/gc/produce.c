@@ -53,6 +53,7 @@ static void make_evacuated(struct production *p, uint32_t dest) {
   gch_heap *h = p->heap;
   bool framed = !h->mover->fill_in_place;
   uintptr_t into = framed ? batch_use_frame(p->batch) : p->at + h->layout.shadow_delta;
+  if (!framed) frames_add_extra(h, BLOCK_BYTES); /* else it counts with the frame */
   evacuate_gather(&p->gather, dest, into);
   produce_consumed(h, &p->batch->drops, dest, p->gather.source_delta);
   batch_add(p->batch, p->at, into, BLOCK_BYTES, framed);
