@@ -286,6 +286,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   r->move_ns = clock_ns() - start;
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h); /* from now on nothing is left to us */
 }
 
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {

@@ -55,6 +55,7 @@ bool flip_hold_out(gch_heap *h) {
   h->leaf.alloc_region = held[SPACE_LEAF];
   h->leaf.cursor = 0;
   h->large.alloc_region[1] = held[SPACE_LARGE_LEAF];
+  h->large.turns[1]++;
   note_promoted(h, h->promoted);
   return true;
 }
@@ -324,6 +325,7 @@ void flip_switch(gch_heap *h) {
   h->old.alloc_region = h->held_out[0];
   h->old.cursor = 0;
   h->large.alloc_region[0] = h->held_out[1];
+  h->large.turns[0]++;
 }
 
 static void forward_slot(uint64_t *slot, void *context) {
