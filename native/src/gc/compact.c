@@ -384,7 +384,7 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
   c.pieces = lane && !h->huge ? plan->leaf_pieces : plan->piece_count; /* huge: they are copied */
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
   share_budget(&c);
-  if (h->huge) consume_count(h, plan);
+  if (h->huge) consume_count(h, plan, true);
   run_huge_lane(&c);
   team_run(h, compact_worker, &c);
   at_add_relaxed(&h->moved.released, frames_settle(h));

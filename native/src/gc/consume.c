@@ -44,6 +44,11 @@ static bool is_huge(const struct arena *arena) {
   return at_load_relaxed(&arena->huge) != 0; /* see gc/produce_arena.c */
 }
 
+/* What it held is there a second time, and has been counted. */
+static void give_copied(gch_heap *h, uintptr_t memory) {
+  if (give_arena(h, memory)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
+}
+
 /* The last one who reads the memory of a huge arena gives it back, if nothing of it is in use where it is. There may be two
  * last ones: the last source's, and the closer of an arena that was opened only after that. An arena of small pages is given
  * back by pieces. */
@@ -53,7 +58,7 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   if (at_sub(&arena->pending, 1) != 1 || !is_huge(arena)) return;
   GCH_POINT(arena_consumed);
   if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
-    give_arena(h, start + delta); /* what stays has been copied out of the shadow */
+    give_copied(h, start + delta); /* what stays has been copied out of the shadow */
   } else if (arena->fate != ARENA_STAYS) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
     if (give_arena(h, start + delta)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
@@ -69,8 +74,7 @@ void consume_copied(gch_heap *h, uintptr_t source, uint64_t bytes, bool fresh) {
   for (uintptr_t at = source, next; at < end; at = next) {
     next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
     if (next > end) next = end;
-    if (is_huge(heap_arena(h, at - delta))) continue;
-    bool gone = mover_release(h, at, next - at);
+    bool gone = !is_huge(heap_arena(h, at - delta)) && mover_release(h, at, next - at);
     if (gone != fresh) frames_add_extra(h, gone ? -(int64_t)(next - at) : (int64_t)(next - at));
   }
 }
@@ -90,7 +94,7 @@ static void close_arena(gch_heap *h, size_t arena) {
   } else if (relocated != 0) {
     uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
     block_unpopulate(h, source, ARENA_BLOCKS);
-    if (is_huge(heap_arena(h, source))) give_arena(h, source + delta);
+    if (is_huge(heap_arena(h, source))) give_copied(h, source + delta);
   }
 }
 
@@ -117,12 +121,36 @@ void consume_block(struct drops *d, size_t block, uintptr_t delta) {
   drops_add(d, at + delta);
 }
 
-void consume_count(gch_heap *h, const struct plan *p) {
+/* --- large objects ---------------------------------------------------------------------------------------------- */
+
+static uintptr_t next_arena(uintptr_t at) { return (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES; }
+
+/* An object is read in order of its bytes, but its units are blocks of where it goes, and a step may read of two arenas. */
+uint32_t consume_reads(const gch_heap *h, const struct large *e, size_t arena, bool pieces) {
+  uintptr_t start = arena_address(&h->layout, arena), end = start + ARENA_BYTES;
+  uintptr_t object_end = e->base + align_up(e->bytes, h->layout.page_bytes);
+  uintptr_t shift = pieces ? 0 - e->base : e->planned - e->base, step = pieces ? PLAN_PIECE_BYTES : BLOCK_BYTES;
+  if (start < e->base) start = e->base;
+  if (end > object_end) end = object_end;
+  return (uint32_t)((end - 1 + shift) / step - (start + shift) / step + 1);
+}
+
+/* (What relocates with its page is not read out of it.) */
+void consume_read(gch_heap *h, uintptr_t from, uint64_t bytes, uintptr_t delta) {
+  for (uintptr_t at = from; at < from + bytes; at = next_arena(at))
+    if (heap_arena(h, at)->fate != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
+}
+
+static void count_object(gch_heap *h, const struct large *e, bool pieces) {
+  size_t last = arena_index(&h->layout, e->base + e->bytes - 1);
+  for (size_t a = arena_index(&h->layout, e->base); a <= last; a++)
+    if (h->tables.arenas[a].fate != ARENA_RELOCATES) h->tables.arenas[a].pending += consume_reads(h, e, a, pieces);
+}
+
+void consume_count(gch_heap *h, const struct plan *p, bool pieces) {
   for (uint32_t i = 0; i < p->source_count; i++) h->tables.arenas[p->sources[i] / ARENA_BLOCKS].pending++;
   for (uint32_t i = 0; i < p->large_move_count; i++) {
     const struct large *e = &h->large.entries[p->large_moves[i]];
-    uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-    for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-      if (heap_arena(h, at)->fate != ARENA_RELOCATES) heap_arena(h, at)->pending++;
+    if (e->forward != e->base) count_object(h, e, pieces); /* else it was pinned since the plan */
   }
 }

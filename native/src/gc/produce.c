@@ -70,11 +70,8 @@ struct large *large_run_at(gch_heap *h, uintptr_t at, uintptr_t end, uintptr_t *
   return here ? e : NULL;
 }
 
-void large_run_done(gch_heap *h, struct large *e, uintptr_t delta) {
-  if (!h->huge || e->forward == e->base || e->born || at_sub(&e->left, 1) != 1) return;
-  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-  for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-    if (heap_arena(h, at)->fate != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
+void large_run_done(gch_heap *h, const struct large *e, uintptr_t at, uintptr_t stop, uintptr_t delta) {
+  if (h->huge && e->forward != e->base) consume_read(h, e->base + (at - e->forward), stop - at, delta);
 }
 
 /* Each run of an object's pages in the block. All of them are fixed before the first is added (I2). */
@@ -110,7 +107,7 @@ static void runs_done(struct production *p) {
   batch_publish(p->batch);
   for (uintptr_t at = p->at; at < end; at = stop) {
     struct large *e = large_run_at(p->heap, at, end, &stop);
-    if (e != NULL) large_run_done(p->heap, e, p->gather.source_delta);
+    if (e != NULL) large_run_done(p->heap, e, at, stop, p->gather.source_delta);
   }
 }
 

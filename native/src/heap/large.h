@@ -27,7 +27,6 @@ struct large {
   uint32_t leaf;      /* [const] */
   uint32_t next_free; /* [lock] */
   uint32_t born;      /* [cycle] 1: since the mark of the running major */
-  uint32_t left;      /* [atomic, moving] destination blocks not made yet */
   uint32_t birth;     /* [lock] enum large_state: unless NOT_IN_BIRTH, `base` is 0, and the pages are at `planned` */
 };
 _Static_assert(sizeof(struct large) == 64, "");
