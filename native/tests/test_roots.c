@@ -1,6 +1,7 @@
 /* Roots: handles with their generations, static slots, the embedder's enumeration, pins. */
 #include "gc/roots.h"
 
+#include "gc/safepoint.h"
 #include "kit.h"
 
 enum { COUNT = 2000, THREADS = 4 };
@@ -195,6 +196,52 @@ static void identity_hashes(void) {
   GCH_FRAME_END(kit.m);
 }
 
+/* Whatever a visitor does with what it is shown, others unpin. */
+struct unpinning {
+  gch_ref objects[100];
+  uint32_t visited, waited;
+};
+
+static void *unpin_last(void *arg) {
+  struct unpinning *u = arg;
+  gch_unpin(kit.heap, u->objects[99]);
+  return NULL;
+}
+
+static void unpin_meanwhile(uint64_t *slot, void *context) {
+  struct unpinning *u = context;
+  struct timespec until;
+  pthread_t thread;
+  bool ours = false;
+  for (int i = 0; i < 100; i++) ours |= *slot == (uint64_t)(uintptr_t)u->objects[i];
+  if (!ours || u->visited++ > 0) return;
+  pthread_create(&thread, NULL, unpin_last, u);
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += 5;
+  u->waited = pthread_timedjoin_np(thread, NULL, &until) != 0;
+  if (u->waited) pthread_detach(thread);
+}
+
+static void unpin_waits_for_no_visitor(void) {
+  static struct unpinning u;
+  for (int i = 0; i < 100; i++) {
+    u.objects[i] = kit_node(&kit, (uint64_t)i);
+    CHECK_EQ(gch_pin(kit.m, u.objects[i], NULL), GCH_OK);
+  }
+  struct pause pause;
+  gch_native_enter(kit.m);
+  lock_lock(&kit.heap->cycle_lock);
+  world_stop(kit.heap, GCH_PAUSE_OTHER, &pause);
+  roots_visit(kit.heap, unpin_meanwhile, &u);
+  world_resume(kit.heap, &pause);
+  lock_unlock(&kit.heap->cycle_lock);
+  gch_native_leave(kit.m);
+  CHECK(!u.waited);
+  CHECK(u.visited == 99 || u.visited == 100); /* that one may have been seen */
+  CHECK_EQ(at_load(&kit.heap->pins.count), 99);
+  for (int i = 0; i < 99; i++) CHECK_EQ(gch_unpin(kit.heap, u.objects[i]), GCH_OK);
+}
+
 int main(void) {
   gch_config c = kit_config(kit_available(GCH_MOVER_MOVE) ? GCH_MOVER_MOVE : GCH_MOVER_MEMCPY, 128, 1024);
   kit_watchdog(40);
@@ -207,6 +254,7 @@ int main(void) {
   RUN(pins_keep_address_and_life);
   RUN(bad_pins);
   RUN(one_pin_at_a_time);
+  RUN(unpin_waits_for_no_visitor);
   RUN(identity_hashes);
   kit_close(&kit);
   return CHECK_SUMMARY();

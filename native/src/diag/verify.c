@@ -55,8 +55,10 @@ static void check_tables(struct verifier *v) {
     for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS && !v->failed; b++)
       check_block(v, b, large);
   }
-  for (uint32_t id = 1; id < h->large.count; id++)
-    if (h->large.entries[id].base != 0) v->used_bytes += align_up(h->large.entries[id].bytes, h->layout.page_bytes);
+  for (uint32_t id = 1; id < h->large.count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base != 0 || e->birth == LARGE_RESERVED) v->used_bytes += align_up(e->bytes, h->layout.page_bytes);
+  }
   if (!v->failed && v->used_bytes != at_load(&h->used_bytes))
     FAIL(v, "blocks and large objects add up to %llu bytes, %llu are accounted for", (unsigned long long)v->used_bytes,
          (unsigned long long)at_load(&h->used_bytes));

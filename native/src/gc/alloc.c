@@ -11,6 +11,7 @@
 enum {
   PATIENCE = 16, /* minor collections waited for because others were quicker to take what they had freed */
   MAJORS = 2,    /* then, or when the heap is full, full collections before it is given up */
+  BIRTHS = 3,    /* times that a large object is begun; the last time without a poll */
 };
 
 /* Bytes of an object of this type with `count` elements; 0: it cannot exist (error filled in). */
@@ -47,13 +48,38 @@ static bool refill(struct mutator *m, bool leaf) {
   return true;
 }
 
+/* Whatever there is to wait for, the pages of a large object are made present in steps. A flip between two takes what has
+ * been done (heap/large.c): false, and it may be begun again. */
+static bool populate_large(struct mutator *m, struct large_birth *b, bool polls, enum large_step *step) {
+  gch_heap *h = m->pub.heap;
+  while ((*step = large_populate(h, b)) == LARGE_MORE) {
+    if (!polls) continue;
+    gch_safepoint(&m->pub);
+    if (!large_lasts(h, b)) return false;
+  }
+  return true;
+}
+
+static gch_ref alloc_large(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes) {
+  gch_heap *h = m->pub.heap;
+  struct large_birth b;
+  enum large_step step = LARGE_MORE;
+  for (int i = 1; step == LARGE_MORE; i++) {
+    if (!large_begin(h, &b, type, count, bytes)) return NULL;
+    if (populate_large(m, &b, i < BIRTHS, &step) && step == LARGE_READY) return (gch_ref)large_publish(h, &b);
+    large_give_up(h, &b);
+    GCH_POINT(large_given_up);
+  }
+  return NULL;
+}
+
 /* A new large object, or a small one in a new block. */
 static gch_ref alloc_fresh(struct mutator *m, const gch_type *type, uint64_t count, uint64_t bytes, uint64_t header) {
   gch_heap *h = m->pub.heap;
   gch_ref object = NULL;
   watchdog_begin(h);
   if (bytes > GCH_SMALL_MAX) {
-    object = (gch_ref)large_alloc(h, type, count, bytes);
+    object = alloc_large(m, type, count, bytes);
     if (object != NULL) at_add_relaxed(&h->measures.allocated_bytes, bytes);
   } else if (refill(m, type->leaf != 0)) {
     object = gch_bump(&m->pub, type, bytes, header);
@@ -101,8 +127,7 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;
-    bool nursery =
-        bytes <= GCH_SMALL_MAX && at_load_relaxed(&h->young.blocks) >= young_limit(h) && patience++ < PATIENCE;
+    bool nursery = bytes <= GCH_SMALL_MAX && young_is_full(h) && patience++ < PATIENCE;
     if (!nursery && majors++ == MAJORS) break;
     cycle_for_allocation(m, !nursery);
   }

@@ -400,7 +400,7 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
   c.pieces = lane && !h->huge ? plan->leaf_pieces : plan->piece_count; /* huge: they are copied */
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
   share_budget(&c);
-  if (h->huge) consume_count(h, plan);
+  if (h->huge) consume_count(h, plan, true);
   run_huge_lane(&c);
   team_run(h, compact_worker, &c);
   at_add_relaxed(&h->moved.released, frames_settle(h));
@@ -408,15 +408,29 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
 
 /* --- end ------------------------------------------------------------------------------------------------------ */
 
+/* Destinations that do not count as used yet. (Those of `slide` are sources, too, and do.) */
+static uint64_t count_uncounted(const gch_heap *h, const struct plan *p) {
+  uint64_t count = 0;
+  for (uint32_t i = 0; i < p->dest_count; i++) count += h->tables.blocks[p->dests[i].block].state == BLOCK_DEST;
+  return count;
+}
+
+/* Mutators may allocate meanwhile: a destination counts as used in the same moment in which a source no longer does. */
 static void finish_dests(gch_heap *h, struct plan *p) {
+  uint64_t uncounted = count_uncounted(h, p);
   for (uint32_t i = 0; i < p->source_count; i++) {
     size_t block = p->sources[i];
     bool emptied = h->tables.forward[block] != 0; /* else it was pinned since the plan */
     h->tables.forward[block] = 0;
     h->tables.needed[block] = 0;
-    if (emptied && h->tables.dest[block] == 0) /* (`slide` fills some again) */
-      block_free(h, block_address(&h->layout, block), true); /* its populated bit says what is there */
+    if (!emptied || h->tables.dest[block] != 0) continue; /* (`slide` fills some again) */
+    block_vacate(h, block_address(&h->layout, block), true); /* its populated bit says what is there */
+    if (uncounted > 0)
+      uncounted--;
+    else
+      heap_unuse(h, BLOCK_BYTES);
   }
+  heap_use(h, uncounted * BLOCK_BYTES);
   for (uint32_t i = 0; i < p->dest_count; i++) {
     struct block *b = &h->tables.blocks[p->dests[i].block];
     at_store(&b->state, (uint8_t)BLOCK_USED);
@@ -426,6 +440,7 @@ static void finish_dests(gch_heap *h, struct plan *p) {
   }
 }
 
+/* What the source counted for the destination counts for now. */
 static void finish_moved_block(gch_heap *h, size_t block) {
   struct block *b = &h->tables.blocks[block];
   struct block *to = b + (h->tables.forward[block] >> BLOCK_SHIFT);
@@ -437,7 +452,7 @@ static void finish_moved_block(gch_heap *h, size_t block) {
   /* Its memory went with it, but for pieces that were copied out of a huge page. */
   size_t arena = (size_t)(to - h->tables.blocks) / ARENA_BLOCKS;
   bool left = h->huge && at_load(&h->tables.arenas[arena].made) != ARENA_WHOLE;
-  block_free(h, block_address(&h->layout, block), left);
+  block_vacate(h, block_address(&h->layout, block), left);
 }
 
 static void finish_moves(gch_heap *h, struct plan *p) {
@@ -461,7 +476,7 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
     h->tables.blocks[b].born = 0;
     if (h->tables.blocks[b].state != BLOCK_DEST) continue;
     h->tables.dest[b] = 0; /* nothing came: its source was pinned */
-    block_free(h, block_address(&h->layout, b), true);
+    block_vacate(h, block_address(&h->layout, b), true);
   }
   GCH_ASSERT(!a->cleared); /* everything in it went */
   return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);

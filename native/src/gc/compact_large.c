@@ -1,8 +1,8 @@
 /* Large objects in the in-pause move.
  *
  * An object is moved and fixed in pieces of 1 MiB, by as many threads as there are: pieces have no order, for destinations
- * overlap no sources, and entries, not headers, say what is where. With the last piece of an object its huge arenas are
- * consumed; small pages go piece by piece.
+ * overlap no sources, and entries, not headers, say what is where. A huge arena is consumed with the last piece that lies in
+ * it; small pages go piece by piece.
  *
  * Arenas that relocate whole (gc/plan_large.c) are fixed where they are and published as they are.
  *
@@ -62,8 +62,7 @@ void compact_piece(const struct gather *g, const struct large_piece *piece, uint
   }
   if (piece->index == 0) bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
   for (uintptr_t at = from; at < to; at += step) move_range(g, e, at, at + step < to ? at + step : to);
-  if (at_sub(&e->left, 1) != 1 || !h->huge) return;
-  for (uintptr_t at = arena_start(e->base); at < end; at += ARENA_BYTES) consume_in_huge_arena(h, at, 0);
+  if (h->huge) consume_read(h, from, to - from, 0);
 }
 
 /* --- arenas --------------------------------------------------------------------------------------------------- */

@@ -47,6 +47,11 @@ static bool is_huge(const struct arena *arena) {
 
 static bool was_flipped(const gch_heap *h, uintptr_t at) { return h->flipped >> layout_region(&h->layout, at) & 1; }
 
+/* What it held is there a second time, and has been counted. */
+static void give_copied(gch_heap *h, uintptr_t memory) {
+  if (give_arena(h, memory)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
+}
+
 /* The last one who reads the memory of a huge arena gives it back, if nothing of it is in use where it is. There may be two
  * last ones: the last source's, and the closer of an arena that was opened only after that. An arena of small pages is given
  * back by pieces. */
@@ -56,10 +61,10 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   if (at_sub(&arena->pending, 1) != 1 || !is_huge(arena)) return;
   GCH_POINT(arena_consumed);
   if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
-    if (was_flipped(h, start)) give_arena(h, start + delta); /* what stays has been copied out of the shadow */
+    if (was_flipped(h, start)) give_copied(h, start + delta); /* what stays has been copied out of the shadow */
   } else if (arena->fate != ARENA_STAYS) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
-    if (give_arena(h, start + delta)) frames_add_extra(h, -(int64_t)ARENA_BYTES);
+    give_copied(h, start + delta);
   }
 }
 
@@ -72,8 +77,7 @@ void consume_copied(gch_heap *h, uintptr_t source, uint64_t bytes, bool fresh) {
   for (uintptr_t at = source, next; at < end; at = next) {
     next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
     if (next > end) next = end;
-    if (is_huge(heap_arena(h, at - delta))) continue;
-    bool gone = mover_release(h, at, next - at);
+    bool gone = !is_huge(heap_arena(h, at - delta)) && mover_release(h, at, next - at);
     uintptr_t first = align_up(at - delta, BLOCK_BYTES), stop = align_down(next - delta, BLOCK_BYTES);
     if (gone && first < stop) block_unpopulate(h, first, (uint32_t)((stop - first) / BLOCK_BYTES));
     if (gone != fresh) frames_add_extra(h, gone ? -(int64_t)(next - at) : (int64_t)(next - at));
@@ -92,7 +96,7 @@ static void close_arena(gch_heap *h, size_t arena) {
   if (relocated == 0 || !is_huge(&h->tables.arenas[relocated / ARENA_BLOCKS])) return;
   uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
   block_unpopulate(h, source, ARENA_BLOCKS);
-  give_arena(h, source + delta);
+  give_copied(h, source + delta);
 }
 
 void consume_opened(gch_heap *h, size_t block) {
@@ -118,12 +122,36 @@ void consume_block(struct drops *d, size_t block, uintptr_t delta) {
   drops_add(d, at + delta);
 }
 
-void consume_count(gch_heap *h, const struct plan *p) {
+/* --- large objects ---------------------------------------------------------------------------------------------- */
+
+static uintptr_t next_arena(uintptr_t at) { return (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES; }
+
+/* An object is read in order of its bytes, but its units are blocks of where it goes, and a step may read of two arenas. */
+uint32_t consume_reads(const gch_heap *h, const struct large *e, size_t arena, bool pieces) {
+  uintptr_t start = arena_address(&h->layout, arena), end = start + ARENA_BYTES;
+  uintptr_t object_end = e->base + align_up(e->bytes, h->layout.page_bytes);
+  uintptr_t shift = pieces ? 0 - e->base : e->planned - e->base, step = pieces ? PLAN_PIECE_BYTES : BLOCK_BYTES;
+  if (start < e->base) start = e->base;
+  if (end > object_end) end = object_end;
+  return (uint32_t)((end - 1 + shift) / step - (start + shift) / step + 1);
+}
+
+/* (What relocates with its page is not read out of it.) */
+void consume_read(gch_heap *h, uintptr_t from, uint64_t bytes, uintptr_t delta) {
+  for (uintptr_t at = from; at < from + bytes; at = next_arena(at))
+    if (heap_arena(h, at)->fate != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
+}
+
+static void count_object(gch_heap *h, const struct large *e, bool pieces) {
+  size_t last = arena_index(&h->layout, e->base + e->bytes - 1);
+  for (size_t a = arena_index(&h->layout, e->base); a <= last; a++)
+    if (h->tables.arenas[a].fate != ARENA_RELOCATES) h->tables.arenas[a].pending += consume_reads(h, e, a, pieces);
+}
+
+void consume_count(gch_heap *h, const struct plan *p, bool pieces) {
   for (uint32_t i = 0; i < p->source_count; i++) h->tables.arenas[p->sources[i] / ARENA_BLOCKS].pending++;
   for (uint32_t i = 0; i < p->large_move_count; i++) {
     const struct large *e = &h->large.entries[p->large_moves[i]];
-    uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-    for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-      if (heap_arena(h, at)->fate != ARENA_RELOCATES) heap_arena(h, at)->pending++;
+    if (e->forward != e->base) count_object(h, e, pieces); /* else it was pinned since the plan */
   }
 }

@@ -29,8 +29,13 @@ void consume_copied(gch_heap *heap, uintptr_t source, uint64_t bytes, bool fresh
 /* A unit of a huge arena that was opened is MAPPED: the last one closes the arena, and what its units were copied from
  * goes. */
 void consume_opened(gch_heap *heap, size_t block);
-/* Counts how many sources each huge arena waits for. */
-void consume_count(gch_heap *heap, const struct plan *plan);
+/* The step that reads [from, from + bytes) of a large object that moves is done: the last step gives an arena back. */
+void consume_read(gch_heap *heap, uintptr_t from, uint64_t bytes, uintptr_t delta);
+/* Counts what each huge arena waits for: evacuated blocks in it, and the steps in which large objects are read out of it.
+ * `pieces`: those of the in-pause move, else units of their destinations. */
+void consume_count(gch_heap *heap, const struct plan *plan, bool pieces);
+/* How many steps of an object, which overlaps the arena, read of it. */
+uint32_t consume_reads(const gch_heap *heap, const struct large *object, size_t arena, bool pieces);
 /* Notes that `blocks` blocks at `at` have no memory any more. */
 void block_unpopulate(gch_heap *heap, uintptr_t at, uint32_t blocks);
 

@@ -305,6 +305,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   r->move_ns = clock_ns() - start;
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h); /* from now on nothing is left to us */
 }
 
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
@@ -343,8 +344,6 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
-static bool nursery_full(const gch_heap *h) { return at_load_relaxed(&h->young.blocks) >= young_limit(h); }
-
 void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
@@ -352,7 +351,7 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   cycle_enter(h);
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
-  if (!urgent && !done && nursery_full(h)) cycle_minor(h, false, &report);
+  if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
   if (urgent || (!done && at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))) {
     gch_collect_options options;
     gch_collect_options_init(&options);

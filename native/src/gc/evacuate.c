@@ -53,8 +53,8 @@ void plan_reset(struct plan *p) {
 
 void plan_add_pieces(gch_heap *h, struct plan *p, uint32_t id) {
   struct large *e = &h->large.entries[id];
-  e->left = (uint32_t)div_ceil(e->bytes, PLAN_PIECE_BYTES);
-  for (uint32_t i = 0; i < e->left; i++) p->pieces[p->piece_count++] = (struct large_piece){id, i};
+  for (uint32_t i = 0; i < div_ceil(e->bytes, PLAN_PIECE_BYTES); i++)
+    p->pieces[p->piece_count++] = (struct large_piece){id, i};
 }
 
 void plan_share_all(struct plan *p) {

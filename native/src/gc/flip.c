@@ -56,6 +56,7 @@ bool flip_hold_out(gch_heap *h) {
   h->leaf.alloc_region = held[SPACE_LEAF];
   h->leaf.cursor = 0;
   h->large.alloc_region[1] = held[SPACE_LARGE_LEAF];
+  h->large.turns[1]++;
   note_promoted(h, h->promoted);
   return true;
 }
@@ -114,7 +115,6 @@ static void arm_large(gch_heap *h) {
     if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
     if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
     size_t first = block_index(&h->layout, e->forward), last = block_index(&h->layout, e->forward + e->bytes - 1);
-    e->left = (uint32_t)(last - first + 1);
     for (size_t b = first; b <= last; b++) unit_arm(h, b);
   }
   lock_unlock(&h->large.lock);
@@ -229,7 +229,7 @@ static void arm_units(gch_heap *h) {
   h->armed = h->to_flip = 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (to_be_flipped(h, r)) h->to_flip |= (uint64_t)1 << r;
-  if (h->huge) consume_count(h, h->plan);
+  if (h->huge) consume_count(h, h->plan, false);
   note_relocations(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
@@ -275,19 +275,27 @@ static void unplan_relocation(gch_heap *h, size_t arena, int64_t distance) {
   const uint32_t *ids = &h->tables.large_ids[arena * pages];
   size_t dest = (size_t)((int64_t)(arena * ARENA_BLOCKS) + (distance >> BLOCK_SHIFT));
   memset(&h->tables.dest[dest], 0, ARENA_BLOCKS * sizeof h->tables.dest[0]);
-  for (uint64_t i = 0; i < pages; i++) /* what consume_count left out */
-    h->tables.arenas[arena].pending += ids[i] != 0 && (i == 0 || ids[i] != ids[i - 1]);
+  for (uint64_t i = 0; i < pages; i++) { /* what consume_count left out */
+    const struct large *e = &h->large.entries[ids[i]];
+    if (ids[i] == 0 || (i != 0 && ids[i] == ids[i - 1]) || e->forward == e->base) continue;
+    h->tables.arenas[arena].pending += consume_reads(h, e, arena, false);
+  }
 }
 
 static void unplan_large(gch_heap *h, uintptr_t object) {
   struct large *e = &h->large.entries[h->tables.large_ids[(object - h->layout.base) >> h->layout.page_shift]];
+  if (e->forward == object) return; /* another's block forwards */
   e->forward = object;
-  for (size_t b = block_index(&h->layout, object); b <= block_index(&h->layout, object + e->bytes - 1); b++) {
-    struct arena *arena = &h->tables.arenas[b / ARENA_BLOCKS];
-    if (arena->fate == ARENA_RELOCATES) unplan_relocation(h, b / ARENA_BLOCKS, (int64_t)(e->planned - object));
+  for (size_t a = arena_index(&h->layout, object); a <= arena_index(&h->layout, object + e->bytes - 1); a++) {
+    struct arena *arena = &h->tables.arenas[a];
+    if (arena->fate == ARENA_RELOCATES)
+      unplan_relocation(h, a, (int64_t)(e->planned - object));
+    else if (h->huge)
+      arena->pending -= consume_reads(h, e, a, false);
     arena->fate = ARENA_STAYS;
-    if (!e->leaf) unit_arm(h, b);
   }
+  for (size_t b = block_index(&h->layout, object); b <= block_index(&h->layout, object + e->bytes - 1) && !e->leaf; b++)
+    unit_arm(h, b);
 }
 
 /* An object was pinned since the plan: its block is no source any more. Its destination slots stay empty. */
@@ -324,6 +332,7 @@ void flip_switch(gch_heap *h) {
   h->old.alloc_region = h->held_out[0];
   h->old.cursor = 0;
   h->large.alloc_region[0] = h->held_out[1];
+  h->large.turns[0]++;
 }
 
 static void forward_slot(uint64_t *slot, void *context) {

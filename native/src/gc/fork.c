@@ -187,8 +187,9 @@ static void inherit_memory(gch_heap *h) {
   gch_error error = {0};
   kernel_after_fork(&h->kernel);
   h->pid = (uint64_t)getpid();
-  if (h->broken[0] != 0 || h->mover->inherit == NULL) return;
-  if (h->mover->inherit(h, told[0] >= 0, &error) != GCH_OK) note_broken(h, &error);
+  if (h->broken[0] != 0) return;
+  if (h->mover->inherit != NULL && h->mover->inherit(h, told[0] >= 0, &error) != GCH_OK) note_broken(h, &error);
+  if (h->broken[0] == 0) large_forget_births(h); /* threads that are not here had begun them */
 }
 
 static void renew_locks(gch_heap *h, bool are_held) {

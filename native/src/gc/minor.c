@@ -71,6 +71,7 @@ static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf
     uintptr_t start = arena_address(&h->layout, first + i);
     if (arena->populated != 0 && h->drop(h, start, ARENA_BYTES) < 0) continue;
     arena->populated = 0;
+    heap_use(h, ARENA_BYTES);
     for (uint32_t b = 0; b < ARENA_BLOCKS; b++) block_assign(h, start + b * (uintptr_t)BLOCK_BYTES, BLOCK_USED, leaf);
     if (*top <= i) at_store(top, i + 1);
     return start;
@@ -358,6 +359,7 @@ static void finish_minor(struct minor *m) {
   for (uint32_t i = 0; i < m->plan->fix_count && born_map(h) == NULL; i++) clear_marks(h, m->plan->fixes[i]);
   for (uint32_t i = 0; i < m->plan->dest_count; i++) h->tables.dest[m->plan->dests[i].block] = 0;
   at_store_relaxed(&h->young.blocks, 0); /* the world is stopped */
+  at_store_relaxed(&h->young.full, 0);
 }
 
 static void reset_live(struct minor *m) {

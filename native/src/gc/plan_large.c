@@ -28,7 +28,9 @@ static void tally_large(struct planner *p) {
   gch_heap *h = p->heap;
   for (uint32_t id = 1; id < h->large.count; id++) {
     struct large *e = &h->large.entries[id];
-    if (e->base == 0 || (e->leaf != 0) != p->leaf) continue;
+    if ((e->leaf != 0) != p->leaf) continue;
+    if (e->birth != LARGE_NOT_IN_BIRTH) keep_arenas(h, e->planned, e->bytes);
+    if (e->base == 0) continue;
     e->forward = e->base;
     if (e->born) keep_arenas(h, e->base, e->bytes);
     if (e->born || !bits_test(p->options.map, granule_index(&h->layout, e->base))) continue;
@@ -152,13 +154,13 @@ static void plan_entry(struct planner *p, uint32_t id, uint64_t *cursor) {
   add_pieces(p, id);
 }
 
-/* The next object from page `*at` on, or NULL. */
+/* The next object from page `*at` on, or NULL. (*id is 0: a page of one that is being born.) */
 static struct large *next_object(const gch_heap *h, uint64_t *at, uint64_t end, uint32_t *id) {
   *at = bits_find_next(h->large.pages, *at, end);
   if (*at == BITS_NONE) return NULL;
   *id = h->tables.large_ids[*at];
   struct large *e = &h->large.entries[*id];
-  *at += align_up(e->bytes, h->layout.page_bytes) >> h->layout.page_shift;
+  *at += *id == 0 ? 1 : align_up(e->bytes, h->layout.page_bytes) >> h->layout.page_shift;
   return e;
 }
 
@@ -243,13 +245,17 @@ static void slide_region(struct planner *p, uint32_t region) {
   uintptr_t to = h->layout.regions[region].start;
   p->target = region;
   for (struct large *e; (e = next_object(h, &at, end, &id)) != NULL;) {
+    if (id == 0) { /* what is free below stays free */
+      to = h->layout.base + (at << h->layout.page_shift);
+      continue;
+    }
     uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
     if (to != e->base && large_moves(p, e)) {
       keep_arenas(h, to, e->bytes);
       large_goes(p, id, to);
     } else {
       large_stays(p, id);
-      to = e->base; /* what is free below stays free */
+      to = e->base;
     }
     to += bytes;
   }

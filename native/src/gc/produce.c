@@ -53,6 +53,7 @@ static void make_evacuated(struct production *p, uint32_t dest) {
   gch_heap *h = p->heap;
   bool framed = !h->mover->fill_in_place;
   uintptr_t into = framed ? batch_use_frame(p->batch) : p->at + h->layout.shadow_delta;
+  if (!framed) frames_add_extra(h, BLOCK_BYTES); /* else it counts with the frame */
   evacuate_gather(&p->gather, dest, into);
   produce_consumed(h, &p->batch->drops, dest, p->gather.source_delta);
   batch_add(p->batch, p->at, into, BLOCK_BYTES, framed);
@@ -69,11 +70,8 @@ struct large *large_run_at(gch_heap *h, uintptr_t at, uintptr_t end, uintptr_t *
   return here ? e : NULL;
 }
 
-void large_run_done(gch_heap *h, struct large *e, uintptr_t delta) {
-  if (!h->huge || e->forward == e->base || e->born || at_sub(&e->left, 1) != 1) return;
-  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-  for (uintptr_t at = e->base; at < e->base + bytes; at = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES)
-    if (heap_arena(h, at)->fate != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
+void large_run_done(gch_heap *h, const struct large *e, uintptr_t at, uintptr_t stop, uintptr_t delta) {
+  if (h->huge && e->forward != e->base) consume_read(h, e->base + (at - e->forward), stop - at, delta);
 }
 
 /* Each run of an object's pages in the block. All of them are fixed before the first is added (I2). */
@@ -109,7 +107,7 @@ static void runs_done(struct production *p) {
   batch_publish(p->batch);
   for (uintptr_t at = p->at; at < end; at = stop) {
     struct large *e = large_run_at(p->heap, at, end, &stop);
-    if (e != NULL) large_run_done(p->heap, e, p->gather.source_delta);
+    if (e != NULL) large_run_done(p->heap, e, at, stop, p->gather.source_delta);
   }
 }
 

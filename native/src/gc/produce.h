@@ -16,7 +16,7 @@ uintptr_t produce_delta(const gch_heap *heap, uintptr_t dst);
 /* The large object whose destination covers the page at `at`, if it is in the cycle, and where its run (at most to `end`)
  * stops; NULL: none, *stop is the next page. */
 struct large *large_run_at(gch_heap *heap, uintptr_t at, uintptr_t end, uintptr_t *stop);
-/* One block of a large object is made; the last one consumes its source. */
-void large_run_done(gch_heap *heap, struct large *e, uintptr_t delta);
+/* The run [at, stop) of a large object is made: its source is not read for it any more. */
+void large_run_done(gch_heap *heap, const struct large *e, uintptr_t at, uintptr_t stop, uintptr_t delta);
 
 #endif

@@ -108,7 +108,7 @@ static void make_large_block(struct arena_production *p, size_t block) {
     struct large *e = large_run_at(p->heap, at, end, &stop);
     if (e == NULL) continue;
     make_large_run(p, e, at, stop);
-    large_run_done(p->heap, e, p->delta);
+    large_run_done(p->heap, e, at, stop, p->delta);
   }
 }
 
@@ -262,9 +262,10 @@ bool produce_next(struct batch *b) {
   return true;
 }
 
-/* Evacuating in the order of faults may leave many sources half read: not beyond the budget (I4). */
+/* Evacuating in the order of faults may leave many sources half read, and opened arenas are there twice: not beyond the budget
+ * (I4). */
 static void stay_within_budget(struct batch *b) {
-  while (frames_spent(b->heap) && produce_next(b)) continue;
+  while (frames_spent(b->heap) && (produce_next(b) || produce_opened(b))) continue;
 }
 
 bool produce_unit(struct batch *b, size_t block, bool fault) {

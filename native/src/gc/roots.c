@@ -7,7 +7,10 @@
 #include "base/error.h"
 #include "gc/safepoint.h"
 
-enum { PINS_FIRST_CAPACITY = 64 };
+enum {
+  PINS_FIRST_CAPACITY = 64,
+  PINS_AT_A_TIME = 64,
+};
 
 gch_status roots_init(gch_heap *h, gch_error *error) {
   struct roots *r = &h->roots;
@@ -38,14 +41,24 @@ static void visit_embedder(gch_ref *slot, void *closure) {
   c->visit((uint64_t *)slot, c->context);
 }
 
-/* What is pinned lives and stays: the visitor sees a copy of its address. */
-static void visit_pinned(struct pins *p, root_visit visit, void *context) {
+/* The next addresses that are pinned, from entry `*at` on; 0: there are none. */
+static uint32_t copy_pinned(struct pins *p, size_t *at, uint64_t copy[PINS_AT_A_TIME]) {
+  uint32_t count = 0;
   lock_lock(&p->lock);
-  for (size_t i = 0; i < p->capacity; i++) {
-    uint64_t word = p->entries[i].address;
-    if (p->entries[i].count != 0) visit(&word, context);
-  }
+  for (; *at < p->capacity && count < PINS_AT_A_TIME; ++*at)
+    if (p->entries[*at].count != 0) copy[count++] = p->entries[*at].address;
   lock_unlock(&p->lock);
+  return count;
+}
+
+/* What is pinned lives and stays: the visitor sees a copy of its address, and is called without the lock, because it may mark
+ * all that is reachable from there, and unpinning waits for no pause. Nobody pins while the world is stopped, so the table stays
+ * where it is; what is unpinned meanwhile may be seen or not. */
+static void visit_pinned(struct pins *p, root_visit visit, void *context) {
+  uint64_t copy[PINS_AT_A_TIME];
+  size_t at = 0;
+  for (uint32_t count; (count = copy_pinned(p, &at, copy)) > 0;)
+    for (uint32_t i = 0; i < count; i++) visit(&copy[i], context);
 }
 
 void roots_visit(gch_heap *h, root_visit visit, void *context) {

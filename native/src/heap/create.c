@@ -109,7 +109,7 @@ static void complete_config(gch_config *c) {
 /* --- address space -------------------------------------------------------------------------------------------- */
 
 /* Young blocks: eden, survivors, where they go, and what stands where it was pinned; arenas are of one kind each; buffers of
- * many mutators. */
+ * many mutators, but not of any number of them: young_limit. */
 static uint64_t young_span(const gch_config *c) { return 3 * c->nursery_bytes + 8 * ARENA_BYTES + 64 * MIB; }
 
 static size_t page_of(const gch_config *c) { return choose(c->geometry_page, pages_size()); }

@@ -58,9 +58,7 @@ static void frames_add(struct frames *f, int64_t bytes) { at_add_relaxed(&f->ext
 
 void frames_add_extra(gch_heap *h, int64_t bytes) { frames_add(&h->frames, bytes); }
 
-bool frames_spent(const gch_heap *h) {
-  return at_load_relaxed(&h->frames.extra) >= (int64_t)h->frames.slots * BLOCK_BYTES;
-}
+bool frames_spent(const gch_heap *h) { return at_load_relaxed(&h->frames.extra) >= (int64_t)h->config.staging_bytes; }
 
 /* Gives memory that is no frame any more back; returns how much went. What the kernel will not take stays with the block, and
  * the tables say so. (A shadow is emptied at the end in any case, a home slot is looked after by `held`.) */

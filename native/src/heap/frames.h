@@ -14,10 +14,10 @@
  *                                                         READY --take--> TAKEN; beyond HOME_KEPT dropped when a cycle ends
  *   source block                consumed --give--> pooled --take--> TAKEN --done, published--> (its place is empty)
  *
- * `extra` is what a move has put behind the heap beyond what was resident at the flip (I4): memory populated for frames, and
- * copied to destinations, less consumed sources dropped. Workers take destinations in order, so their sources empty as they
- * go; faults take them in any order, and each may leave its sources half read. Who makes a unit for a fault, and finds
- * `extra` at the budget, first makes units in order until it is not (gc/produce_arena.c).
+ * `extra` is what a move has put behind the heap beyond what was resident at the flip (I4): memory populated for frames,
+ * copied to destinations and filled in place, less consumed sources dropped. Workers take destinations in order, so their
+ * sources empty as they go; faults take them in any order, and each may leave its sources half read. Who makes a unit for a
+ * fault, and finds `extra` at the budget, first makes units in order until it is not (gc/produce_arena.c).
  *
  * Contents of a frame are undefined. Thread-safe (one lock, a few instructions; memory is populated and dropped outside it); never
  * blocks on a pause. */

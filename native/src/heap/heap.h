@@ -50,6 +50,7 @@ struct young_space {
   uint64_t blocks;      /* [atomic] young blocks handed out since the last minor, survivors not counted */
   uint64_t survivors;   /* [atomic] young blocks that hold survivors */
   uint64_t limit_blocks; /* [const] eden: a minor is due beyond */
+  uint32_t full;        /* [atomic] a mutator has found no place since the last minor */
 };
 
 struct handle_slot {
@@ -170,7 +171,7 @@ struct gch_heap {
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
-  uint64_t used_bytes; /* [atomic] blocks and large pages in use, young ones included */
+  uint64_t used_bytes; /* [atomic] blocks (destinations not) and large pages in use, young ones included */
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
   uint64_t stress_count; /* [atomic] */
   struct ring ring;
@@ -222,11 +223,16 @@ static inline bool heap_births(const gch_heap *h) {
   return phase >= GCH_PHASE_PLAN && phase <= GCH_PHASE_MOVE;
 }
 
+/* What is used counts once: a destination from the moment on at which its source does not any more. */
 static inline void heap_use(gch_heap *h, uint64_t bytes) { at_add_relaxed(&h->used_bytes, bytes); }
 static inline void heap_unuse(gch_heap *h, uint64_t bytes) { at_sub_relaxed(&h->used_bytes, bytes); }
-/* May a mutator take `bytes` more? The collector itself may go beyond the limit for the length of a cycle. */
-static inline bool heap_has_room(const gch_heap *h, uint64_t bytes) {
-  return at_load_relaxed(&h->used_bytes) + bytes <= h->config.max_bytes;
+/* A mutator uses `bytes` more. False: they are beyond the limit, and nothing has changed, so many threads do not go beyond it
+ * together, either. (The collector itself may, for the length of a cycle.) */
+static inline bool heap_use_within(gch_heap *h, uint64_t bytes) {
+  uint64_t used = at_load_relaxed(&h->used_bytes); /* a figure */
+  while (used + bytes <= h->config.max_bytes)
+    if (at_cas_relaxed(&h->used_bytes, &used, used + bytes)) return true;
+  return false;
 }
 
 static inline void heap_event(gch_heap *h, uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d);

@@ -1,3 +1,22 @@
+/* How a large object is born. Making its memory present takes as long as it is large (0.4 ms a MiB), so others cannot wait for it:
+ *
+ *   reserve    under the lock: room within the limit, an entry, pages. The pages belong to somebody (`pages`, their blocks and arenas
+ *              are used), so nobody else gets them or gives their arena away; but they name no entry (`large_ids`) and the
+ *              entry has no base, so whoever looks for objects finds none.
+ *   populate   without the lock, a step at a time. The thread is managed, so the world does not stop within a step; between two
+ *              it polls. It cannot be native instead: a region must not be flipped or armed while somebody populates it, as
+ *              what is missing then is nobody's unit.
+ *   publish    under the lock, with no poll since the last step: the entry, the names of its pages, header, liveness.
+ *
+ * What a collection may do between two steps:
+ *   minor, in-pause major   nothing: the plan treats the arenas as those of something that stays, destinations are other pages
+ *   first pause, flip       allocation goes on in another region (`turns` says so), and this one is flipped, or armed. The
+ *                           reservation is lost, the thread begins again, twice at most: then it does not poll. While the
+ *                           cycle still moves, the pages are left to its end (LARGE_LOST), else given back at once.
+ *   fork()                  the child gives back what threads had begun that it does not have
+ *
+ * Of huge arenas, those that are its own alone are populated without the lock, too; one that it shares with others, of at most
+ * two, under it. */
 #include "heap/large.h"
 
 #include <string.h>
@@ -8,6 +27,8 @@
 #include "heap/small.h"
 #include "heap/unit.h"
 #include "os/pages.h"
+
+enum { STEP_BYTES = 1 << 20 }; /* of small pages; of huge ones it is an arena */
 
 static uint64_t page_index(const struct layout *l, uintptr_t a) { return (a - l->base) >> l->page_shift; }
 
@@ -82,10 +103,9 @@ uintptr_t large_reserve(gch_heap *h, uint32_t region, uint64_t pages, uint64_t *
   return l->base + (at << l->page_shift);
 }
 
-void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf) {
+/* The blocks of [start, start + bytes) hold pages of large objects. */
+static void claim_blocks(gch_heap *h, uintptr_t start, uint64_t bytes, bool leaf) {
   const struct layout *l = &h->layout;
-  uint64_t first = page_index(l, start), end = page_index(l, start + bytes + l->page_bytes - 1);
-  for (uint64_t p = first; p < end; p++) h->tables.large_ids[p] = id;
   for (size_t b = block_index(l, start); b <= block_index(l, start + bytes - 1); b++) {
     struct block *block = &h->tables.blocks[b];
     if (block->state == BLOCK_LARGE) continue;
@@ -94,6 +114,13 @@ void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool
     arena->used |= (uint32_t)1 << b % ARENA_BLOCKS;
     arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
   }
+}
+
+void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool leaf) {
+  uint64_t first = page_index(&h->layout, start),
+           end = page_index(&h->layout, start + bytes + h->layout.page_bytes - 1);
+  for (uint64_t p = first; p < end; p++) h->tables.large_ids[p] = id;
+  claim_blocks(h, start, bytes, leaf);
 }
 
 /* The part of [start, end) that lies in `at`'s arena. */
@@ -227,23 +254,111 @@ uint64_t large_free(gch_heap *h, uint32_t id) {
   return released;
 }
 
-/* Makes the object's pages present and zero. In huge arenas that were populated before, memory is old: clear it. */
-static bool populate_zeroed(gch_heap *h, uintptr_t start, uint64_t bytes) {
-  if (!h->huge) return pages_populate(&h->kernel, (void *)start, bytes) >= 0;
-  uintptr_t end = start + bytes;
-  for (uintptr_t at = start; at < end;) {
-    uintptr_t next = arena_end(at, end);
-    struct arena *arena = heap_arena(h, at);
-    if (arena->huge)
-      memset((void *)at, 0, next - at);
-    else if (pages_populate(&h->kernel, (void *)(at & ~(uintptr_t)(ARENA_BYTES - 1)), ARENA_BYTES) < 0)
-      return false;
-    arena->huge = 1;
-    arena->populated = UINT32_MAX;
-    at = next;
+/* --- birth ------------------------------------------------------------------------------------------------------ */
+
+bool large_begin(gch_heap *h, struct large_birth *b, const gch_type *type, uint64_t length, uint64_t bytes) {
+  struct large_space *s = &h->large;
+  uint64_t footprint = align_up(bytes, h->layout.page_bytes);
+  bool leaf = type->leaf != 0;
+  if (!heap_use_within(h, footprint)) return false;
+  GCH_POINT(room_taken);
+  lock_lock(&s->lock);
+  uint32_t id = take_entry(s);
+  uintptr_t start =
+      id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf], false);
+  *b = (struct large_birth){
+      .type = type, .start = start, .next = start, .end = start + footprint, .id = id, .turn = s->turns[leaf]};
+  if (start != 0) {
+    claim_blocks(h, start, bytes, leaf);
+    s->entries[id] = (struct large){.planned = start,
+                                    .bytes = bytes,
+                                    .length = length,
+                                    .type = header_type(type->header),
+                                    .leaf = leaf,
+                                    .birth = LARGE_RESERVED};
+  } else if (id != 0) {
+    put_entry(s, id);
   }
+  lock_unlock(&s->lock);
+  if (start == 0) heap_unuse(h, footprint);
+  return start != 0;
+}
+
+bool large_lasts(const gch_heap *h, const struct large_birth *b) {
+  return b->turn == h->large.turns[b->type->leaf != 0];
+}
+
+/* Lock held, or nobody else runs. Its pages are not counted as used any more. */
+static void drop_birth(gch_heap *h, uint32_t id) {
+  large_vacate(h, h->large.entries[id].planned, h->large.entries[id].bytes);
+  put_entry(&h->large, id);
+}
+
+void large_give_up(gch_heap *h, struct large_birth *b) {
+  lock_lock(&h->large.lock);
+  heap_unuse(h, b->end - b->start);
+  if (!large_lasts(h, b) && at_load(&h->phase) >= GCH_PHASE_MOVE)
+    h->large.entries[b->id].birth = LARGE_LOST, h->large.lost++;
+  else
+    drop_birth(h, b->id);
+  lock_unlock(&h->large.lock);
+}
+
+void large_drop_lost(gch_heap *h) {
+  struct large_space *s = &h->large;
+  lock_lock(&s->lock);
+  for (uint32_t id = 1; id < s->count && s->lost > 0; id++)
+    if (s->entries[id].birth == LARGE_LOST) drop_birth(h, id), s->lost--;
+  lock_unlock(&s->lock);
+}
+
+void large_forget_births(gch_heap *h) {
+  for (uint32_t id = 1; id < h->large.count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->birth == LARGE_RESERVED) heap_unuse(h, align_up(e->bytes, h->layout.page_bytes));
+    if (e->birth != LARGE_NOT_IN_BIRTH) drop_birth(h, id);
+  }
+  h->large.lost = 0;
+}
+
+/* --- memory of what is born --------------------------------------------------------------------------------------- */
+
+/* Lock held. */
+static bool populate_arena(gch_heap *h, uintptr_t start) {
+  struct arena *arena = heap_arena(h, start);
+  if (!arena->huge && pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
+  arena->huge = 1;
+  arena->populated = UINT32_MAX;
   return true;
 }
+
+/* The part [at, end) of a huge arena. If that was populated before, its memory is old, and cleared. */
+static bool populate_huge(gch_heap *h, uintptr_t at, uintptr_t end) {
+  uintptr_t start = at & ~(uintptr_t)(ARENA_BYTES - 1);
+  bool own = at == start && end == start + ARENA_BYTES;
+  lock_lock(&h->large.lock);
+  bool old = heap_arena(h, at)->huge, done = old || own || populate_arena(h, start);
+  lock_unlock(&h->large.lock);
+  if (old) memset((void *)at, 0, end - at);
+  if (old || !own) return done;
+  if (pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
+  lock_lock(&h->large.lock);
+  heap_arena(h, start)->huge = 1;
+  heap_arena(h, start)->populated = UINT32_MAX;
+  lock_unlock(&h->large.lock);
+  return true;
+}
+
+enum large_step large_populate(gch_heap *h, struct large_birth *b) {
+  uintptr_t end = h->huge ? arena_end(b->next, b->end) : b->end - b->next > STEP_BYTES ? b->next + STEP_BYTES : b->end;
+  bool done =
+      h->huge ? populate_huge(h, b->next, end) : pages_populate(&h->kernel, (void *)b->next, end - b->next) >= 0;
+  GCH_POINT(large_step);
+  b->next = end;
+  return !done ? LARGE_REFUSED : end == b->end ? LARGE_READY : LARGE_MORE;
+}
+
+/* --- publishing --------------------------------------------------------------------------------------------------- */
 
 /* Lock held. An object born since the mark of the running major: not in its plan. Before the flip it is born marked, will
  * be flipped with its region, and its arenas are no sources that could be given away. */
@@ -257,37 +372,27 @@ static void note_birth(gch_heap *h, struct large *e) {
   }
 }
 
+uintptr_t large_publish(gch_heap *h, const struct large_birth *b) {
+  struct large *e = &h->large.entries[b->id];
+  *(uint64_t *)b->start = b->type->header | HEADER_LARGE;
+  lock_lock(&h->large.lock);
+  GCH_ASSERT(e->birth == LARGE_RESERVED && large_lasts(h, b));
+  e->base = e->forward = b->start;
+  e->birth = LARGE_NOT_IN_BIRTH;
+  large_claim(h, b->start, e->bytes, b->id, e->leaf);
+  bits_set(h->tables.live, granule_index(&h->layout, b->start));
+  if (heap_births(h)) note_birth(h, e);
+  lock_unlock(&h->large.lock);
+  return b->start;
+}
+
 uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64_t bytes) {
-  struct large_space *s = &h->large;
-  bool leaf = type->leaf != 0;
-  uint64_t footprint = align_up(bytes, h->layout.page_bytes);
-  if (!heap_has_room(h, footprint)) return 0;
-  heap_use(h, footprint);
-  lock_lock(&s->lock);
-  uint32_t id = take_entry(s);
-  uintptr_t start =
-      id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf], false);
-  if (start != 0) {
-    large_claim(h, start, bytes, id, leaf);
-    if (!populate_zeroed(h, start, footprint)) {
-      large_vacate(h, start, bytes);
-      start = 0;
-    }
-  }
-  if (start != 0) {
-    s->entries[id] = (struct large){.base = start,
-                                    .forward = start,
-                                    .bytes = bytes,
-                                    .length = length,
-                                    .type = header_type(type->header),
-                                    .leaf = leaf};
-    *(uint64_t *)start = type->header | HEADER_LARGE;
-    bits_set(h->tables.live, granule_index(&h->layout, start));
-    if (heap_births(h)) note_birth(h, &s->entries[id]);
-  } else if (id != 0) {
-    put_entry(s, id);
-  }
-  lock_unlock(&s->lock);
-  if (start == 0) heap_unuse(h, footprint);
-  return start;
+  struct large_birth b;
+  enum large_step step;
+  if (!large_begin(h, &b, type, length, bytes)) return 0;
+  do step = large_populate(h, &b);
+  while (step == LARGE_MORE);
+  if (step == LARGE_READY) return large_publish(h, &b);
+  large_give_up(h, &b);
+  return 0;
 }

@@ -4,7 +4,8 @@
  * a large array can be fixed without reading the header, which lies in another unit. Every page of an object names
  * its entry (tables.large_ids). Pages are found by next fit in a bitmap of the region that allocation uses.
  *
- *   entry:  FREE --alloc--> live --(major finds it unmarked)--> FREE
+ *   entry:  FREE --begin--> RESERVED --publish--> live --(major finds it unmarked)--> FREE      (birth: heap/large.c)
+ *                              '--(its region was flipped)--> LOST --(end of the major)--> FREE
  *   during a major's move an entry has two homes: `base` (where it is now) and `forward` (where it goes); the pages of
  *   both name it, and neither changes owner before the cycle ends, because destinations were free at the plan. */
 #ifndef HEAP_LARGE_H
@@ -13,6 +14,8 @@
 #include <gcheap/types.h>
 #include "base/lock.h"
 #include "heap/layout.h"
+
+enum large_state { LARGE_NOT_IN_BIRTH = 0, LARGE_RESERVED, LARGE_LOST };
 
 struct large {
   uintptr_t base;    /* [stw, lock] 0: free entry */
@@ -24,7 +27,7 @@ struct large {
   uint32_t leaf;      /* [const] */
   uint32_t next_free; /* [lock] */
   uint32_t born;      /* [cycle] 1: since the mark of the running major */
-  uint32_t left;      /* [atomic, moving] destination blocks not made yet */
+  uint32_t birth;     /* [lock] enum large_state: unless NOT_IN_BIRTH, `base` is 0, and the pages are at `planned` */
 };
 _Static_assert(sizeof(struct large) == 64, "");
 
@@ -38,13 +41,36 @@ struct large_space {
   uint64_t *closed; /* [lock, the plan] the same, and pages that no destination may use; all zero outside a plan */
   bool keeps; /* [lock] what is freed keeps its memory, for `slide` to fill: large_release_free is due */
   uint32_t alloc_region[2]; /* [stw, lock] by leaf */
+  uint32_t lost;     /* [lock] entries that are LARGE_LOST */
+  uint32_t turns[2]; /* [stw] by leaf: how often allocation has turned to another region */
   uint64_t cursor[2]; /* [lock] page (of the span) at which the search goes on */
   uint32_t top[2][4]; /* [lock, stw] arenas in use, by leaf and region: none beyond */
 };
 
 gch_status large_init(gch_heap *heap, gch_error *error);
 void large_destroy(gch_heap *heap);
-/* A zeroed large object, header written; 0: no room (limit or memory). Managed state; never collects. */
+/* An object that is being born: reserved, populated in steps, published. */
+struct large_birth {
+  const gch_type *type;
+  uintptr_t start, next, end; /* populated up to `next` */
+  uint32_t id, turn;
+};
+enum large_step { LARGE_MORE, LARGE_READY, LARGE_REFUSED };
+
+/* Managed state, all of them. False: no room (limit, addresses, entries). */
+bool large_begin(gch_heap *heap, struct large_birth *birth, const gch_type *type, uint64_t length, uint64_t bytes);
+/* Makes the next of its pages present and zero. REFUSED: no memory; to be given up. */
+enum large_step large_populate(gch_heap *heap, struct large_birth *birth);
+/* After a poll: may it go on where it is? Else it is to be given up. */
+bool large_lasts(const gch_heap *heap, const struct large_birth *birth);
+void large_give_up(gch_heap *heap, struct large_birth *birth);
+/* When it is READY: writes the header; it is an object from now on. */
+uintptr_t large_publish(gch_heap *heap, const struct large_birth *birth);
+/* When a cycle has ended: gives back what was lost while it moved. */
+void large_drop_lost(gch_heap *heap);
+/* In the child of fork(): gives back what other threads had begun. */
+void large_forget_births(gch_heap *heap);
+/* All of that without a poll: a zeroed large object, or 0: no room (limit or memory). Managed state; never collects. */
 uintptr_t large_alloc(gch_heap *heap, const gch_type *type, uint64_t length, uint64_t bytes);
 /* Reserves `pages` consecutive free pages of a region, the next from the cursor on; 0: none. Nothing is populated.
  * `planned`: a destination, of pages that are not closed. */

@@ -5,6 +5,8 @@
 #include "heap/unit.h"
 #include "os/pages.h"
 
+enum { YOUNG_SPARE = 4 }; /* of the young region, 1/4 is for survivors, blocks that are kept, arenas of either kind */
+
 void small_init(gch_heap *h) {
   const struct layout *l = &h->layout;
   h->old = (struct small_space){.id = SPACE_OLD, .alloc_region = layout_first_region(l, SPACE_OLD)};
@@ -59,7 +61,6 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
   /* What was stored here in an earlier life says nothing of the next one. */
   memset(&h->tables.cards[card_index(&h->layout, address)], 0, BLOCK_CARDS);
-  heap_use(h, BLOCK_BYTES);
   /* Born between mark and flip: it will be flipped with its region, and holds references to be fixed. */
   if (state != BLOCK_USED || at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
   arena->fate = ARENA_STAYS;
@@ -75,7 +76,7 @@ void block_keep(gch_heap *h, uintptr_t start, uint64_t bytes) {
                   (uint32_t)1 << block_index(&h->layout, at) % ARENA_BLOCKS); /* read after the job */
 }
 
-void block_free(gch_heap *h, uintptr_t address, bool populated) {
+void block_vacate(gch_heap *h, uintptr_t address, bool populated) {
   size_t index = block_index(&h->layout, address);
   struct arena *arena = heap_arena(h, address);
   uint32_t bit = (uint32_t)1 << index % ARENA_BLOCKS;
@@ -93,6 +94,10 @@ void block_free(gch_heap *h, uintptr_t address, bool populated) {
     arena->cleared = 0;
     if (arena->populated == 0) arena->huge = 0;
   }
+}
+
+void block_free(gch_heap *h, uintptr_t address, bool populated) {
+  block_vacate(h, address, populated);
   heap_unuse(h, BLOCK_BYTES);
 }
 
@@ -122,17 +127,20 @@ static uintptr_t find_block(gch_heap *h, struct small_space *s) {
 
 uintptr_t small_take(gch_heap *h, bool leaf, bool collector) {
   struct small_space *s = heap_small_space(h, leaf);
-  if (!collector && !heap_has_room(h, BLOCK_BYTES)) return 0;
+  if (collector) heap_use(h, BLOCK_BYTES);
+  if (!collector && !heap_use_within(h, BLOCK_BYTES)) return 0;
+  GCH_POINT(room_taken);
   lock_lock(&s->lock);
   uintptr_t block = find_block(h, s);
   if (block != 0) {
     block_assign(h, block, BLOCK_USED, leaf);
     if (!block_populate(h, block)) {
-      block_free(h, block, false);
+      block_vacate(h, block, false);
       block = 0;
     }
   }
   lock_unlock(&s->lock);
+  if (block == 0) heap_unuse(h, BLOCK_BYTES);
   return block;
 }
 
@@ -163,27 +171,39 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
 
 uint64_t young_limit(const gch_heap *h) {
   uint64_t mutators = at_load_relaxed(&h->world.mutator_count), least = 2 * mutators + 2;
-  return h->young.limit_blocks < least ? least : h->young.limit_blocks;
+  uint64_t room = (uint64_t)h->young.arena_count * ARENA_BLOCKS, most = room - room / YOUNG_SPARE;
+  uint64_t limit = h->young.limit_blocks < least ? least : h->young.limit_blocks;
+  return limit < most ? limit : most;
+}
+
+bool young_is_full(const gch_heap *h) {
+  const struct young_space *y = &h->young;
+  uint64_t eden = at_load_relaxed(&y->blocks), survivors = at_load_relaxed(&y->survivors);
+  return eden >= young_limit(h) || (at_load_relaxed(&y->full) != 0 && eden + survivors != 0);
 }
 
 uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   struct young_space *y = &h->young;
-  if (eden && (at_load_relaxed(&y->blocks) >= young_limit(h) || !heap_has_room(h, BLOCK_BYTES))) return 0;
+  if (eden && (at_load_relaxed(&y->blocks) >= young_limit(h) || !heap_use_within(h, BLOCK_BYTES))) return 0;
+  if (!eden) heap_use(h, BLOCK_BYTES);
+  GCH_POINT(room_taken);
   lock_lock(&y->lock);
   uintptr_t block = find_young(h, leaf);
+  if (block == 0 && eden) at_store_relaxed(&y->full, 1);
   bool fresh = false;
   if (block != 0) {
     struct arena *arena = heap_arena(h, block);
     fresh = (arena->populated >> block_index(&h->layout, block) % ARENA_BLOCKS & 1) == 0 && !h->huge;
     block_assign(h, block, BLOCK_YOUNG, leaf);
     if (!block_populate(h, block)) {
-      block_free(h, block, false);
+      block_vacate(h, block, false);
       block = 0;
     } else if (eden) {
       at_add_relaxed(&y->blocks, 1);
     }
   }
   lock_unlock(&y->lock);
+  if (block == 0) heap_unuse(h, BLOCK_BYTES);
   if (block != 0 && eden && !fresh) memset((void *)block, 0, BLOCK_BYTES);
   return block;
 }

@@ -17,13 +17,19 @@ void small_destroy(gch_heap *heap);
 uintptr_t small_take(gch_heap *heap, bool leaf, bool collector);
 /* A populated young block; `eden`: for a mutator, within the nursery's and the heap's limit, zeroed. */
 uintptr_t young_take(gch_heap *heap, bool leaf, bool eden);
-/* Eden blocks between two minors: the nursery, but at least a buffer of each kind for every mutator. */
+/* Eden blocks between two minors: the nursery, but at least a buffer of each kind for every mutator, as far as the region holds
+ * them. */
 uint64_t young_limit(const gch_heap *heap);
+/* A minor is due, and makes room: eden is used up, or the region is, and some of it is not there to stay. */
+bool young_is_full(const gch_heap *heap);
 
-/* Collector: reserves a given free block as a destination / for a given use, without populating it. */
+/* Collector: reserves a given free block as a destination / for a given use, without populating it. Whoever uses it counts it
+ * (heap_use): of a destination that is the end of the cycle. */
 void block_assign(gch_heap *heap, uintptr_t block, enum block_state state, bool leaf);
 /* Frees a block; `populated`: its pages are still there. World stopped, or the block's space locked by a cycle. */
 void block_free(gch_heap *heap, uintptr_t block, bool populated);
+/* The same of a block that does not count as used: a destination, or one whose count another has taken over. */
+void block_vacate(gch_heap *heap, uintptr_t block, bool populated);
 /* The kernel would not take back the memory of blocks [start, start + bytes), which are being emptied: when they are freed,
  * they are populated. Any thread; addresses that are not in a space of small objects are none of ours. */
 void block_keep(gch_heap *heap, uintptr_t start, uint64_t bytes);

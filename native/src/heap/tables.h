@@ -36,7 +36,7 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
  *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it; `left` counts them down
  *                 CLOSED --its memory is given back--> GIVEN
  *
- *   pending   sources in it that are still read; and itself while it is open
+ *   pending   sources in it that are still read, a large object once for each step in which it is; and itself while it is open
  *   fate      whether the page may be given away with its last source: not if something of it stays, or moves into it
  *
  * Whoever takes `pending` to 0 gives the page back: if nothing stays, or if the arena is CLOSED (by compare-and-swap to
