@@ -31,7 +31,7 @@ static uint64_t small_pages_of(gch_heap *h, const struct large *e) {
   for (uintptr_t at = e->base, next; at < end; at = next) {
     next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
     if (next > end) next = end;
-    if (!heap_arena(h, at)->huge) bytes += next - at;
+    if (!at_load_relaxed(&heap_arena(h, at)->huge)) bytes += next - at;
   }
   return bytes;
 }
@@ -41,7 +41,8 @@ static uint64_t large_bytes(gch_heap *h) {
   lock_lock(&h->large.lock);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = space_is_large(h->layout.regions[r].space) ? region_arenas(h, r, &first) : 0;
-    for (uint32_t i = 0; i < count; i++) bytes += h->tables.arenas[first + i].huge ? ARENA_BYTES : 0;
+    for (uint32_t i = 0; i < count; i++)
+      bytes += at_load_relaxed(&h->tables.arenas[first + i].huge) ? ARENA_BYTES : 0; /* a sample */
   }
   for (uint32_t id = 1; id < h->large.count; id++)
     if (h->large.entries[id].base != 0) bytes += small_pages_of(h, &h->large.entries[id]);

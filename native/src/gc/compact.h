@@ -7,8 +7,5 @@
 /* Rewrites every reference (roots included), moves what the plan moves, gives sources back as they empty. The maps
  * have been swapped: `live` says what lives. */
 void compact_in_pause(gch_heap *heap, struct plan *plan);
-/* After a move, in the pause or not: sources become free blocks, destinations used ones, the dead are freed, tables
- * are clean for the next cycle. `beside`: mutators run. Returns bytes given back to the system. */
-uint64_t compact_finish(gch_heap *heap, struct plan *plan, bool beside);
 
 #endif

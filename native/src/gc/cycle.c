@@ -6,6 +6,7 @@
 #include "gc/concurrent.h"
 #include "gc/controller.h"
 #include "gc/faults.h"
+#include "gc/finish.h"
 #include "gc/flip.h"
 #include "gc/mark.h"
 #include "gc/minor.h"
@@ -185,7 +186,7 @@ static void move_in_pause(gch_heap *h, gch_cycle *r) {
   compact_in_pause(h, h->plan);
   r->move_ns = clock_ns() - start;
   phase_enter(h, GCH_PHASE_END);
-  at_add_relaxed(&h->moved.released, compact_finish(h, h->plan, false));
+  at_add_relaxed(&h->moved.released, finish_move(h, h->plan, false));
   phase_enter(h, GCH_PHASE_IDLE);
 }
 
@@ -259,7 +260,7 @@ static void end_phase(gch_heap *h) {
   lock_unlock(&h->cycle_lock);
   faults_drain(h);
   flip_end(h);
-  at_add_relaxed(&h->moved.released, compact_finish(h, h->plan, true));
+  at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
 }
 
 /* The rest of a cycle that found no region to hold out: the world stops again, and nothing is armed. */
@@ -303,6 +304,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   concurrent_move(h, running);
   end_phase(h);
   r->move_ns = clock_ns() - start;
+  if (h->huge) finish_opened(h);
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
   large_drop_lost(h); /* from now on nothing is left to us */

@@ -460,8 +460,8 @@ static void settle_region(gch_heap *h, uint32_t region) {
       at_store(unit, (uint8_t)UNIT_NONE);
     }
     if (arena->made == ARENA_WHOLE || h->mover->fill_in_place) continue; /* nothing went anywhere */
-    arena->populated &= mapped;
-    arena->huge = 0;
+    at_and_relaxed(&arena->populated, mapped); /* statistics may be taken meanwhile */
+    at_store_relaxed(&arena->huge, (uint8_t)0);
   }
 }
 
