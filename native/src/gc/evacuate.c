@@ -232,7 +232,7 @@ static inline void fix_first(struct fixer *f) {
 }
 
 static inline void fix_later(struct fixer *f, uintptr_t object, uint64_t header, const struct type_info *type) {
-  if (f->gather->plan->source_count == 0) { /* nothing is evacuated: no line is read */
+  if (f->gather->plan->source_count == 0) { /* nothing is evacuated, in a minor collection: no line is read */
     f->type = type;
     scan_small(type, object, header, fix_slot, f);
     return;
@@ -299,19 +299,68 @@ void evacuate_gather(const struct gather *g, uint32_t dest, uintptr_t into) {
 
 /* --- fixing in place ------------------------------------------------------------------------------------------ */
 
-void fix_block(const struct gather *g, size_t block, uintptr_t home) {
+/* Where nothing is evacuated, blocks say it all: what is read for a slot lies in registers and a small table. (In the heap's
+ * record any store through a slot might have changed it, for all the compiler knows.) */
+struct near {
+  const gch_heap *heap;
+  uintptr_t base;
+  size_t span;
+  const int64_t *forward;
+  uint64_t mask, value; /* the type's tag rule */
+};
+
+static bool is_near(const struct gather *g) { return g->plan->source_count == 0 && !g->cards && !g->young_only; }
+
+static struct near near_of(const gch_heap *h) {
+  return (struct near){
+      .heap = h, .base = h->layout.base, .span = h->layout.span, .forward = h->tables.forward, .value = 0};
+}
+
+SCAN_INLINE void fix_near_slot(uint64_t *slot, void *context) {
+  const struct near *n = context;
+  uint64_t word = *slot, tag = word & n->mask;
+  uintptr_t a = (uintptr_t)(word & ~n->mask), offset = a - n->base;
+  if (offset >= n->span || tag != n->value) return;
+  int64_t f = n->forward[offset >> BLOCK_SHIFT];
+  if (f != 0) *slot = (gch_likely((f & 1) == 0) ? a + (uintptr_t)f : forward_address(n->heap, a)) | tag;
+}
+
+typedef void (*object_visit)(uintptr_t object, uint64_t header, const struct type_info *type, void *context);
+
+/* The objects with references in the block. */
+SCAN_INLINE void each_object(const struct gather *g, size_t block, object_visit visit, void *context) {
   gch_heap *h = g->heap;
-  struct fixer f = {.gather = g, .home = home - g->source_delta};
   uintptr_t base = block_address(&h->layout, block) + g->source_delta;
   for (uint32_t line = 0; line < BLOCK_LINES; line++) {
     for (uint64_t starts = g->map[block * BLOCK_WORDS + line]; starts != 0; starts &= starts - 1) {
       uintptr_t object = base + (line * 64 + ctz64(starts)) * (uintptr_t)GRANULE_BYTES;
       uint64_t header = header_load(object);
       const struct type_info *type = typetab_get(&h->types, header);
-      if (!type->pub.leaf) fix_later(&f, object, header, type);
+      if (!type->pub.leaf) visit(object, header, type, context);
     }
   }
-  fix_rest(&f);
+}
+
+SCAN_INLINE void fix_near_object(uintptr_t object, uint64_t header, const struct type_info *type, void *context) {
+  struct near *n = context;
+  n->mask = type->tag_mask;
+  n->value = type->tag_value;
+  scan_small(type, object, header, fix_near_slot, n);
+}
+
+SCAN_INLINE void fix_object_later(uintptr_t object, uint64_t header, const struct type_info *type, void *context) {
+  fix_later(context, object, header, type);
+}
+
+void fix_block(const struct gather *g, size_t block, uintptr_t home) {
+  struct fixer f = {.gather = g, .home = home - g->source_delta};
+  struct near n = near_of(g->heap);
+  if (is_near(g)) {
+    each_object(g, block, fix_near_object, &n);
+  } else {
+    each_object(g, block, fix_object_later, &f);
+    fix_rest(&f);
+  }
 }
 
 struct large_fixer {
@@ -326,15 +375,23 @@ SCAN_INLINE void fix_large_slot(uint64_t *slot, void *context) {
   fix_slot(slot, &f->fixer);
 }
 
-/* Where nothing is evacuated no line is read: blocks say it all. */
-SCAN_INLINE void fix_near_slot(uint64_t *slot, void *context) {
-  struct large_fixer *f = context;
-  if (*slot != 0) fix_slot(slot, &f->fixer);
+/* The slots of the object in [from, to), both at their address. */
+static void fix_part(const struct gather *g, const struct large *e, uintptr_t from, uintptr_t to, uintptr_t home) {
+  const struct type_info *type = &g->heap->types.items[e->type];
+  uintptr_t object = e->base + g->source_delta, first = from + g->source_delta, stop = to + g->source_delta;
+  struct near n = near_of(g->heap);
+  struct large_fixer f = {.fixer = {.gather = g, .type = type, .home = home - g->source_delta},
+                          .end = (uint64_t *)stop};
+  n.mask = type->tag_mask;
+  n.value = type->tag_value;
+  if (is_near(g))
+    scan_object_range(type, object, e->length, first, stop, fix_near_slot, &n);
+  else
+    scan_object_range(type, object, e->length, first, stop, fix_large_slot, &f);
 }
 
 void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {
   gch_heap *h = g->heap;
-  struct large_fixer f = {.fixer = {.gather = g, .home = home - g->source_delta}};
   while (from < to) {
     uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
     const struct large *e = &h->large.entries[id];
@@ -344,13 +401,7 @@ void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t h
     }
     uintptr_t end = align_up(e->base + e->bytes, h->layout.page_bytes);
     if (end > to) end = to;
-    f.fixer.type = &h->types.items[e->type];
-    f.end = (uint64_t *)(end + g->source_delta);
-    uintptr_t object = e->base + g->source_delta, first = from + g->source_delta, stop = end + g->source_delta;
-    if (!e->leaf && g->plan->source_count == 0)
-      scan_object_range(f.fixer.type, object, e->length, first, stop, fix_near_slot, &f);
-    else if (!e->leaf)
-      scan_object_range(f.fixer.type, object, e->length, first, stop, fix_large_slot, &f);
+    if (!e->leaf) fix_part(g, e, from, end, home);
     from = end;
   }
 }
