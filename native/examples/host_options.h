@@ -11,9 +11,11 @@
 
 #include <errno.h>
 #include <gcheap/gcheap.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { EXIT_SKIPPED = 77, EXIT_USAGE = 2 };
 
@@ -107,10 +109,43 @@ static inline bool host_option(struct host_options *o, char **argv, int *i) {
   return true;
 }
 
+/* --- last words ------------------------------------------------------------------------------------------------ */
+
+static struct sigaction crash_before; /* what was there before us */
+
+/* A touch of memory that is in no heap. Whoever was there before gets the same three arguments. */
+static void crash_said(int signal, siginfo_t *info, void *context) {
+  static const char text[] = "bus error\n";
+  (void)!write(STDERR_FILENO, text, sizeof text - 1);
+  if (crash_before.sa_flags & SA_SIGINFO) {
+    crash_before.sa_sigaction(signal, info, context);
+    return;
+  }
+  sigaction(signal, &crash_before, NULL); /* tried again, the touch ends the program as it would have without us */
+}
+
+static inline void crash_report(void) {
+  struct sigaction ours = {.sa_flags = SA_SIGINFO};
+  ours.sa_sigaction = crash_said;
+  sigaction(SIGBUS, &ours, &crash_before);
+}
+
+/* --- the heap --------------------------------------------------------------------------------------------------- */
+
+/* The fast paths inlined here must be those of the library. */
+static inline void check_version(void) {
+  if (strtol(gch_version(), NULL, 10) == GCH_VERSION_MAJOR) return;
+  fprintf(stderr, "compiled for gcheap %d.%d, but this is %s: compile anew\n", GCH_VERSION_MAJOR, GCH_VERSION_MINOR,
+          gch_version());
+  exit(EXIT_FAILURE);
+}
+
 /* Creates the heap, or ends the program with a message. */
 static inline gch_heap *host_heap(const struct host_options *o) {
   gch_error error = {0};
   gch_heap *heap = NULL;
+  check_version();
+  crash_report(); /* before the first heap, which then hands on to us what lies in no heap */
   gch_status status = gch_heap_create(&o->config, &heap, &error);
   if (status == GCH_OK) return heap;
   fprintf(stderr, "no heap (%s): %s\n", gch_status_name(status), error.message);

@@ -345,8 +345,15 @@ static void largest_small_array(void) {
   kit_close(&k);
 }
 
+static void headers_are_of_the_library(void) {
+  char text[32];
+  (void)snprintf(text, sizeof text, "%d.%d.%d", GCH_VERSION_MAJOR, GCH_VERSION_MINOR, GCH_VERSION_PATCH);
+  CHECK_STR(gch_version(), text);
+}
+
 int main(void) {
   kit_watchdog(60);
+  RUN(headers_are_of_the_library);
   RUN(a_cycle_has_one_number);
   RUN(a_request_gets_its_own_report);
   RUN(resident_memory);

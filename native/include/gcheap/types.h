@@ -48,7 +48,11 @@ typedef struct gch_error {
 /* The status's name ("no memory"); static storage. */
 GCH_API const char *gch_status_name(gch_status status);
 
-/* The library's version, "major.minor.patch"; static storage. */
+/* The version of these headers, with which a host is compiled. */
+#define GCH_VERSION_MAJOR 0
+#define GCH_VERSION_MINOR 1
+#define GCH_VERSION_PATCH 0
+/* The library's version at run time, "major.minor.patch"; static storage. */
 GCH_API const char *gch_version(void);
 
 #endif
