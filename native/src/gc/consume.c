@@ -62,7 +62,7 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   GCH_POINT(arena_consumed);
   if (at_cas(&arena->made, &closed, (uint32_t)ARENA_GIVEN)) {
     if (was_flipped(h, start)) give_copied(h, start + delta); /* what stays has been copied out of the shadow */
-  } else if (arena->fate != ARENA_STAYS) { /* no unit lies in it */
+  } else if (at_load_relaxed(&arena->fate) != ARENA_STAYS) { /* no unit lies in it */
     block_unpopulate(h, start, ARENA_BLOCKS);
     give_copied(h, start + delta);
   }
@@ -139,13 +139,14 @@ uint32_t consume_reads(const gch_heap *h, const struct large *e, size_t arena, b
 /* (What relocates with its page is not read out of it.) */
 void consume_read(gch_heap *h, uintptr_t from, uint64_t bytes, uintptr_t delta) {
   for (uintptr_t at = from; at < from + bytes; at = next_arena(at))
-    if (heap_arena(h, at)->fate != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
+    if (at_load_relaxed(&heap_arena(h, at)->fate) != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
 }
 
 static void count_object(gch_heap *h, const struct large *e, bool pieces) {
   size_t last = arena_index(&h->layout, e->base + e->bytes - 1);
   for (size_t a = arena_index(&h->layout, e->base); a <= last; a++)
-    if (h->tables.arenas[a].fate != ARENA_RELOCATES) h->tables.arenas[a].pending += consume_reads(h, e, a, pieces);
+    if (at_load_relaxed(&h->tables.arenas[a].fate) != ARENA_RELOCATES)
+      h->tables.arenas[a].pending += consume_reads(h, e, a, pieces);
 }
 
 void consume_count(gch_heap *h, const struct plan *p, bool pieces) {

@@ -264,7 +264,7 @@ bool flip_prepare(gch_heap *h) {
 /* The block is no source any more: its arena cannot be given away, and if it is flipped it is a unit that stays. */
 static void unplan_block(gch_heap *h, size_t block) {
   h->tables.forward[block] = 0;
-  h->tables.arenas[block / ARENA_BLOCKS].fate = ARENA_STAYS;
+  at_store_relaxed(&h->tables.arenas[block / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
   bool flipped = h->to_flip >> layout_region(&h->layout, block_address(&h->layout, block)) & 1;
   if (!h->tables.blocks[block].leaf && flipped) unit_arm(h, block);
 }
@@ -288,11 +288,11 @@ static void unplan_large(gch_heap *h, uintptr_t object) {
   e->forward = object;
   for (size_t a = arena_index(&h->layout, object); a <= arena_index(&h->layout, object + e->bytes - 1); a++) {
     struct arena *arena = &h->tables.arenas[a];
-    if (arena->fate == ARENA_RELOCATES)
+    if (at_load_relaxed(&arena->fate) == ARENA_RELOCATES)
       unplan_relocation(h, a, (int64_t)(e->planned - object));
     else if (h->huge)
       arena->pending -= consume_reads(h, e, a, false);
-    arena->fate = ARENA_STAYS;
+    at_store_relaxed(&arena->fate, (uint8_t)ARENA_STAYS);
   }
   for (size_t b = block_index(&h->layout, object); b <= block_index(&h->layout, object + e->bytes - 1) && !e->leaf; b++)
     unit_arm(h, b);

@@ -41,9 +41,10 @@ static void tally_small(struct planner *p, uint32_t region, uint32_t arena) {
   struct block *b = &p->heap->tables.blocks[(size_t)arena * ARENA_BLOCKS];
   uint64_t live = 0;
   lock_lock(&heap_small_space(p->heap, p->leaf)->lock);
-  p->heap->tables.arenas[arena].fate = ARENA_EMPTIES;
+  at_store_relaxed(&p->heap->tables.arenas[arena].fate, (uint8_t)ARENA_EMPTIES);
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
-    if (b[i].state == BLOCK_USED && b[i].born) p->heap->tables.arenas[arena].fate = ARENA_STAYS;
+    if (b[i].state == BLOCK_USED && b[i].born)
+      at_store_relaxed(&p->heap->tables.arenas[arena].fate, (uint8_t)ARENA_STAYS);
     if (!in_plan(p, &b[i])) continue;
     live += b[i].live;
     if (!p->heap->huge && b[i].live != 0) p->density[plan_density(b[i].live, BLOCK_GRANULES)]++;
@@ -97,7 +98,8 @@ static void choose_target(struct planner *p) {
 static bool outlet_refill(gch_heap *h, struct outlet *o) {
   for (; o->next < o->end; o->next++) {
     const struct arena *arena = &h->tables.arenas[o->next];
-    bool usable = arena->used == 0 || (!o->whole && arena->fate == ARENA_STAYS && arena->used != UINT32_MAX);
+    bool usable =
+        arena->used == 0 || (!o->whole && at_load_relaxed(&arena->fate) == ARENA_STAYS && arena->used != UINT32_MAX);
     if (!usable) continue;
     o->arena = o->next++;
     o->mask = ~arena->used;
@@ -150,7 +152,7 @@ static enum verdict judge(const struct planner *p, uint32_t region, uint32_t den
 }
 
 static void stay(struct planner *p, size_t block) {
-  p->heap->tables.arenas[block / ARENA_BLOCKS].fate = ARENA_STAYS;
+  at_store_relaxed(&p->heap->tables.arenas[block / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
   if (!p->leaf) p->plan->fixes[p->plan->fix_count++] = (uint32_t)block;
 }
 

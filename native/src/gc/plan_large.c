@@ -21,7 +21,7 @@
 /* Arenas that hold something that stays, or that something moves into, are not given back as sources. */
 static void keep_arenas(gch_heap *h, uintptr_t start, uint64_t bytes) {
   for (size_t a = arena_index(&h->layout, start); a <= arena_index(&h->layout, start + bytes - 1); a++)
-    h->tables.arenas[a].fate = ARENA_STAYS;
+    at_store_relaxed(&h->tables.arenas[a].fate, (uint8_t)ARENA_STAYS);
 }
 
 static void tally_large(struct planner *p) {
@@ -49,7 +49,7 @@ static void tally_large(struct planner *p) {
 static void clear_arena_live(struct planner *p, uint32_t region, uint32_t arena) {
   (void)region;
   p->heap->tables.arenas[arena].live = 0;
-  p->heap->tables.arenas[arena].fate = ARENA_EMPTIES;
+  at_store_relaxed(&p->heap->tables.arenas[arena].fate, (uint8_t)ARENA_EMPTIES);
 }
 
 static void count_arena_density(struct planner *p, uint32_t region, uint32_t arena) {
@@ -178,7 +178,7 @@ static bool is_movable(const gch_heap *h, uint32_t arena) {
   const struct block *b = &h->tables.blocks[(size_t)arena * ARENA_BLOCKS];
   uint32_t pins = 0;
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) pins += at_load_relaxed(&b[i].pins);
-  return a->used != 0 && a->huge && a->populated == UINT32_MAX && a->fate != ARENA_STAYS && pins == 0;
+  return a->used != 0 && a->huge && a->populated == UINT32_MAX && at_load_relaxed(&a->fate) != ARENA_STAYS && pins == 0;
 }
 
 static bool is_dense_group(const struct planner *p, uint32_t first, uint32_t end) {
@@ -207,7 +207,7 @@ static void relocate_group(struct planner *p, uint32_t first, uint32_t end, uint
   }
   if (p->options.flips) bits_set_range(h->large.pages, from_page, stop);
   for (uint32_t a = first; a < end; a++) {
-    h->tables.arenas[a].fate = ARENA_RELOCATES;
+    at_store_relaxed(&h->tables.arenas[a].fate, (uint8_t)ARENA_RELOCATES);
     p->plan->large_arenas[p->plan->large_arena_count++] =
         (struct relocation){a, (uint32_t)arena_index(&h->layout, to) + (a - first)};
   }
@@ -216,7 +216,8 @@ static void relocate_group(struct planner *p, uint32_t first, uint32_t end, uint
 void plan_release_relocation(gch_heap *h, const struct relocation *r) {
   size_t dest = (size_t)r->to * ARENA_BLOCKS;
   memset(&h->tables.dest[dest], 0, ARENA_BLOCKS * sizeof h->tables.dest[0]);
-  if (h->tables.arenas[r->from].fate == ARENA_RELOCATES) h->tables.arenas[r->from].fate = ARENA_EMPTIES;
+  if (at_load_relaxed(&h->tables.arenas[r->from].fate) == ARENA_RELOCATES)
+    at_store_relaxed(&h->tables.arenas[r->from].fate, (uint8_t)ARENA_EMPTIES);
   large_free_holes(h, r->from);
   large_free_holes(h, r->to);
 }

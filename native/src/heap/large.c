@@ -367,7 +367,7 @@ static void note_birth(gch_heap *h, struct large *e) {
   if (at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
   bits_set(h->tables.mark, granule_index(&h->layout, e->base));
   for (size_t b = block_index(&h->layout, e->base); b <= block_index(&h->layout, e->base + e->bytes - 1); b++) {
-    h->tables.arenas[b / ARENA_BLOCKS].fate = ARENA_STAYS;
+    at_store_relaxed(&h->tables.arenas[b / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
     if (!e->leaf) unit_arm(h, b);
   }
 }
