@@ -203,6 +203,7 @@ static void an_ordinary_user(void) {
   while (at_load(&k.heap->phase) != GCH_PHASE_PLAN) gch_safepoint(k.m);
   while (at_load(&k.heap->phase) == GCH_PHASE_PLAN) {
     if (!CHECK(kit_refs(&k, 20000) != NULL)) break;
+    usleep(1000); /* not so many that the heap is full: that would be a major of its own */
     gch_safepoint(k.m);
   }
   gch_inject(k.heap, "", NULL);
