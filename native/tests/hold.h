@@ -28,6 +28,13 @@ static inline void hold_on(bool on) {
   at_store(&gch_hook_fn, on ? hold_worker : NULL);
 }
 
+/* Lets the major that was asked for with `wait` off go on, and waits for its end. */
+static inline void hold_end(struct kit *k) {
+  at_store(&hold, 0);
+  gch_collect_wait(k->m, NULL);
+  hold_on(false);
+}
+
 /* Begins a concurrent major and lets it come to the point; hold_off lets it go on and waits for its end. */
 static inline void hold_before_flip(struct kit *k, struct kit_request *request, gch_policy policy) {
   hold_on(false);

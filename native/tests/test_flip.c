@@ -42,9 +42,7 @@ static void minor_beside_a_half_mapped_array(void) {
   for (uint64_t i = 2 * step; i < count; i += step) kit_put_node(&k, &root[0], i, i);
   CHECK(state_at(&k, root[0]) != UNIT_MAPPED);
   kit_minor(&k, false);
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   for (int i = 0; i < 20000; i++) kit_node(&k, 7); /* reuses young memory */
   kit_verify(&k);
   for (uint64_t i = 2 * step; i < count; i += step)
@@ -165,9 +163,7 @@ static void pinned_in_an_armed_unit(void) {
     CHECK_EQ(read(fds[0], got, sizeof got), (ssize_t)sizeof got);
   }
   CHECK(armed > 0);
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   for (int i = 1; i < 40; i++) CHECK_EQ(gch_unpin(k.heap, root[i]), GCH_OK);
   close(fds[0]), close(fds[1]);
   GCH_FRAME_END(k.m);
@@ -383,9 +379,7 @@ static void worst_order_within_the_budget(void) {
   CHECK(left > kit.heap->frames.slots);
   CHECK(most > limit / 2);
   CHECK(most <= limit + 2 * BATCH_UNITS * BLOCK_BYTES);
-  at_store(&hold, 0);
-  gch_collect_wait(kit.m, NULL);
-  hold_on(false);
+  hold_end(&kit);
   for (uint64_t i = 1; i < NODES; i += 5)
     if (i % 8 != 0 && !CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
   kit_verify(&kit);

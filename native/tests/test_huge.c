@@ -230,9 +230,7 @@ static void openers_meet(void) {
   CHECK(meeting.nested);
   CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
   for (uint32_t i = 0; i < OPEN_ARENAS; i++) CHECK_EQ(at_load(&k.heap->open_arenas[i]), 0);
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
   kit_close(&k);
@@ -308,9 +306,7 @@ static void deciders_meet(void) {
     CHECK_EQ(at_load(&k.heap->tables.arenas[meeting.arena].made), ARENA_WHOLE);
     CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS), UNIT_MAPPED);
   }
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
   kit_close(&k);

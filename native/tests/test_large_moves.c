@@ -381,9 +381,7 @@ static void faults_open_groups(void) {
     (void)*(volatile uint64_t *)(void *)gch_slot(root[2 * round], KIT_REFS + 8 * 150000);
     for (size_t a = 0; a < layout_arena_count(&kit.heap->layout); a++)
       opened += at_load(&kit.heap->tables.arenas[a].made) >= ARENA_OPEN;
-    at_store(&hold, 0);
-    gch_collect_wait(kit.m, NULL);
-    hold_on(false);
+    hold_end(&kit);
     CHECK(opened > 0);
     pages_memory_read(&after);
     if (!KIT_SANITIZED) CHECK(after.rss_anon_bytes < before.rss_anon_bytes + (12 << 20));

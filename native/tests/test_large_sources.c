@@ -82,9 +82,7 @@ static void opened_arenas_count(void) {
   for (int i = 0; i < 10000 && at_load(&kit.heap->frames.extra) - extra < twice; i++)
     usleep(1000); /* after we are woken */
   CHECK_EQ(at_load(&kit.heap->frames.extra) - extra, twice);
-  at_store(&hold, 0);
-  gch_collect_wait(kit.m, NULL);
-  hold_on(false);
+  hold_end(&kit);
   CHECK(at_load(&kit.heap->frames.extra) <= (int64_t)kit.heap->config.staging_bytes);
   kit_verify(&kit);
   GCH_FRAME_END(kit.m);

@@ -418,9 +418,7 @@ static void memory_that_stayed(void) {
       hold_on(true);
       CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
       contents_are_right(root[0]);
-      at_store(&hold, 0);
-      gch_collect_wait(k.m, NULL);
-      hold_on(false);
+      hold_end(&k);
     }
     recovers(&k, &root[0]);
     GCH_FRAME_END(k.m);

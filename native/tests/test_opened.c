@@ -5,6 +5,15 @@
 
 /* --- what is left of opened arenas ------------------------------------------------------------------------------- */
 
+/* The thread that touches makes units itself, the collector alone the others. */
+static bool open_for_touches(struct kit *k, gch_mover mover) {
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_SIGNAL;
+  c.gc_threads = 1;
+  return kit_available(mover) && kit_open(k, &c);
+}
+
 /* A concurrent major whose collector is held up until some of the objects have been touched: that opens arenas. */
 static void major_with_touches(struct kit *k, const gch_ref *objects, uint64_t count, uint64_t most) {
   hold_on(true);
@@ -13,9 +22,7 @@ static void major_with_touches(struct kit *k, const gch_ref *objects, uint64_t c
     (void)*(volatile uint64_t *)(void *)gch_slot(objects[i], KIT_BYTES);
     if (--most == 0) break; /* more might wait for a place */
   }
-  at_store(&hold, 0);
-  gch_collect_wait(k->m, NULL);
-  hold_on(false);
+  hold_end(k);
 }
 
 static uint32_t count_present(struct kit *k, size_t arena) {
@@ -41,11 +48,7 @@ static uint32_t count_stray(struct kit *k) {
  * destination it would be seen before its unit is made). */
 static void collapse_refused(void) {
   struct kit k;
-  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
-  c.huge = GCH_HUGE_ON;
-  c.fault_mode = GCH_FAULT_SIGNAL;
-  c.gc_threads = 1;
-  if (!kit_open(&k, &c)) return;
+  if (!open_for_touches(&k, GCH_MOVER_MOVE)) return;
   GCH_FRAME(k.m, root, 5);
   for (int i = 0; i < 5; i++) {
     root[i] = kit_bytes(&k, 700000); /* an arena and three quarters */
@@ -137,11 +140,7 @@ static void emptied_arenas_are_not_collapsed(void) {
   struct kit k;
   gch_ref pinned[PINS];
   uint64_t used = 0, present = 0;
-  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
-  c.huge = GCH_HUGE_ON;
-  c.fault_mode = GCH_FAULT_SIGNAL;
-  c.gc_threads = 1;
-  if (!kit_open(&k, &c)) return;
+  if (!open_for_touches(&k, GCH_MOVER_MOVE)) return;
   GCH_FRAME(k.m, root, 1);
   fill(&k, &root[0], COUNT, 0);
   kit_minor(&k, true);
@@ -192,14 +191,6 @@ static uint64_t touch_arena(gch_heap *h, size_t arena) {
   return at_load(&h->moved.released) + h->frames.arena_count * (uint64_t)ARENA_BYTES - before;
 }
 
-static bool open_for_touches(struct kit *k, gch_mover mover) {
-  gch_config c = kit_config(mover, 256, 1024);
-  c.huge = GCH_HUGE_ON;
-  c.fault_mode = GCH_FAULT_SIGNAL;
-  c.gc_threads = 1;
-  return kit_available(mover) && kit_open(k, &c);
-}
-
 /* An arena into which a part of a large object moves was empty: when it is closed, nothing of its own is given back, nor
  * counted; only the first arena of the source, which has been read whole. */
 static void filled_arenas_give_nothing(gch_mover mover) {
@@ -215,9 +206,7 @@ static void filled_arenas_give_nothing(gch_mover mover) {
   CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
   size_t arena = find_destination(k.heap, SPACE_LARGE, false);
   if (CHECK(arena != SIZE_MAX)) CHECK_EQ(touch_arena(k.heap, arena), ARENA_BYTES);
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   CHECK(kit_at(root[1], 314571) == root[1]);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
@@ -243,9 +232,7 @@ static void relocated_arenas_give_one(gch_mover mover) {
       CHECK_EQ(touch_arena(k.heap, arena), ARENA_BYTES);
       CHECK_EQ(k.heap->tables.arenas[source].populated, 0);
     }
-    at_store(&hold, 0);
-    gch_collect_wait(k.m, NULL);
-    hold_on(false);
+    hold_end(&k);
     check_filled(root[0], DENSE, 0);
     if (!kit_verify(&k)) break;
   }

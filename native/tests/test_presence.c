@@ -45,9 +45,7 @@ static void read_beside_a_move(struct kit *k, gch_ref *table, uint64_t count) {
   CHECK(!kit_major(k, GCH_POLICY_NEEDED, true, false).degraded);
   CHECK_EQ(at_load(&k->heap->phase), GCH_PHASE_MOVE);
   CHECK_EQ(count_wrong(*table, count), 0);
-  at_store(&hold, 0);
-  gch_collect_wait(k->m, NULL);
-  hold_on(false);
+  hold_end(k);
   CHECK(k->heap->measures.last_major.blocks_evacuated > 0);
   CHECK_EQ(count_wrong(*table, count), 0);
 }
@@ -126,9 +124,7 @@ static void open_and_leave_holes(struct kit *k, gch_ref *table, uint64_t count) 
   hold_on(true);
   kit_major(k, GCH_POLICY_ALL, true, false);
   CHECK_EQ(count_wrong(*table, count), 0);
-  at_store(&hold, 0);
-  gch_collect_wait(k->m, NULL);
-  hold_on(false);
+  hold_end(k);
   for (uint64_t i = 0; i < count; i++)
     if (i / 160 % 25 == 0) kit_put(k, *table, i, NULL); /* a block and a quarter of 33 */
   kit_major(k, GCH_POLICY_RELEASE, false, true);
@@ -190,9 +186,7 @@ static void collapse_under(struct kit *k, gch_ref *table, uint64_t count, const 
   CHECK(!kit_major(k, GCH_POLICY_ALL, true, false).degraded);
   CHECK_EQ(count_wrong(*table, count), 0);
   CHECK_EQ(gch_inject(k->heap, inject, NULL), GCH_OK);
-  at_store(&hold, 0);
-  gch_collect_wait(k->m, NULL);
-  hold_on(false);
+  hold_end(k);
   gch_inject(k->heap, "", NULL);
   CHECK_EQ(count_wrong(*table, count), 0);
   CHECK_EQ(absent_pages(k->heap), 0);
@@ -239,9 +233,7 @@ static void collapse_in_a_stuck_region(void) {
   for (uint64_t i = 0; i < COUNT; i += 999) CHECK_EQ(*kit_number(kit_at(root[0], i)), i); /* opens arenas */
   CHECK_EQ(count_wrong(root[1], 20000), 0);
   CHECK_EQ(gch_inject(k.heap, "unregister:ENOMEM;register:ENOMEM", NULL), GCH_OK);
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   for (uint32_t r = 0; r < k.heap->layout.region_count; r++) stuck += region_registered(k.heap, r) == REGION_STUCK;
   CHECK(stuck > 0);
   for (int i = 0; i < 3; i++) { /* in the pause, and when the kernel has memory again */
@@ -299,9 +291,7 @@ static void hole_in_a_shadow(gch_mover mover, gch_fault_mode faults) {
     if (faults == GCH_FAULT_SIGNAL) /* we make it ourselves, in the handler */
       CHECK_EQ(*(volatile uint64_t *)(hole - k.heap->layout.shadow_delta), 0);
   }
-  at_store(&hold, 0);
-  gch_collect_wait(k.m, NULL);
-  hold_on(false);
+  hold_end(&k);
   if (hole != 0) CHECK_EQ(*(volatile uint64_t *)(hole - k.heap->layout.shadow_delta), 0);
   for (uint64_t i = 0; i < COUNT; i++)
     if (!is_dead(i) && !CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;

@@ -29,7 +29,7 @@ static uint64_t small_pages_of(gch_heap *h, const struct large *e) {
   uint64_t bytes = 0;
   uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
   for (uintptr_t at = e->base, next; at < end; at = next) {
-    next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+    next = arena_after(at);
     if (next > end) next = end;
     if (!at_load_relaxed(&heap_arena(h, at)->huge)) bytes += next - at;
   }

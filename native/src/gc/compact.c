@@ -90,8 +90,7 @@ static void supply_run(gch_heap *h, uintptr_t dst, uint32_t blocks) {
 
 static bool needs_supply(gch_heap *h, uintptr_t block) {
   struct arena *arena = heap_arena(h, block);
-  if (h->huge && at_load_relaxed(&arena->populated) == 0)
-    compact_supply_arena(h, block & ~(uintptr_t)(ARENA_BYTES - 1));
+  if (h->huge && at_load_relaxed(&arena->populated) == 0) compact_supply_arena(h, arena_of(block));
   return (at_load(&arena->populated) >> block_index(&h->layout, block) % ARENA_BLOCKS & 1) == 0;
 }
 

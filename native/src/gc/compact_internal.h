@@ -1,4 +1,4 @@
-/* What compact.c and compact_large.c share. World stopped, but for compact_finish_large. */
+/* What compact.c, compact_large.c and finish.c share. World stopped, but for compact_finish_large. */
 #ifndef GC_COMPACT_INTERNAL_H
 #define GC_COMPACT_INTERNAL_H
 

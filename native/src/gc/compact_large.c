@@ -17,14 +17,12 @@
 #include "heap/small.h"
 #include "mover/mover.h"
 
-static uintptr_t arena_start(uintptr_t a) { return a & ~(uintptr_t)(ARENA_BYTES - 1); }
-
 /* --- pieces --------------------------------------------------------------------------------------------------- */
 
 /* Memory for destination pages, where there is none yet. */
 static void supply(gch_heap *h, uintptr_t start, uintptr_t end) {
   if (!h->huge && start < end) compact_supply(h, start, end - start);
-  for (uintptr_t at = arena_start(start); at < end && h->huge; at += ARENA_BYTES) compact_supply_arena(h, at);
+  for (uintptr_t at = arena_of(start); at < end && h->huge; at += ARENA_BYTES) compact_supply_arena(h, at);
 }
 
 /* `from` and `to`: whole pages of the object where it was. */

@@ -68,14 +68,12 @@ static void consume_one(gch_heap *h, uintptr_t start, uintptr_t delta) {
   }
 }
 
-void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) {
-  consume_one(h, at & ~(uintptr_t)(ARENA_BYTES - 1), delta);
-}
+void consume_in_huge_arena(gch_heap *h, uintptr_t at, uintptr_t delta) { consume_one(h, arena_of(at), delta); }
 
 void consume_copied(gch_heap *h, uintptr_t source, uint64_t bytes, bool fresh) {
   uintptr_t delta = heap_contains(h, source) ? 0 : h->layout.shadow_delta, end = source + bytes;
   for (uintptr_t at = source, next; at < end; at = next) {
-    next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+    next = arena_after(at);
     if (next > end) next = end;
     bool gone = !is_huge(heap_arena(h, at - delta)) && mover_release(h, at, next - at);
     uintptr_t first = align_up(at - delta, BLOCK_BYTES), stop = align_down(next - delta, BLOCK_BYTES);
@@ -124,8 +122,6 @@ void consume_block(struct drops *d, size_t block, uintptr_t delta) {
 
 /* --- large objects ---------------------------------------------------------------------------------------------- */
 
-static uintptr_t next_arena(uintptr_t at) { return (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES; }
-
 /* An object is read in order of its bytes, but its units are blocks of where it goes, and a step may read of two arenas. */
 uint32_t consume_reads(const gch_heap *h, const struct large *e, size_t arena, bool pieces) {
   uintptr_t start = arena_address(&h->layout, arena), end = start + ARENA_BYTES;
@@ -138,7 +134,7 @@ uint32_t consume_reads(const gch_heap *h, const struct large *e, size_t arena, b
 
 /* (What relocates with its page is not read out of it.) */
 void consume_read(gch_heap *h, uintptr_t from, uint64_t bytes, uintptr_t delta) {
-  for (uintptr_t at = from; at < from + bytes; at = next_arena(at))
+  for (uintptr_t at = from; at < from + bytes; at = arena_after(at))
     if (at_load_relaxed(&heap_arena(h, at)->fate) != ARENA_RELOCATES) consume_in_huge_arena(h, at, delta);
 }
 

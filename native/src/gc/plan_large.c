@@ -38,7 +38,7 @@ static void tally_large(struct planner *p) {
     p->region_live[layout_region(&h->layout, e->base)] += granules;
     p->live += granules;
     for (uintptr_t at = e->base, end = at + granules * GRANULE_BYTES; at < end;) {
-      uintptr_t next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+      uintptr_t next = arena_after(at);
       if (next > end) next = end;
       heap_arena(h, at)->live += (uint32_t)((next - at) / GRANULE_BYTES);
       at = next;

@@ -125,7 +125,7 @@ void large_claim(gch_heap *h, uintptr_t start, uint64_t bytes, uint32_t id, bool
 
 /* The part of [start, end) that lies in `at`'s arena. */
 static uintptr_t arena_end(uintptr_t at, uintptr_t end) {
-  uintptr_t next = (at & ~(uintptr_t)(ARENA_BYTES - 1)) + ARENA_BYTES;
+  uintptr_t next = arena_after(at);
   return next < end ? next : end;
 }
 
@@ -334,7 +334,7 @@ static bool populate_arena(gch_heap *h, uintptr_t start) {
 
 /* The part [at, end) of a huge arena. If that was populated before, its memory is old, and cleared. */
 static bool populate_huge(gch_heap *h, uintptr_t at, uintptr_t end) {
-  uintptr_t start = at & ~(uintptr_t)(ARENA_BYTES - 1);
+  uintptr_t start = arena_of(at);
   bool own = at == start && end == start + ARENA_BYTES;
   lock_lock(&h->large.lock);
   bool old = heap_arena(h, at)->huge, done = old || own || populate_arena(h, start);

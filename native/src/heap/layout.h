@@ -83,6 +83,9 @@ static inline uint32_t layout_region(const struct layout *l, uintptr_t a) {
   return l->region_of[(a - l->base) >> l->align_shift];
 }
 static inline size_t layout_offset(const struct layout *l, uintptr_t a) { return a - l->base; }
+/* The start of the arena in which `a` lies, and of the one behind it. */
+static inline uintptr_t arena_of(uintptr_t a) { return a & ~(uintptr_t)(ARENA_BYTES - 1); }
+static inline uintptr_t arena_after(uintptr_t a) { return arena_of(a) + ARENA_BYTES; }
 static inline size_t layout_arena_count(const struct layout *l) { return l->span >> ARENA_SHIFT; }
 static inline size_t layout_block_count(const struct layout *l) { return l->span >> BLOCK_SHIFT; }
 /* The regions of a space are [layout_first_region, + layout_space_regions). */

@@ -41,7 +41,7 @@ bool block_populate(gch_heap *h, uintptr_t block) {
   uint32_t bit = (uint32_t)(block_index(&h->layout, block) % ARENA_BLOCKS);
   if (at_load_relaxed(&arena->populated) >> bit & 1) return true;
   if (h->huge && at_load_relaxed(&arena->populated) == 0) {
-    uintptr_t start = block & ~(uintptr_t)(ARENA_BYTES - 1);
+    uintptr_t start = arena_of(block);
     if (pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
     arena->huge = 1;
     at_store_relaxed(&arena->populated, UINT32_MAX);
