@@ -271,6 +271,32 @@ static void play_groups(gch_mover mover, gch_huge huge) {
 }
 static void groups(void) { each_mover(play_groups); }
 
+/* Sparse arenas are packed if that frees one; else they relocate whole, too. */
+static void play_sparse(gch_mover mover, gch_huge huge) {
+  if (huge != GCH_HUGE_ON || mover != GCH_MOVER_MOVE || !open_kit(mover, huge)) return;
+  GCH_FRAME(kit.m, root, 3);
+  for (int objects = 1; objects <= 2; objects++) {
+    root[0] = numbered(100000, 1000); /* two fifths of an arena */
+    root[1] = kit_refs(&kit, 200000);
+    root[2] = objects == 2 ? numbered(100000, 1000) : NULL; /* in the next but one */
+    root[1] = NULL;
+    if (objects == 1) kit_major(&kit, GCH_POLICY_NEEDED, true, true); /* what dead arenas lived through says nothing */
+    for (int concurrent = 0; concurrent < 2; concurrent++) {
+      gch_cycle r = kit_major(&kit, GCH_POLICY_ALL, concurrent, true);
+      bool packed = objects == 2 && !concurrent;
+      CHECK_EQ(kit.heap->plan->large_arena_count, packed ? 0 : 1);
+      CHECK_EQ(r.bytes_copied >= 800000, packed);
+      check_numbered(root[0], 1000);
+      if (root[2] != NULL) check_numbered(root[2], 1000);
+      if (packed) CHECK_EQ(arena_of((uintptr_t)root[0]), arena_of((uintptr_t)root[2]));
+    }
+    kit_verify(&kit);
+  }
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void sparse_arenas(void) { each_mover(play_sparse); }
+
 /* --- groups beside mutators ------------------------------------------------------------------------------------- */
 
 enum { BESIDE = 12, MORE = 40 };
@@ -513,6 +539,7 @@ int main(void) {
   RUN(dead_neighbours);
   RUN(refused_arena);
   RUN(groups);
+  RUN(sparse_arenas);
   RUN(births_beside_groups);
   RUN(groups_that_are_not_flipped);
   RUN(pins_beside_groups);

@@ -196,12 +196,14 @@ static uint64_t touch_arena(gch_heap *h, size_t arena) {
 static void filled_arenas_give_nothing(gch_mover mover) {
   struct kit k;
   if (!open_for_touches(&k, mover)) return;
-  GCH_FRAME(k.m, root, 2);
-  root[0] = kit_refs(
-      &k, 100000); /* two fifths of an arena, which die: the two that are left are too sparse to relocate whole */
+  GCH_FRAME(k.m, root, 4);
+  /* Two fifths of an arena before and behind it die: the three arenas that are left are sparse, and fit into two. */
+  root[0] = kit_refs(&k, 100000);
   root[1] = kit_refs(&k, 314572); /* six fifths */
+  root[2] = kit_refs(&k, 110000);
+  root[3] = kit_refs(&k, 20000);
   kit_put(&k, root[1], 314571, root[1]);
-  root[0] = NULL;
+  root[0] = root[2] = NULL;
   hold_on(true);
   CHECK(!kit_major(&k, GCH_POLICY_ALL, true, false).degraded);
   size_t arena = find_destination(k.heap, SPACE_LARGE, false);

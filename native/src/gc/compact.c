@@ -125,7 +125,14 @@ static void ensure_empty(gch_heap *h, uintptr_t start, uint32_t blocks) {
 
 /* --- the lists ------------------------------------------------------------------------------------------------ */
 
-static void copy_bits(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+/* A whole arena's bits go as its pages do: see mover/liveness.h. */
+static void take_bits(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  if (bytes == ARENA_BYTES && h->mover->recycles) {
+    liveness_hand_over(h, h->tables.live, arena_index(&h->layout, dst), h->tables.live, arena_index(&h->layout, src),
+                       1);
+    heap_arena(h, src)->cleared = 1;
+    return;
+  }
   bits_copy_range(h->tables.live, granule_index(&h->layout, dst), h->tables.live, granule_index(&h->layout, src),
                   bytes / GRANULE_BYTES);
 }
@@ -152,7 +159,7 @@ static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
     mover_count_copied(h, bytes);
     mover_release(h, src, bytes);
   }
-  copy_bits(h, src + delta, src, bytes);
+  take_bits(h, src + delta, src, bytes);
   uint32_t bit = (uint32_t)(block_index(&h->layout, src + delta) % ARENA_BLOCKS);
   at_or_relaxed(&heap_arena(h, src + delta)->populated,
                 (uint32_t)bits_mask(bit, bit + blocks)); /* read after the job */

@@ -181,13 +181,23 @@ static bool is_movable(const gch_heap *h, uint32_t arena) {
   return a->used != 0 && a->huge && a->populated == UINT32_MAX && at_load_relaxed(&a->fate) != ARENA_STAYS && pins == 0;
 }
 
-static bool is_dense_group(const struct planner *p, uint32_t first, uint32_t end) {
+static bool goes_whole(const struct planner *p, uint32_t first, uint32_t end, bool packs) {
   uint64_t live = 0;
   for (uint32_t a = first; a < end; a++) {
     if (!is_movable(p->heap, a)) return false;
     live += p->heap->tables.arenas[a].live;
   }
-  return plan_density(live, (uint64_t)(end - first) * ARENA_BLOCKS * BLOCK_GRANULES) > p->threshold;
+  return !packs || plan_density(live, (uint64_t)(end - first) * ARENA_BLOCKS * BLOCK_GRANULES) > p->threshold;
+}
+
+/* Would what lives in sparse arenas fit into fewer? */
+static bool packing_gains(const struct planner *p) {
+  uint64_t live = 0, sparse = 0;
+  for (uint32_t d = 1; d <= p->threshold; d++) {
+    live += p->density[d] * d;
+    sparse += p->density[d];
+  }
+  return sparse > 0 && live <= (sparse - 1) * DENSITY_STEPS;
 }
 
 /* Arenas [first, end) relocate to a run of as many empty ones, if there is one. In the pause the holes between objects are
@@ -222,17 +232,18 @@ void plan_release_relocation(gch_heap *h, const struct relocation *r) {
   large_free_holes(h, r->to);
 }
 
-/* Policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page. Where
- * pages cannot be moved, copying objects into fresh huge pages is quicker (UFFDIO_COPY makes small ones). */
+/* Policy `all`: dense arenas, with all that straddles their borders, go as they are, page by huge page; sparse ones, too, where
+ * packing them would free none. Where pages cannot be moved, copying objects into fresh huge pages is quicker (UFFDIO_COPY makes small ones). */
 static void plan_groups(struct planner *p, uint64_t *cursor) {
   gch_heap *h = p->heap;
   uint32_t first = layout_first_region(&h->layout, p->space);
   if (!h->huge || p->options.policy != GCH_POLICY_ALL || !h->mover->recycles) return;
+  bool packs = packing_gains(p);
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
     uint32_t start, count = region_arenas(h, r, &start);
     for (uint32_t a = start, stop; a < start + count; a = stop) {
       for (stop = a + 1; stop < start + count && straddles(h, stop - 1);) stop++;
-      if (is_dense_group(p, a, stop)) relocate_group(p, a, stop, cursor);
+      if (goes_whole(p, a, stop, packs)) relocate_group(p, a, stop, cursor);
     }
   }
 }
