@@ -129,7 +129,7 @@ uint64_t compact_finish_large(gch_heap *h, const struct plan *p) {
     struct large *e = &h->large.entries[p->large_moves[i]];
     bool moved = e->forward != e->base; /* else it was pinned since the plan: it leaves what was reserved for it */
     /* Whatever a mover leaves behind (a copied piece of a huge page) must not turn up in the next object. */
-    released += large_vacate(h, moved ? e->base : e->planned, e->bytes);
+    released += large_vacate(h, moved ? e->base : e->planned, e->bytes, false);
     at_store(&e->base, e->forward);
   }
   return released;

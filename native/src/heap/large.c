@@ -186,10 +186,11 @@ void large_leave(gch_heap *h, uintptr_t start, uint64_t bytes) {
   memset(&h->tables.large_ids[first], 0, (end - first) * sizeof(uint32_t));
 }
 
-uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes) {
+uint64_t large_vacate(gch_heap *h, uintptr_t start, uint64_t bytes, bool whole) {
   large_leave(h, start, bytes);
-  uint64_t released = h->large.keeps ? 0 : drop_pages(h, start, start + align_up(bytes, h->layout.page_bytes));
-  return released + free_blocks(h, block_index(&h->layout, start), block_index(&h->layout, start + bytes - 1) + 1);
+  uint64_t dropped = h->large.keeps ? 0 : drop_pages(h, start, start + align_up(bytes, h->layout.page_bytes));
+  return (whole ? dropped : 0) +
+         free_blocks(h, block_index(&h->layout, start), block_index(&h->layout, start + bytes - 1) + 1);
 }
 
 void large_settle(gch_heap *h, uint32_t id) {
@@ -248,7 +249,7 @@ static void put_entry(struct large_space *s, uint32_t id) {
 uint64_t large_free(gch_heap *h, uint32_t id) {
   struct large *e = &h->large.entries[id];
   uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
-  uint64_t released = large_vacate(h, e->base, e->bytes);
+  uint64_t released = large_vacate(h, e->base, e->bytes, true);
   heap_unuse(h, bytes);
   put_entry(&h->large, id);
   return released;
@@ -290,7 +291,7 @@ bool large_lasts(const gch_heap *h, const struct large_birth *b) {
 
 /* Lock held, or nobody else runs. Its pages are not counted as used any more. */
 static void drop_birth(gch_heap *h, uint32_t id) {
-  large_vacate(h, h->large.entries[id].planned, h->large.entries[id].bytes);
+  large_vacate(h, h->large.entries[id].planned, h->large.entries[id].bytes, false);
   put_entry(&h->large, id);
 }
 

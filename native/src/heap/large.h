@@ -77,8 +77,9 @@ uintptr_t large_alloc(gch_heap *heap, const gch_type *type, uint64_t length, uin
 uintptr_t large_reserve(gch_heap *heap, uint32_t region, uint64_t pages, uint64_t *cursor, bool planned);
 /* Gives an object's pages back (memory too) and frees its entry. World stopped or cycle end. Bytes released. */
 uint64_t large_free(gch_heap *heap, uint32_t id);
-/* Frees a page range that an object has left, and gives its memory back. Bytes released. */
-uint64_t large_vacate(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* Frees a page range that an object has left, and gives back what memory is there. Bytes released: of small pages only if all
+ * of them were there (`whole`). */
+uint64_t large_vacate(gch_heap *heap, uintptr_t start, uint64_t bytes, bool whole);
 /* The same in three steps, for `slide`, whose destinations overlap sources. World stopped.
  * The pages of [start, start + bytes) belong to nobody; nothing else changes. */
 void large_leave(gch_heap *heap, uintptr_t start, uint64_t bytes);

@@ -34,7 +34,10 @@ int publish_zeros(gch_heap *h, int fd, uintptr_t dst) {
 }
 
 void empty_source(gch_heap *h, uintptr_t src, uint64_t bytes) {
-  if (mover_drop_private(h, src, bytes) >= 0) return;
+  if (mover_drop_private(h, src, bytes) >= 0) {
+    at_add_relaxed(&h->moved.released, bytes);
+    return;
+  }
   pages_clear(&h->kernel, (void *)src, bytes);
   if (bytes % BLOCK_BYTES == 0) block_keep(h, src, bytes);
 }
