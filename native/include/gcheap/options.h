@@ -22,8 +22,9 @@ typedef enum gch_fault_mode {
   GCH_FAULT_COUNT
 } gch_fault_mode;
 
-/* What a fault in a huge arena makes: its block only, by copying, and the rest later (short stalls, more work; a quarter
- * of the staging budget bounds how many arenas are in that state, and who finds no room for one more waits for all of it); or all of it at once. */
+/* What a fault in a huge arena makes: its block only, by copying, and the rest later (short stalls, more work; a quarter of the
+ * staging budget bounds how many arenas are in that state, and who finds no room for one more waits for all of it); or all
+ * of it at once. */
 typedef enum gch_huge_faults { GCH_HUGE_LATENCY = 0, GCH_HUGE_THROUGHPUT } gch_huge_faults;
 
 typedef enum gch_huge { GCH_HUGE_AUTO = 0, GCH_HUGE_ON, GCH_HUGE_OFF } gch_huge;
