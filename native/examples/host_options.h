@@ -1,7 +1,7 @@
 /* Options that both examples share: how the heap is configured.
  *
  *   --max SIZE  --nursery SIZE  --mover NAME  --faults thread|signal  --huge on|off  --gc-threads N
- *   --promote-age N  --stress N (collect at every n-th slow-path allocation)
+ *   --promote-age N  --stress N (collect at every n-th slow-path allocation)  --inject RULE (a call that fails; for tests)
  *   --concurrent (collections that the program asks for move while mutators run)
  *
  * SIZE is a number of bytes, with K, M or G for powers of 1024. A mover that is not available on this machine ends the
@@ -101,6 +101,8 @@ static inline bool host_option(struct host_options *o, char **argv, int *i) {
     c->promote_age = option_count(option, value, 7);
   else if (strcmp(option, "--stress") == 0)
     c->stress_interval = option_count(option, value, UINT32_MAX);
+  else if (strcmp(option, "--inject") == 0)
+    c->inject = value;
   else if (strcmp(option, "--mover") == 0) {
     if (!gch_mover_parse(value, &c->mover)) option_error(option, value, "auto, move, copy, simulated, memcpy or slide");
   } else
@@ -113,15 +115,21 @@ static inline bool host_option(struct host_options *o, char **argv, int *i) {
 
 static struct sigaction crash_before; /* what was there before us */
 
-/* A touch of memory that is in no heap. Whoever was there before gets the same three arguments. */
+/* A touch of memory that is in no heap, or a signal that somebody has sent. Whoever was there before gets the same three
+ * arguments. */
 static void crash_said(int signal, siginfo_t *info, void *context) {
-  static const char text[] = "bus error\n";
-  (void)!write(STDERR_FILENO, text, sizeof text - 1);
+  static const char touched[] = "bus error\n", sent_by_somebody[] = "bus error, sent\n";
+  bool sent = info->si_code <= 0; /* by kill or raise: no touch, so no address */
+  if (sent)
+    (void)!write(STDERR_FILENO, sent_by_somebody, sizeof sent_by_somebody - 1);
+  else
+    (void)!write(STDERR_FILENO, touched, sizeof touched - 1);
   if (crash_before.sa_flags & SA_SIGINFO) {
     crash_before.sa_sigaction(signal, info, context);
     return;
   }
   sigaction(signal, &crash_before, NULL); /* tried again, the touch ends the program as it would have without us */
+  if (sent) raise(signal); /* this one would not come again by itself */
 }
 
 static inline void crash_report(void) {

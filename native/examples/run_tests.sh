@@ -52,6 +52,23 @@ expect() {
   fi
 }
 
+# sent OPTION...: a SIGBUS that somebody sends to a server at work is nobody's fault, so it ends by it, after its last words.
+sent() {
+  rm -f "$work/commands" "$work/out"
+  mkfifo "$work/commands"
+  (ulimit -c 0; exec "$work/cache" "$@") <"$work/commands" >"$work/out" 2>"$work/err" &
+  server=$!
+  exec 3>"$work/commands"
+  echo VERIFY >&3
+  tries=0
+  while [ ! -s "$work/out" ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+  kill -BUS $server
+  exec 3>&-
+  wait $server 2>/dev/null
+  status=$?
+  [ "$(cat "$work/out")" = VERIFIED ] && [ $status = 135 ] && grep -q "bus error, sent" "$work/err" || fail "sent $*: $status"
+}
+
 # Values come back as they were stored, whatever the mover: the traffic under memcpy is the reference.
 awk 'BEGIN {
   srand(7)
@@ -97,13 +114,44 @@ for mover in "$@"; do
     timeout 120 "$work/cache" --max 32M --nursery 1M --mover $mover $mode --selftest "$seconds" --threads 4 >"$work/out" 2>"$work/err" ||
       fail "cache $mover $mode selftest: $(cat "$work/out")"
   done
+  for faults in thread signal; do
+    # shellcheck disable=SC2086
+    sent $heap --mover $mover --faults $faults
+  done
   [ $failures = $before ] && echo "ok   $mover"
 done
 
-# What was saved by a child process, replayed, answers as the original did.
-printf 'SET a 3\nabc\nSET b 10000\n%10000s\nSET c 0\n\nSAVE %s\nQUIT\n' x "$work/dump" | "$work/cache" >"$work/out" || fail "save"
+# What was saved by a child process, replayed, answers as the original did; what was used last is in it last.
+printf 'SET a 3\nabc\nSET b 10000\n%10000s\nSET c 0\n\nGET a\nSAVE %s\nQUIT\n' x "$work/dump" | "$work/cache" >"$work/out" || fail "save"
 { cat "$work/dump"; printf 'GET a\nGET b\nGET c\nQUIT\n'; } | "$work/cache" >"$work/out" 2>"$work/err" || fail "replay"
 printf 'STORED\nSTORED\nSTORED\nVALUE 3\nabc\nVALUE 10000\n%10000s\nVALUE 0\n\nBYE\n' x | cmp -s - "$work/out" || fail "replay: output"
+[ "$(grep '^SET' "$work/dump" | tr '\n' ' ')" = "SET b 10000 SET c 0 SET a 3 " ] || fail "save: order"
+
+# What no eviction makes room for evicts nothing.
+{ printf 'SET a 3\nabc\nSET b 9000000\n'; head -c 9000001 /dev/zero; printf 'GET a\nQUIT\n'; } >"$work/in"
+"$work/cache" --max 8M <"$work/in" >"$work/out" || fail "too large: exit status"
+grep -q "^ERROR no room for 9000000 bytes" "$work/out" && grep -q "^VALUE 3" "$work/out" || fail "too large: $(cat "$work/out")"
+
+# A program runs after each save, with the path; one that fails, or is not there, is told of.
+printf '#!/bin/sh\ncp "$1" "$1.copy"\n' >"$work/hook"
+chmod +x "$work/hook"
+printf 'SET a 3\nabc\nSAVE %s\nSAVE %s\nVERIFY\nQUIT\n' "$work/dump" "$work/other" >"$work/in"
+printf 'STORED\nSAVED 1\nSAVED 1\nVERIFIED\nBYE\n' >"$work/expected"
+expect "after a save" "$work/expected" "$work/in" "$work/cache" --after-save "$work/hook"
+cmp -s "$work/dump" "$work/dump.copy" && cmp -s "$work/other" "$work/other.copy" || fail "after a save: no copy"
+for program in false "$work/nowhere"; do
+  printf "STORED\nERROR '%s' failed with '%s'\nERROR '%s' failed with '%s'\nVERIFIED\nBYE\n" \
+    "$program" "$work/dump" "$program" "$work/other" >"$work/expected"
+  expect "after a save: $program" "$work/expected" "$work/in" "$work/cache" --after-save "$program"
+done
+
+# A child that has no heap, because there is no memory for its copy, says so and touches nothing; the server goes on.
+if echo QUIT | "$work/cache" --mover simulated >"$work/out" 2>&1; then
+  printf 'STORED\nERROR the child process has no heap\nVALUE 3\nabc\nVERIFIED\nBYE\n' >"$work/expected"
+  printf 'SET a 3\nabc\nSAVE %s\nGET a\nVERIFY\nQUIT\n' "$work/none" >"$work/in"
+  expect "a child without a heap" "$work/expected" "$work/in" "$work/cache" --mover simulated --inject memfd:ENOMEM@nth=2
+  [ ! -e "$work/none" ] || fail "a child without a heap has written"
+fi
 
 [ $failures = 0 ] || { echo "$failures failures"; exit 1; }
 [ $ran -gt 0 ] || exit 77

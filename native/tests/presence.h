@@ -35,12 +35,12 @@ static inline uint64_t hidden_pages(gch_heap *h) {
   return hidden;
 }
 
-/* Pages that are missing in blocks of small objects of which the tables say that they are populated. */
+/* Pages that are missing in blocks, of small or large objects, of which the tables say that they are populated. */
 static inline uint64_t absent_pages(gch_heap *h) {
   uint64_t absent = 0, each = BLOCK_BYTES / (uint64_t)sysconf(_SC_PAGESIZE);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
-    uint32_t first, count = space == SPACE_OLD || space == SPACE_LEAF ? region_arenas(h, r, &first) : 0;
+    uint32_t first, count = space <= SPACE_LARGE_LEAF ? region_arenas(h, r, &first) : 0;
     for (size_t b = 0; b < (size_t)count * ARENA_BLOCKS; b++)
       if (at_load(&h->tables.arenas[first + b / ARENA_BLOCKS].populated) >> b % ARENA_BLOCKS & 1)
         absent += each - present_pages(block_address(&h->layout, (size_t)first * ARENA_BLOCKS + b), BLOCK_BYTES);

@@ -511,6 +511,21 @@ static void bare_clone(void) {
   close_model(&model);
 }
 
+/* Another program (system(3) is posix_spawn) stops nobody, and gets nothing of a heap: neither while it rests nor while it moves. */
+static void another_program(void) {
+  for (int i = 0; i < KIND_COUNT; i++) {
+    struct model model;
+    gch_stats stats;
+    if (!open_model(&model, KINDS[i], 18)) continue;
+    if (KINDS[i].during) CHECK_EQ(collect(&model, false, true, false), GCH_OK);
+    CHECK_EQ(system("! ls -l /proc/self/fd | grep -q -e userfaultfd -e memfd"), 0);
+    gch_stats_get(model.heap, &stats, sizeof stats);
+    if (!CHECK_EQ(stats.stall_count[GCH_STALL_FORK], 0)) fprintf(stderr, "    with %s\n", describe(KINDS[i]));
+    exercise(&model);
+    close_model(&model);
+  }
+}
+
 int main(void) {
   alarm(110 * (unsigned)SLOWER);
   pthread_atfork(NULL, NULL, larger_stacks); /* before the library's */
@@ -526,5 +541,6 @@ int main(void) {
   RUN(unattached_caller);
   RUN(broken_child);
   RUN(bare_clone);
+  RUN(another_program);
   return CHECK_SUMMARY();
 }

@@ -81,7 +81,7 @@ static void fill_small_pages(struct kit *k, gch_ref *table) {
   }
   for (size_t a = 0; a < layout_arena_count(&k->heap->layout); a++)
     if (space_is_large(heap_region(k->heap, arena_address(&k->heap->layout, a))->space))
-      k->heap->tables.arenas[a].huge = 0;
+      k->heap->tables.arenas[a].huge = 0, k->heap->tables.arenas[a].populated = 0;
 }
 
 static void touch_large(gch_ref table) {

@@ -1,6 +1,7 @@
 #include "cache.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { TABLE_MIN = 64, EVICT_SHARE = 8 };
 
@@ -45,12 +46,16 @@ gch_status cache_open(struct cache *c, gch_heap *heap, gch_mutator *m, uint64_t 
   gch_status status = open_types(c, error);
   if (status != GCH_OK) return status;
   pthread_mutex_init(&c->lock, NULL);
-  gch_root_add(heap, &c->table);
-  gch_root_add(heap, &c->newest);
-  gch_root_add(heap, &c->oldest);
-  c->table = gch_alloc_array(m, c->table_type, TABLE_MIN);
-  if (c->table != NULL) return GCH_OK;
-  *error = *gch_last_error(m);
+  gch_stats stats;
+  gch_stats_get(heap, &stats, sizeof stats);
+  c->heap_bytes = stats.max_bytes;
+  if (gch_root_add(heap, &c->table) != GCH_OK || gch_root_add(heap, &c->newest) != GCH_OK ||
+      gch_root_add(heap, &c->oldest) != GCH_OK)
+    *error = (gch_error){GCH_NO_MEMORY, "no memory for three roots"};
+  else if ((c->table = gch_alloc_array(m, c->table_type, TABLE_MIN)) == NULL)
+    *error = *gch_last_error(m);
+  else
+    return GCH_OK;
   cache_close(c);
   return error->status;
 }
@@ -154,7 +159,8 @@ static gch_ref alloc(struct cache *c, gch_mutator *m, const gch_type *type, uint
   for (;;) {
     gch_ref object = gch_alloc_array(m, type, count);
     if (object != NULL) return object;
-    if (gch_last_error(m)->status != GCH_NO_MEMORY || !make_room(c, m)) return NULL;
+    if (gch_last_error(m)->status != GCH_NO_MEMORY) return NULL; /* it cannot be, however much is let go of */
+    if (count >= c->heap_bytes || !make_room(c, m)) return NULL; /* (an element has a byte at least) */
   }
 }
 
@@ -260,10 +266,17 @@ struct cache_counts cache_count(struct cache *c, gch_mutator *m) {
 bool cache_walk(struct cache *c, gch_mutator *m, cache_visit visit, void *data) {
   bool more = true;
   lock(c, m);
-  for (gch_ref entry = c->newest; entry != NULL && more; entry = gch_load(entry, OLDER))
+  for (gch_ref entry = c->oldest; entry != NULL && more; entry = gch_load(entry, NEWER))
     more = visit(gch_load(entry, KEY), gch_load(entry, VALUE), data);
   unlock(c);
   return more;
+}
+
+pid_t cache_fork(struct cache *c, gch_mutator *m) {
+  lock(c, m); /* whoever waits for it does so in native state, so fork() need not wait for them */
+  pid_t child = fork();
+  unlock(c); /* in both processes */
+  return child;
 }
 
 /* Lock held. */

@@ -15,6 +15,7 @@
 
 #include <gcheap/gcheap.h>
 #include <pthread.h>
+#include <sys/types.h>
 
 enum { CACHE_KEY_MAX = 250 };
 
@@ -26,6 +27,7 @@ struct cache_counts {
 struct cache {
   gch_heap *heap;                                        /* [const] */
   const gch_type *table_type, *entry_type, *bytes_type;  /* [const] */
+  uint64_t heap_bytes;                                   /* [const] the heap's limit */
   pthread_mutex_t lock;
   gch_ref table, newest, oldest;                         /* [lock] static roots; written in managed state */
   uint64_t limit_bytes;                                  /* [lock] */
@@ -49,9 +51,12 @@ bool cache_delete(struct cache *cache, gch_mutator *m, const char *key);
 void cache_limit(struct cache *cache, gch_mutator *m, uint64_t limit_bytes);
 struct cache_counts cache_count(struct cache *cache, gch_mutator *m);
 
-/* Walks the list from newest to oldest; `visit` must not allocate nor reach a safepoint. */
+/* Walks the list from oldest to newest; `visit` must not allocate nor reach a safepoint. */
 typedef bool (*cache_visit)(gch_ref key, gch_ref value, void *data);
 bool cache_walk(struct cache *cache, gch_mutator *m, cache_visit visit, void *data);
+
+/* fork() while nobody is half-way through a change, or holds the lock: the child may use the cache. A safepoint. */
+pid_t cache_fork(struct cache *cache, gch_mutator *m);
 
 /* Are list, table and counters consistent? NULL, or what is wrong. */
 const char *cache_check(struct cache *cache, gch_mutator *m);

@@ -8,11 +8,13 @@ struct options {
   struct host_options host;
   uint64_t limit_bytes;
   unsigned threads, seconds;
+  const char *after_save;
 };
 
 static void usage(FILE *to) {
   fputs(
-      "usage: cache_server [--limit SIZE] [--selftest SECONDS [--threads N]] [heap options: host_options.h]\n"
+      "usage: cache_server [--limit SIZE] [--after-save PROGRAM] [--selftest SECONDS [--threads N]]\n"
+      "                    [heap options: host_options.h]\n"
       "Serves the protocol of server.h on its standard input and output.\n",
       to);
 }
@@ -27,6 +29,8 @@ static void parse(struct options *o, char **argv) {
       exit(EXIT_SUCCESS);
     } else if (strcmp(option, "--limit") == 0) {
       o->limit_bytes = option_size(option, argv[i + 1]);
+    } else if (strcmp(option, "--after-save") == 0 && argv[i + 1] != NULL) {
+      o->after_save = argv[i + 1];
     } else if (strcmp(option, "--selftest") == 0) {
       o->seconds = option_count(option, argv[i + 1], 1u << 20);
     } else if (strcmp(option, "--threads") == 0) {
@@ -54,8 +58,9 @@ int main(int argc, char **argv) {
     fprintf(stderr, "no cache (%s): %s\n", gch_status_name(status), error.message);
     return EXIT_FAILURE;
   }
+  const struct serving serving = {STDIN_FILENO, STDOUT_FILENO, options.host.concurrent, options.after_save};
   int result = options.seconds != 0 ? selftest(&cache, m, options.threads, options.seconds, options.host.concurrent)
-                                    : serve(&cache, m, STDIN_FILENO, STDOUT_FILENO, options.host.concurrent);
+                                    : serve(&cache, m, &serving);
   cache_close(&cache); /* its roots point into memory that is about to go */
   gch_detach(m);
   if (gch_heap_destroy(heap, &error) == GCH_OK) return result;

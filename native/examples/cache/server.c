@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ struct connection {
   gch_mutator *m;
   int in, out;
   bool concurrent;
+  const char *after_save;
   bool ended;       /* nothing more to read, or nobody left to write to */
   int status;       /* the program's exit status */
   size_t start, end; /* of what was read and not yet used */
@@ -280,7 +282,10 @@ static void command_verify(struct connection *s) {
 
 /* --- saving --------------------------------------------------------------------------------------------------- */
 
-/* One entry as a SET command, written before the newer ones: replayed, it gives the same order. */
+enum { EXIT_NO_HEAP = 3 };
+
+/* One entry as a SET command, written before the newer ones: replayed, it gives the same order. In the child nobody else uses
+ * the heap, and we do not collect: nothing moves, and nobody waits for us while we write. */
 static bool save_entry(gch_ref key, gch_ref value, void *data) {
   const struct connection *s = data;
   uint64_t key_bytes = gch_length(s->cache->heap, key), bytes = gch_length(s->cache->heap, value);
@@ -302,9 +307,33 @@ static bool save_entry(gch_ref key, gch_ref value, void *data) {
 
 /* The child has a copy of the heap as it was at fork(). It reads, allocates nothing, and leaves by _exit. */
 _Noreturn static void save_and_exit(struct connection *s, const char *path) {
+  if (gch_collect_wait(s->m, NULL) != GCH_OK) { /* GCH_BAD_STATE: the heap could not be made anew here, touch nothing */
+    fprintf(stderr, "%s\n", gch_last_error(s->m)->message);
+    _exit(EXIT_NO_HEAP);
+  }
   s->out = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   bool saved = s->out >= 0 && cache_walk(s->cache, s->m, save_entry, s) && close(s->out) == 0;
   _exit(saved ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+/* The exit status of a child; -1: there is none, or it was killed. */
+static int wait_for(struct connection *s, pid_t child) {
+  int status = -1;
+  gch_native_enter(s->m); /* the child may take its time */
+  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  gch_native_leave(s->m);
+  return child > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Another program needs no copy of the heap: posix_spawn stops nobody, and waits for no collection. */
+static int run_program(struct connection *s, const char *program, char *path) {
+  extern char **environ;
+  char *const arguments[] = {(char *)program, path, NULL};
+  pid_t child = -1;
+  gch_native_enter(s->m); /* it is to be found and opened, which may take its time */
+  if (posix_spawnp(&child, program, NULL, NULL, arguments, environ) != 0) child = -1;
+  gch_native_leave(s->m);
+  return wait_for(s, child);
 }
 
 static void command_save(struct connection *s, char **words) {
@@ -313,16 +342,19 @@ static void command_save(struct connection *s, char **words) {
     return;
   }
   uint64_t entries = cache_count(s->cache, s->m).entries;
-  pid_t child = fork();
+  pid_t child = cache_fork(s->cache, s->m);
   if (child == 0) save_and_exit(s, words[1]);
-  int status = -1;
-  gch_native_enter(s->m);
-  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  gch_native_leave(s->m);
-  if (child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-    reply(s, "SAVED %" PRIu64, entries);
-  else
+  int status = wait_for(s, child);
+  if (child < 0)
+    reply(s, "ERROR there can be no child process now");
+  else if (status == EXIT_NO_HEAP)
+    reply(s, "ERROR the child process has no heap");
+  else if (status != EXIT_SUCCESS)
     reply(s, "ERROR cannot write '%s'", words[1]);
+  else if (s->after_save != NULL && run_program(s, s->after_save, words[1]) != EXIT_SUCCESS)
+    reply(s, "ERROR '%s' failed with '%s'", s->after_save, words[1]);
+  else
+    reply(s, "SAVED %" PRIu64, entries);
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------- */
@@ -370,16 +402,17 @@ static void dispatch(struct connection *s, char *line) {
   }
 }
 
-int serve(struct cache *cache, gch_mutator *m, int in, int out, bool concurrent) {
+int serve(struct cache *cache, gch_mutator *m, const struct serving *how) {
   struct connection *s = calloc(1, sizeof *s);
   char line[LINE_MAX_BYTES];
   bool too_long;
   if (s == NULL) return EXIT_FAILURE;
   s->cache = cache;
   s->m = m;
-  s->in = in;
-  s->out = out;
-  s->concurrent = concurrent;
+  s->in = how->in;
+  s->out = how->out;
+  s->concurrent = how->concurrent;
+  s->after_save = how->after_save;
   install_signals();
   while (!s->ended && !stop_asked && read_line(s, line, &too_long))
     if (too_long)

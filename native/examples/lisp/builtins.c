@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lisp.h"
@@ -236,6 +237,34 @@ static value vector_set(struct lisp *l, value *a, uint64_t count) {
   return constant(UNSPECIFIED);
 }
 
+/* --- searching: a C function that calls back into Lisp ---------------------------------------------------------- */
+
+struct search {
+  struct lisp *l;
+  value *arguments; /* vector, key, compare */
+};
+
+/* Runs Lisp, which may collect: the element is stale afterwards, but its slot is where it was. */
+static int compare_with(const void *data, const void *slot) {
+  const struct search *s = data;
+  value order = call(s->l, argument(s->arguments, 2), argument(s->arguments, 1), *(const value *)slot);
+  if (!is_fixnum(order)) lisp_error(s->l, "vector-search: what compares returned no number");
+  return fixnum_of(order) < 0 ? -1 : fixnum_of(order) > 0;
+}
+
+/* (vector-search vector key compare): the index of an element for which (compare key element) is 0, or #f. The elements are in
+ * the order of compare, which is negative before the key and positive behind it. */
+static value vector_search(struct lisp *l, value *a, uint64_t count) {
+  (void)count;
+  value v = object(l, a, 0, VECTOR);
+  struct search search = {l, a};
+  pin(l, v); /* bsearch keeps addresses inside the vector; only we, a managed thread, follow them */
+  const value *first = gch_slot(v, element(0));
+  const value *found = bsearch(&search, first, length_of(l, v), sizeof *first, compare_with);
+  unpin_last(l);
+  return found == NULL ? constant(FALSE) : fixnum(found - first);
+}
+
 /* --- strings and symbols --------------------------------------------------------------------------------------- */
 
 static value make_string_of(struct lisp *l, value *a, uint64_t count) {
@@ -383,6 +412,7 @@ static value heap_stats(struct lisp *l, value *a, uint64_t count) {
               {"heap-bytes", s.heap_bytes},
               {"live-bytes", s.live_bytes},
               {"allocated-bytes", s.allocated_bytes},
+              {"pins", s.pins},
               {"major", s.major_count},
               {"minor", s.minor_count}};
   GCH_FRAME(l->m, roots, COUNT);
@@ -447,6 +477,7 @@ static const struct builtin builtins[] = {
     {"vector-length", vector_length, 1, 1},
     {"vector-ref", vector_ref, 2, 2},
     {"vector-set!", vector_set, 3, 3},
+    {"vector-search", vector_search, 3, 3},
     {"make-string", make_string_of, 1, 2},
     {"string-length", string_length, 1, 1},
     {"string-ref", string_ref, 2, 2},

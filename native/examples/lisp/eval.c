@@ -364,9 +364,8 @@ static bool call_builtin(struct lisp *l, value *r, uint64_t count) {
 
 static bool is_apply(value f) { return is_builtin(f) && builtin_get(f)->fn == NULL; }
 
-static bool step_call(struct lisp *l, value *r) {
-  r[FUNCTION] = eval(l, car(r[EXPRESSION]), r[SCOPE]);
-  uint64_t count = evaluate_operands(l, r);
+/* FUNCTION gets ARGUMENTS. */
+static bool step_apply(struct lisp *l, value *r, uint64_t count) {
   while (is_apply(r[FUNCTION])) {
     if (count != 2) lisp_error(l, "apply got %llu arguments, expected 2", (unsigned long long)count);
     count = spread(l, r);
@@ -374,6 +373,12 @@ static bool step_call(struct lisp *l, value *r) {
   if (is_builtin(r[FUNCTION])) return call_builtin(l, r, count);
   if (!is_kind(l, r[FUNCTION], CLOSURE)) lisp_error(l, "what is called is no function");
   return enter_closure(l, r, count);
+}
+
+static bool step_call(struct lisp *l, value *r) {
+  r[FUNCTION] = eval(l, car(r[EXPRESSION]), r[SCOPE]);
+  uint64_t count = evaluate_operands(l, r);
+  return step_apply(l, r, count);
 }
 
 /* --- the loop --------------------------------------------------------------------------------------------------- */
@@ -393,6 +398,21 @@ value eval(struct lisp *l, value expression, value environment) {
   roots[EXPRESSION] = expression;
   roots[SCOPE] = environment;
   while (!step(l, roots)) gch_safepoint(l->m); /* a loop of tail calls need not allocate: it must poll */
+  value result = roots[EXPRESSION];
+  GCH_FRAME_END(l->m);
+  return result;
+}
+
+value call(struct lisp *l, value function, value first, value second) {
+  GCH_FRAME(l->m, roots, SLOTS);
+  check_stack(l);
+  roots[FUNCTION] = function;
+  roots[EXPRESSION] = first;
+  roots[REST] = second;
+  roots[ARGUMENTS] = make_vector(l, ENVIRONMENT, 2);
+  gch_set(l->m, roots[ARGUMENTS], variable(0), roots[EXPRESSION]);
+  gch_set(l->m, roots[ARGUMENTS], variable(1), roots[REST]);
+  for (bool finished = step_apply(l, roots, 2); !finished; finished = step(l, roots)) gch_safepoint(l->m);
   value result = roots[EXPRESSION];
   GCH_FRAME_END(l->m);
   return result;

@@ -18,6 +18,7 @@
 
 typedef gch_ref value;
 
+enum { PINS_MAX = 64 };
 enum kind { PAIR, SYMBOL, STRING, VECTOR, CLOSURE, ENVIRONMENT, KINDS };
 
 /* Where the references of objects are: byte offsets. */
@@ -68,6 +69,8 @@ struct lisp {
   char *stack_end;          /* deepest address that recursion may reach */
   jmp_buf catch;            /* where errors go */
   gch_frame *catch_frames;  /* the frames that stand there */
+  value pinned[PINS_MAX]; /* what C functions on the stack know by address; no roots: pinned objects stay and live */
+  unsigned pin_count;
   char error[256];
   uint64_t errors;
   int out;
@@ -122,10 +125,14 @@ value make_string_from(struct lisp *l, const char *bytes, uint64_t count); /* by
 value make_closure(struct lisp *l, value parameters, value body, value environment);
 value intern(struct lisp *l, const char *name, uint64_t count); /* name not in the heap */
 
-/* Forgets the frames above the catch point and goes there. The message never names an address. */
+/* Forgets the frames and pins above the catch point and goes there. The message never names an address. */
 _Noreturn __attribute__((format(printf, 2, 3))) void lisp_error(struct lisp *l, const char *format, ...);
 value checked_car(struct lisp *l, value v);
 value checked_cdr(struct lisp *l, value v);
+/* From pin to unpin_last the object lives and keeps its address, whatever collects. What it refers to may move: its fields are
+ * loaded and stored as ever. An error unpins, too. */
+void pin(struct lisp *l, value v);
+void unpin_last(struct lisp *l);
 /* Is there stack left for one more level of recursion? Else an error. */
 void check_stack(struct lisp *l);
 
@@ -151,6 +158,8 @@ void print(struct lisp *l, value v, bool quoted);
 /* --- eval.c --------------------------------------------------------------------------------------------------- */
 
 value eval(struct lisp *l, value expression, value environment);
+/* Calls a closure or a builtin with two arguments. */
+value call(struct lisp *l, value function, value first, value second);
 const char *form_name(enum form form);
 
 /* --- builtins.c ----------------------------------------------------------------------------------------------- */
@@ -159,7 +168,7 @@ const char *form_name(enum form form);
 typedef value (*builtin_fn)(struct lisp *l, value *arguments, uint64_t count);
 struct builtin {
   const char *name;
-  builtin_fn fn;  /* NULL: apply, which the evaluator does itself */
+  builtin_fn fn; /* NULL: apply, which the evaluator does itself */
   uint64_t least, most;
 };
 const struct builtin *builtin_get(value v);

@@ -75,10 +75,19 @@ void lisp_error(struct lisp *l, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(l->error, sizeof l->error, format, arguments);
   va_end(arguments);
-  /* The frames of the functions that longjmp abandons are popped first, while their stack still stands. */
+  /* Frames and pins of the functions that longjmp abandons go first, while their stack still stands. */
   while (l->m->frames != l->catch_frames) gch_frame_pop(l->m);
+  while (l->pin_count > 0) unpin_last(l);
   longjmp(l->catch, 1);
 }
+
+void pin(struct lisp *l, value v) {
+  if (l->pin_count == PINS_MAX) lisp_error(l, "more than %d objects are pinned", PINS_MAX);
+  if (gch_pin(l->m, v, NULL) != GCH_OK) lisp_error(l, "%.200s", gch_last_error(l->m)->message);
+  l->pinned[l->pin_count++] = v;
+}
+
+void unpin_last(struct lisp *l) { gch_unpin(l->heap, l->pinned[--l->pin_count]); }
 
 void check_stack(struct lisp *l) {
   if ((char *)__builtin_frame_address(0) < l->stack_end) lisp_error(l, "recursion is too deep");

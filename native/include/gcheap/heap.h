@@ -11,7 +11,7 @@
 GCH_API gch_status gch_heap_create(const gch_config *config, gch_heap **out, gch_error *error);
 
 /* Destroys a heap: threads, descriptors and mappings are gone afterwards. GCH_BAD_STATE while mutators are
- * attached or leaf memory is pinned; the heap is then untouched. */
+ * attached or objects are pinned; the heap is then untouched. Waits: a safepoint of other heaps in which the thread is managed. */
 GCH_API gch_status gch_heap_destroy(gch_heap *heap, gch_error *error);
 
 /* Collects. May collect (of course), so the caller's references must be in roots. `report` (may be NULL)

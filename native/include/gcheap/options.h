@@ -17,7 +17,7 @@ typedef enum gch_mover {
 
 /* Who answers a touch of a missing page. */
 typedef enum gch_fault_mode {
-  GCH_FAULT_THREAD = 0, /* a handler thread; nothing is installed in the host process */
+  GCH_FAULT_THREAD = 0, /* a handler thread; nothing is installed in the host process (but by `simulated`: SIGSEGV) */
   GCH_FAULT_SIGNAL,     /* the faulting thread itself, in a SIGBUS handler */
   GCH_FAULT_COUNT
 } gch_fault_mode;
@@ -48,7 +48,7 @@ typedef struct gch_config {
   gch_huge huge;
   gch_huge_faults huge_faults;
   uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
-  uint64_t max_bytes;       /* limit of the heap: small and large objects, young space included */
+  uint64_t max_bytes; /* limit of the heap: small and large objects, young space included; 1 MiB to 16 TiB; 0: 1 GiB */
   uint64_t
       nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: at most 4 MiB */
   uint64_t staging_bytes; /* frames that hold what is being moved; at least 512 KiB; 0: min(32 MiB, max_bytes / 16) */

@@ -18,13 +18,15 @@ GCH_API gch_status gch_handle_free(gch_heap *heap, gch_handle handle);
 
 /* Registers a word in the embedder's memory as a root; any thread. Waits out a pause, so may collect: what the word holds
  * before must not be a reference that no other root keeps (null is best). The word is read and written by the collector in
- * pauses; write it in managed state only. */
+ * pauses; write it in managed state only. GCH_NO_MEMORY if there is none for the list; removing what was not added is
+ * GCH_BAD_VALUE. */
 GCH_API gch_status gch_root_add(gch_heap *heap, gch_ref *slot);
 GCH_API gch_status gch_root_remove(gch_heap *heap, gch_ref *slot);
 
 /* Enumeration by the embedder: called in pauses, on a collector thread; it calls visit(slot, closure) for
  * each word that holds a reference; visit may replace the word. It must not block, allocate from the heap,
- * or take a lock that a managed thread may hold. */
+ * or take a lock that a managed thread may hold. One function a heap: the next replaces it, NULL removes it. Waits out a
+ * pause, so may collect. */
 typedef void (*gch_root_visit)(gch_ref *slot, void *closure);
 typedef void (*gch_roots_fn)(gch_root_visit visit, void *closure, void *data);
 GCH_API gch_status gch_roots_fn_set(gch_heap *heap, gch_roots_fn fn, void *data);

@@ -137,7 +137,7 @@ static gch_block_info describe_block(const gch_heap *h, size_t b, enum space_id 
   info.populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
   if (space_is_large(space)) {
     info.used_bytes = info.live_bytes = (uint32_t)page_bytes_used(h, b);
-    info.populated = info.used_bytes != 0;
+    info.populated |= info.used_bytes != 0;
   } else {
     info.used_bytes = block->top * (uint32_t)GRANULE_BYTES;
     info.live_bytes = space == SPACE_YOUNG && block->state == BLOCK_YOUNG ? 0 : block->live * (uint32_t)GRANULE_BYTES;

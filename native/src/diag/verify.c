@@ -1,5 +1,5 @@
-/* What is checked, in this order: tables at rest (no mark, no forwarding left over), blocks against arenas, the
- * accounting of used bytes, every object's header, every reference (it leads to the start of an object that exists:
+/* What is checked, in this order: tables at rest (no mark, no forwarding left over), arenas (heap/tables.h says what holds of
+ * them), blocks against arenas, the accounting of used bytes, every object's header, every reference (it leads to the start of an object that exists:
  * I1), every reference from old to young against its card, every root, the pin counts.
  *
  * Young objects have no live bits, so the mark map, which is all zero at rest, serves to remember their starts. */
@@ -20,26 +20,62 @@ struct verifier {
   const struct type_info *type;
 };
 
-#define FAIL(v, ...) ((v)->failed = true, error_set((v)->error, GCH_CORRUPT, __VA_ARGS__))
+/* The first breach is the one that is named. */
+#define FAIL(v, ...) \
+  ((v)->failed ? (void)0 : ((v)->failed = true, (void)error_set((v)->error, GCH_CORRUPT, __VA_ARGS__)))
 
 /* --- tables --------------------------------------------------------------------------------------------------- */
 
-static void check_block(struct verifier *v, size_t b, bool large) {
+/* Where the kernel would not take memory back there may be more than arenas say, so a huge page may have left some. */
+static void check_arena(struct verifier *v, size_t index, bool large) {
   const gch_heap *h = v->heap;
-  const struct block *block = &h->tables.blocks[b];
-  bool used = h->tables.arenas[b / ARENA_BLOCKS].used >> b % ARENA_BLOCKS & 1;
-  if (used != (block->state != BLOCK_FREE))
-    FAIL(v, "block %zu has state %u, its arena says it is %s", b, block->state, used ? "used" : "free");
+  const struct arena *a = &h->tables.arenas[index];
+  if (a->huge && !h->huge) FAIL(v, "arena %zu is huge, huge pages are not asked for", index);
+  if (a->huge && a->populated == 0 && at_load(&h->undropped) == 0)
+    FAIL(v, "arena %zu is huge, but nothing of it is populated", index);
+  if (large && a->populated != 0 && !(a->huge && a->populated == UINT32_MAX))
+    FAIL(v, "arena %zu of large objects says that it is populated in blocks %08x%s, expected all and huge, or none",
+         index, a->populated, a->huge ? ", huge" : "");
+}
+
+static bool holds_large_pages(const gch_heap *h, size_t b) {
+  uint64_t pages = BLOCK_BYTES >> h->layout.page_shift;
+  return bits_find_next(h->large.pages, b * pages, (b + 1) * pages) != BITS_NONE;
+}
+
+/* May a block of this space be in this state at rest? */
+static bool is_state_of(enum space_id space, uint8_t state) {
+  if (state == BLOCK_FREE) return true;
+  if (space_is_large(space)) return state == BLOCK_LARGE;
+  return state == BLOCK_USED || (state == BLOCK_YOUNG && space == SPACE_YOUNG);
+}
+
+/* Nothing of a cycle is left over. */
+static void check_rest(struct verifier *v, size_t b) {
+  const gch_heap *h = v->heap;
   if (h->tables.forward[b] != 0)
     FAIL(v, "block %zu still forwards by %lld at rest", b, (long long)h->tables.forward[b]);
   if (h->tables.dest[b] != 0 || h->tables.needed[b] != 0) FAIL(v, "block %zu is still in a plan at rest", b);
   if (h->tables.arenas[b / ARENA_BLOCKS].kept >> b % ARENA_BLOCKS & 1)
     FAIL(v, "the memory of block %zu was kept for its being freed, but it was not", b);
-  if (block->state == BLOCK_DEST) FAIL(v, "block %zu is a destination at rest", b);
-  bool populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
-  if (!large && used && !populated) FAIL(v, "block %zu is in use but not populated", b);
   if (bits_find_next(h->tables.mark, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
     FAIL(v, "block %zu has marks at rest", b);
+}
+
+static void check_block(struct verifier *v, size_t b, enum space_id space) {
+  const gch_heap *h = v->heap;
+  const struct block *block = &h->tables.blocks[b];
+  bool large = space_is_large(space), used = h->tables.arenas[b / ARENA_BLOCKS].used >> b % ARENA_BLOCKS & 1;
+  check_rest(v, b);
+  if (used != (block->state != BLOCK_FREE))
+    FAIL(v, "block %zu has state %u, its arena says it is %s", b, block->state, used ? "used" : "free");
+  if (!is_state_of(space, block->state))
+    FAIL(v, "block %zu has state %u, which none of its space has at rest", b, block->state);
+  if (large && used != holds_large_pages(h, b))
+    FAIL(v, "block %zu is %s, but %s page of it belongs to a large object", b, used ? "used" : "free",
+         used ? "no" : "some");
+  bool populated = h->tables.arenas[b / ARENA_BLOCKS].populated >> b % ARENA_BLOCKS & 1;
+  if (!large && used && !populated) FAIL(v, "block %zu is in use but not populated", b);
   if (block->state == BLOCK_FREE &&
       bits_find_next(h->tables.live, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
     FAIL(v, "free block %zu has live objects", b);
@@ -50,10 +86,12 @@ static void check_tables(struct verifier *v) {
   gch_heap *h = v->heap;
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = region_arenas(h, r, &first);
-    bool large = space_is_large(h->layout.regions[r].space);
-    if (h->layout.regions[r].space == SPACE_FRAMES) continue;
-    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS && !v->failed; b++)
-      check_block(v, b, large);
+    enum space_id space = h->layout.regions[r].space;
+    if (space == SPACE_FRAMES) continue;
+    for (size_t a = first; a < first + count && !v->failed; a++) {
+      check_arena(v, a, space_is_large(space));
+      for (size_t b = a * ARENA_BLOCKS; b < (a + 1) * ARENA_BLOCKS && !v->failed; b++) check_block(v, b, space);
+    }
   }
   for (uint32_t id = 1; id < h->large.count; id++) {
     const struct large *e = &h->large.entries[id];

@@ -54,8 +54,9 @@ void batch_publish(struct batch *b) {
   if (b->framed && !moved) frames_add_extra(h, (int64_t)b->bytes);
   if (!b->framed && copies(h)) consume_copied(h, b->src, b->bytes, true);
   b->bytes = 0;
+  bool large = space_is_large(heap_region(h, block_address(&h->layout, b->first))->space); /* dead pages are missing */
   for (; b->units > 0; b->units--, b->first++) {
-    at_or(&h->tables.arenas[b->first / ARENA_BLOCKS].populated, (uint32_t)1 << b->first % ARENA_BLOCKS);
+    if (!large) at_or(&h->tables.arenas[b->first / ARENA_BLOCKS].populated, (uint32_t)1 << b->first % ARENA_BLOCKS);
     unit_done(h, b->first);
     if (h->huge) consume_opened(h, b->first);
   }

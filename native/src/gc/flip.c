@@ -448,15 +448,16 @@ void flip_cancel(gch_heap *h) {
   for (uint32_t id = 1; id < h->large.count; id++) h->large.entries[id].born = 0;
 }
 
-/* What was populated and free went to the shadow, and ends there. */
+/* What was populated and free went to the shadow, and ends there. Of blocks of large objects only what lives came back. */
 static void settle_region(gch_heap *h, uint32_t region) {
   uint32_t first, count = region_arenas(h, region, &first);
+  bool large = space_is_large(h->layout.regions[region].space);
   for (uint32_t a = first; a < first + count; a++) {
     struct arena *arena = &h->tables.arenas[a];
     uint32_t mapped = 0;
     for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
       uint8_t *unit = &h->tables.units[(size_t)a * ARENA_BLOCKS + i];
-      if (*unit != UNIT_NONE) mapped |= (uint32_t)1 << i;
+      if (*unit != UNIT_NONE && !large) mapped |= (uint32_t)1 << i;
       at_store(unit, (uint8_t)UNIT_NONE);
     }
     if (arena->made == ARENA_WHOLE || h->mover->fill_in_place) continue; /* nothing went anywhere */

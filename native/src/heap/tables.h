@@ -48,14 +48,27 @@ enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
  * into it; large objects in it go with its page (nobody counts what is read of it). */
 enum arena_fate { ARENA_EMPTIES = 0, ARENA_STAYS, ARENA_RELOCATES };
 
-/* All zero: nothing in it, nothing populated. */
+/* All zero: nothing in it, no memory. `used`, `populated` and `huge` mean the same in every space (a bit is a block):
+ *
+ *   used       its state is not FREE. Large: some page of it belongs to an object, or is reserved for one (`large.pages`).
+ *   populated  all its pages are present. In a block whose bit is clear, present are
+ *                of small objects, old or young: none, so what is used has its bit
+ *                of large ones: those that belong to an object, so blocks have their bits all together, with `huge`, or not
+ *   huge       its memory came in one piece, while huge pages were asked for, and goes so. Of large objects: no page of
+ *              it is dropped before its last object, and what is born in it is cleared first.
+ *
+ * `huge` implies that something is populated. Only where the kernel has refused to take memory back (`undropped`) there may
+ * be more than is said: pages where no bit is, and an arena of large objects that is `huge` without a bit, as its page went
+ * elsewhere, but what took its place could not be dropped.
+ *
+ * Who writes: whoever holds the lock of the space, or the world. In a move, where nobody allocates meanwhile: `populated` and
+ * `huge` of a destination who makes it, of a source who reads it last; `used` the driver, when all is moved. At rest all of
+ * this holds; diag/verify.c looks whether it does. */
 struct arena {
-  uint32_t used;      /* [space's lock, or stw] bit a block: not free */
-  uint32_t
-      populated; /* [space's lock, or stw] bit a block: all its pages are present; small objects: else none is, but for
-                         what the kernel would not take back (`undropped`) */
+  uint32_t used;      /* [space's lock, or stw] */
+  uint32_t populated; /* [space's lock, or stw; atomic, moving] */
   uint8_t kind; /* young: what its blocks hold, enum arena_kind */
-  uint8_t huge; /* [atomic, moving] populated in one piece while huge pages were asked for */
+  uint8_t huge; /* [space's lock, or stw; atomic, moving] */
   uint8_t fate; /* [the plan, stw] enum arena_fate; of one that stays, free blocks may be destinations */
   uint8_t cleared; /* [moving] its liveness has gone with its pages: no bit is set in it */
   uint32_t live; /* [the plan] granules live by the last mark */
