@@ -119,6 +119,17 @@ def test_pkg_config_static(prefix: Path, tmp_path: Path) -> None:
     assert _run(program).startswith("gcheap ")
 
 
+def test_host_in_cxx(prefix: Path, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler here")
+    flags = _pkg_config(prefix, "--cflags", "--libs")
+    program = tmp_path / "cxx"
+    warnings = ["-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    _run("g++", *warnings, "-o", program, CONSUMER / "main.cpp", *flags)
+    out = _run(program, LD_LIBRARY_PATH=str(_library_dir(prefix)))
+    assert out.split()[2:] == ["sum", str(sum(range(1000)))]
+
+
 @pytest.mark.parametrize("target", ["gcheap", "static"])
 def test_find_package(prefix: Path, tmp_path: Path, target: str) -> None:
     build = tmp_path / "build"

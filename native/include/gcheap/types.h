@@ -11,11 +11,16 @@
 #include <stdint.h>
 #endif
 
+#ifdef __cplusplus
+#define GCH_LINKAGE extern "C"
+#else
+#define GCH_LINKAGE
+#endif
 #ifndef GCH_API
 #if defined(GCHEAP_CDEF) || defined(GCHEAP_STATIC)
-#define GCH_API
+#define GCH_API GCH_LINKAGE
 #else
-#define GCH_API __attribute__((visibility("default")))
+#define GCH_API GCH_LINKAGE __attribute__((visibility("default")))
 #endif
 #endif
 
