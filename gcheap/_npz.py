@@ -71,7 +71,7 @@ def read_npz(
             than ``max_bytes`` bytes of arrays.
         OSError: the file cannot be opened.
     """
-    file = os.fspath(path)
+    file = os.fsdecode(path)
     try:
         with open(path, "rb") as stream:
             return _read_archive(stream, max_bytes)

@@ -373,7 +373,7 @@ class ObjectGraph:
             )
             graph.validate()
         except GraphFormatError as error:
-            raise error.in_file(os.fspath(path)) from None
+            raise error.in_file(os.fsdecode(path)) from None
         return graph
 
     def summary(self) -> dict[str, Any]:
