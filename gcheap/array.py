@@ -131,13 +131,9 @@ class _Pin:
     __slots__ = ("__array_interface__", "__weakref__", "_address", "_core")
 
     def __init__(self, array: HeapArray) -> None:
-        payload, address = ffi.new("void **"), ffi.new("void **")
-        core = array._core
-        core.call(lib.bulk_pin, array._handle, payload, address)
-        self._core = core
-        self._address = address[0]
-        core.pins.add(id(self))
-        start = int(ffi.cast("uintptr_t", payload[0])) + _shape_bytes(len(array.shape))
+        payload, self._address = array._core.pin(array._handle, id(self))
+        self._core = array._core
+        start = int(ffi.cast("uintptr_t", payload)) + _shape_bytes(len(array.shape))
         self.__array_interface__ = {
             "version": 3,
             "data": (start, False),
@@ -148,7 +144,7 @@ class _Pin:
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
         if core is not None:
-            core.unpin(ffi.cast("gch_ref", self._address), id(self))
+            core.unpin(self._address, id(self))
 
 
 class View(Unpicklable):
