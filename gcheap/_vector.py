@@ -53,11 +53,8 @@ def native_index(key: Any, length: int) -> tuple[Any, Any]:
 
 
 def _positions(key: Any, length: int) -> npt.NDArray[np.int64]:
-    try:
-        items = np.asarray(None if isinstance(key, tuple) or hasattr(key, "_handle") else key)
-    except ValueError:  # ragged
-        items = np.asarray(None)
-    if items.ndim == 0 or items.dtype == np.object_:
+    items = _index_array(key)
+    if items is None:
         raise IndexError(
             f"the index is {reprlib.repr(key)}, expected an integer, integers, a mask or a slice"
         )
@@ -74,6 +71,17 @@ def _positions(key: Any, length: int) -> npt.NDArray[np.int64]:
     elif items.dtype.kind == "u" and items.size and int(items.max()) > INT64_MAX:
         raise IndexError(f"index {items.max()} is out of range for {length} elements")
     return np.ascontiguousarray(items, dtype=np.int64)
+
+
+def _index_array(key: Any) -> npt.NDArray[Any] | None:
+    """Return what may be many indices as an array, None for what is none."""
+    if isinstance(key, tuple) or hasattr(key, "_handle"):
+        return None
+    try:
+        items = np.asarray(key)
+    except ValueError:  # lists of different lengths
+        return None
+    return None if items.ndim == 0 or items.dtype == np.object_ else items
 
 
 def address(array: npt.NDArray[Any], ctype: str = "void *") -> Any:
