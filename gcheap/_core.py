@@ -7,7 +7,8 @@ threading.local is cleared) or when the heap is closed.
 
 Closing. ``closed`` is set first, then the threads inside a call are waited for: a call raises its
 ``depth`` before it looks at ``closed``, so one of both sees the other. Arrays over pinned memory
-may outlive a closed heap: the native heap then goes with the last of them.
+may outlive a closed heap: the native heap then goes with the last of them, once all threads are
+detached.
 
 fork(). The child's native heap is its own, and has lost the mutators of threads that the child does
 not have. What those threads held or were inside of here is let go, too.
@@ -128,6 +129,7 @@ class HeapCore:
         self.interned: dict[Any, Any] = {}
         self._local = threading.local()
         self._mutators: dict[int, _Mutator] = {}
+        self._detached = False  # closed, and no thread is attached any more
         self._alive = [True]  # popped by whoever destroys the native heap
         _cores.add(self)
 
@@ -218,13 +220,25 @@ class HeapCore:
 
     # --- pins ------------------------------------------------------------------------------------
 
+    def pin(self, handle: int, key: int) -> tuple[Any, Any]:
+        """Pin an object until ``unpin``; return pointers to its payload and to the object."""
+        payload, address = ffi.new("void **"), ffi.new("void **")
+        self.pins.add(key)  # first: whoever closes the heap from now on leaves it to unpin()
+        try:
+            self.call(lib.bulk_pin, handle, payload, address)
+        except BaseException:
+            self.unpin(address[0], key)
+            raise
+        return payload[0], address[0]
+
     def unpin(self, address: Any, key: int) -> None:
-        """Undo the pin of a view whose last array is gone. Legal anywhere."""
+        """Undo the pin of a view whose last array is gone, or one that failed. Legal anywhere."""
         if not self._alive or key not in self.pins:
             return
-        lib.gch_unpin(self.pointer, address)
+        if address != ffi.NULL:
+            lib.gch_unpin(self.pointer, ffi.cast("gch_ref", address))
         self.pins.discard(key)
-        if self.closed and not self.pins:
+        if self._detached and not self.pins:
             self._destroy()
 
     # --- fork ------------------------------------------------------------------------------------
@@ -248,19 +262,27 @@ class HeapCore:
         """
         if self.closed:
             return
+        self._refuse_views()  # also before others find the heap closed that then is not
         self.closed = True
         self._wait_for_calls()
-        if self.views:
+        try:
+            self._refuse_views()
+        except BufferError:
             self.closed = False
-            raise BufferError(f"views of heap arrays are open: {len(self.views)}; leave them first")
+            raise
         self._detach_all()
+        self._detached = True  # before it looks at pins: unpin() does it the other way round
         if self.pins:
             return  # arrays over pinned memory are still around: unpin() destroys
         try:
             self._destroy()
         except Exception:
-            self.closed = False
+            self._detached = self.closed = False
             raise
+
+    def _refuse_views(self) -> None:
+        if self.views:
+            raise BufferError(f"views of heap arrays are open: {len(self.views)}; leave them first")
 
     def _wait_for_calls(self) -> None:
         mine = getattr(self._local, "mutator", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import reprlib
 from typing import SupportsIndex
 
 __all__ = ["parse_size"]
@@ -57,4 +58,6 @@ def _parse_text(size: str, name: str) -> int:
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError(f'{name} is {size!r}, expected a size such as "2GiB", "512MiB" or "4096"')
     number, unit = match[1], _UNITS[match[2].lower()]
+    if float(number) >= LIMIT:  # of hundreds of digits neither int nor float makes a number
+        raise ValueError(f"{name} is {reprlib.repr(size)}, expected 0 to {LIMIT - 1} bytes")
     return int(number) * unit if number.isdecimal() else int(float(number) * unit)

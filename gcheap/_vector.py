@@ -1,4 +1,8 @@
-"""Indices, values and addresses on their way to native code."""
+"""Indices, values and addresses on their way to native code.
+
+What names objects of a heap has a ``_handle``. numpy must not see it: it would ask an array of
+references for its elements, one by one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy.typing as npt
 from gcheap._ffi import ffi
 from gcheap.struct import Field
 
-__all__ = ["address", "as_integer", "cast", "empty", "native_index"]
+__all__ = ["address", "as_integer", "assign", "cast", "empty", "native_index"]
 
 
 INT64_MAX = (1 << 63) - 1
@@ -49,8 +53,8 @@ def native_index(key: Any, length: int) -> tuple[Any, Any]:
 
 
 def _positions(key: Any, length: int) -> npt.NDArray[np.int64]:
-    items = np.asarray(None if isinstance(key, tuple) else key)
-    if items.ndim == 0:
+    items = _index_array(key)
+    if items is None:
         raise IndexError(
             f"the index is {reprlib.repr(key)}, expected an integer, integers, a mask or a slice"
         )
@@ -67,6 +71,17 @@ def _positions(key: Any, length: int) -> npt.NDArray[np.int64]:
     elif items.dtype.kind == "u" and items.size and int(items.max()) > INT64_MAX:
         raise IndexError(f"index {items.max()} is out of range for {length} elements")
     return np.ascontiguousarray(items, dtype=np.int64)
+
+
+def _index_array(key: Any) -> npt.NDArray[Any] | None:
+    """Return what may be many indices as an array, None for what is none."""
+    if isinstance(key, tuple) or hasattr(key, "_handle"):
+        return None
+    try:
+        items = np.asarray(key)
+    except ValueError:  # lists of different lengths
+        return None
+    return None if items.ndim == 0 or items.dtype == np.object_ else items
 
 
 def address(array: npt.NDArray[Any], ctype: str = "void *") -> Any:
@@ -94,13 +109,16 @@ def cast(field: Field, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if hasattr(value, "_handle"):
         raise TypeError(f"field {field.name!r} holds {field.dtype}, not references")
     data: npt.NDArray[Any] = np.empty(full, dtype=base)
+    assign(data, value, f"field {field.name!r} ({field.dtype}, shape {full})")
+    return data
+
+
+def assign(array: npt.NDArray[Any], value: Any, what: str) -> None:
+    """Assign to all of an array, as numpy does; errors say to what, and which value."""
     try:
-        data[...] = value
+        array[...] = value
     except (ValueError, TypeError, OverflowError) as error:
         kind = next(
             kind for kind in (TypeError, OverflowError, ValueError) if isinstance(error, kind)
         )
-        raise kind(
-            f"field {field.name!r} ({field.dtype}, shape {full}), {reprlib.repr(value)}: {error}"
-        ) from None
-    return data
+        raise kind(f"{what}, {reprlib.repr(value)}: {error}") from None

@@ -31,12 +31,16 @@ def choose_victims(
     Raises:
         ValueError: an argument is out of range.
     """
+    if isinstance(fraction, bool) or not isinstance(fraction, (float, int, np.number)):
+        raise TypeError(f"fraction is {fraction!r}, expected a number from 0 to 1")
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction is {fraction}, expected 0 to 1")
     if mode not in get_args(DropMode):
         raise ValueError(f"mode is {mode!r}, expected one of {', '.join(get_args(DropMode))}")
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng is {rng!r:.80}, expected a numpy.random.Generator")
+    if isinstance(run, bool) or not isinstance(run, (int, np.integer)):
+        raise TypeError(f"run is {run!r}, expected an integer")
     if run < 1:
         raise ValueError(f"run is {run}, expected at least 1")
     dropped = np.zeros(n, dtype=np.bool_)

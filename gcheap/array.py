@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from gcheap._core import KIND_SHIFT, HeapCore, Unpicklable
 from gcheap._errors import InvalidOperation
 from gcheap._ffi import ffi, lib
+from gcheap._vector import assign
 from gcheap.refs import INDEX_MASK, _identity_hash, _is_same
 from gcheap.struct import check_dtype, new_type
 
 __all__ = ["HeapArray", "View", "new_leaf", "wrap_leaf"]
 
 MAX_DIMENSIONS = 32
+OPEN = "open a view: `with array.view() as a:` makes `a` a numpy array"
 
 
 class HeapArray(Unpicklable):
@@ -81,8 +83,15 @@ class HeapArray(Unpicklable):
 
     def write(self, values: npt.ArrayLike) -> None:
         """Assign to the contents, as numpy does: ``array[...] = values``."""
+        if hasattr(values, "_handle") and not isinstance(values, HeapArray):
+            raise TypeError(f"{self!r} holds {self.dtype}, not references")
         with self.view() as array:
-            array[...] = values
+            assign(array, values, f"array ({self.dtype}, shape {self.shape})")
+
+    def __getitem__(self, *_args: object) -> NoReturn:
+        raise TypeError(f"{self!r} has no elements of its own; {OPEN}, or read() and write() it")
+
+    __setitem__: Any = __getitem__
 
     def __len__(self) -> int:
         if not self._shape:
@@ -122,13 +131,9 @@ class _Pin:
     __slots__ = ("__array_interface__", "__weakref__", "_address", "_core")
 
     def __init__(self, array: HeapArray) -> None:
-        payload, address = ffi.new("void **"), ffi.new("void **")
-        core = array._core
-        core.call(lib.bulk_pin, array._handle, payload, address)
-        self._core = core
-        self._address = address[0]
-        core.pins.add(id(self))
-        start = int(ffi.cast("uintptr_t", payload[0])) + _shape_bytes(len(array.shape))
+        payload, self._address = array._core.pin(array._handle, id(self))
+        self._core = array._core
+        start = int(ffi.cast("uintptr_t", payload)) + _shape_bytes(len(array.shape))
         self.__array_interface__ = {
             "version": 3,
             "data": (start, False),
@@ -139,11 +144,13 @@ class _Pin:
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
         if core is not None:
-            core.unpin(ffi.cast("gch_ref", self._address), id(self))
+            core.unpin(self._address, id(self))
 
 
-class View:
-    """A pinned view of a HeapArray; ``with`` opens it and closes it."""
+class View(Unpicklable):
+    """A pinned view of a HeapArray; ``with`` opens it and closes it. The view is not the array:
+    what ``with`` hands out is.
+    """
 
     __slots__ = ("_of", "_pin")
 
@@ -163,6 +170,14 @@ class View:
         self._of._core.views.discard(id(self))
         self._pin = None
 
+    def _refuse(self, *_args: object, **_named: object) -> NoReturn:
+        raise TypeError(f"a view is no array; {OPEN}")
+
+    __getitem__ = __setitem__ = __array__ = _refuse
+
+    def __repr__(self) -> str:
+        return f"<View of {self._of!r}, {'closed' if self._pin is None else 'open'}>"
+
     def __del__(self) -> None:
         if getattr(self, "_pin", None) is not None:
             self._of._core.views.discard(id(self))
@@ -180,7 +195,7 @@ def _leaf_type(core: HeapCore, dtype: np.dtype[Any], ndim: int) -> Any:
         if native is None:
             core.leaf_types.append((dtype, ndim))
             user = lib.BULK_KIND_LEAF << KIND_SHIFT | len(core.leaf_types)
-            name = f"{dtype.str} array of {ndim}"
+            name = f"{dtype}[{','.join(':' * ndim)}]"
             native = new_type(
                 core,
                 name,

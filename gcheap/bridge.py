@@ -38,6 +38,8 @@ def load(heap: Heap, graph: ObjectGraph) -> RefArray:
     """
     if not isinstance(graph, ObjectGraph):
         raise TypeError(f"the graph is {graph!r:.80}, expected a gcheap.ObjectGraph")
+    if not isinstance(heap, Heap):
+        raise TypeError(f"the heap is {heap!r:.80}, expected a gcheap.Heap")
     graph.validate()
     nodes = _load_nodes(heap._core, graph, None, graph.indices)
     roots = graph.roots

@@ -11,6 +11,7 @@ struct, anything else references with a tail of bytes.
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,8 @@ __all__ = [
 
 GRANULE_BYTES = 16
 """Object alignment: every size is rounded up to a multiple of it."""
+MAX_NODES = 1 << 48
+"""More than any memory holds."""
 MAX_FILE_BYTES = 16 << 30
 """What ``ObjectGraph.load`` accepts, in bytes of arrays, unless told otherwise."""
 
@@ -213,14 +216,21 @@ class ObjectGraph:
         check_graph(self)
 
     def with_roots(self, roots: Int64Array) -> ObjectGraph:
-        """Return the same objects with other roots."""
+        """Return the same objects with other roots: integers, not checked to be objects.
+
+        Raises:
+            TypeError: they are no integers in one dimension.
+        """
+        return self._with_roots(_integer_array("roots", roots))
+
+    def _with_roots(self, roots: Int64Array) -> ObjectGraph:
         return ObjectGraph(
             self.sizes, self.types, self.indptr, self.indices, roots, self.type_names
         )
 
     def holding_all(self) -> ObjectGraph:
         """Return the graph with a root table that lists every object once, in order."""
-        return self.with_roots(np.arange(self.n_nodes, dtype=np.int64))
+        return self._with_roots(np.arange(self.n_nodes, dtype=np.int64))
 
     def reachable(self) -> BoolArray:
         """Return the mask of objects reachable from the roots, bool (n,)."""
@@ -232,7 +242,15 @@ class ObjectGraph:
 
         References and root entries that refer to an object left out become null (-1); no slot and
         no root entry disappears.
+
+        Raises:
+            TypeError, ValueError: names the id that is none, or is there twice.
         """
+        ids = _integer_array("order", order)
+        _check_order(ids, self.n_nodes)
+        return self._renumbered(ids)
+
+    def _renumbered(self, order: Int64Array) -> ObjectGraph:
         place = np.full(self.n_nodes + 1, -1, dtype=np.int64)  # the last entry answers for -1
         place[order] = np.arange(len(order), dtype=np.int64)
         counts = self.indptr[order + 1] - self.indptr[order]
@@ -262,7 +280,7 @@ class ObjectGraph:
         mask = np.asarray(mask)
         if mask.dtype != np.bool_ or mask.shape != (self.n_nodes,):
             raise ValueError(f"mask is {mask.dtype}{mask.shape}, expected bool({self.n_nodes},)")
-        return self.renumbered(np.flatnonzero(mask))
+        return self._renumbered(np.flatnonzero(mask))
 
     def drop(
         self, fraction: float, rng: np.random.Generator, mode: DropMode = "mixed", run: int = 100
@@ -292,7 +310,7 @@ class ObjectGraph:
             The graph; and ``order``, int64: canonical object i is this graph's object ``order[i]``.
         """
         order, _ = breadth_first(self.indptr, self.indices, self.roots)
-        return self.renumbered(order)._with_canonical_types(), order
+        return self._renumbered(order)._with_canonical_types(), order
 
     def _with_canonical_types(self) -> ObjectGraph:
         used, first = np.unique(self.types, return_index=True)
@@ -322,12 +340,13 @@ class ObjectGraph:
         """Return ``copies`` disjoint copies one after the other under one list of all their roots.
 
         Raises:
-            ValueError: ``copies`` is negative.
+            ValueError: ``copies`` is negative, or more than any memory holds.
         """
         if isinstance(copies, bool) or not isinstance(copies, (int, np.integer)):
             raise TypeError(f"copies is {copies!r}, expected an integer")
-        if copies < 0:
-            raise ValueError(f"copies is {copies}, expected 0 or more")
+        most = MAX_NODES // max(1, self.n_nodes)
+        if not 0 <= copies <= most:
+            raise ValueError(f"copies is {copies}, expected 0 to {most}")
         indptr = np.zeros(copies * self.n_nodes + 1, dtype=np.int64)
         np.cumsum(np.tile(self.degrees, copies), out=indptr[1:])
         everyone = np.tile(np.arange(self.n_nodes, dtype=np.int64), copies)
@@ -344,7 +363,8 @@ class ObjectGraph:
         """Write the graph to ``path`` as ``.npz`` (the name is taken as it is).
 
         Raises:
-            GraphFormatError: the graph is not valid.
+            GraphFormatError: the graph is not valid; nothing is written.
+            OSError: the file cannot be written; nothing is left of it.
         """
         self.validate()
         arrays = {name: getattr(self, name) for name in _npz.ARRAYS}
@@ -373,7 +393,7 @@ class ObjectGraph:
             )
             graph.validate()
         except GraphFormatError as error:
-            raise error.in_file(os.fspath(path)) from None
+            raise error.in_file(os.fsdecode(path)) from None
         return graph
 
     def summary(self) -> dict[str, Any]:
@@ -411,10 +431,36 @@ def _integers(name: str, values: list[Any], dtype: npt.DTypeLike) -> npt.NDArray
     info = np.iinfo(np.dtype(dtype))
     for at, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise GraphFormatError(name, f"[{at}] is {value!r}, expected an integer")
+            raise GraphFormatError(name, f"[{at}] is {value!r:.80}, expected an integer")
         if not info.min <= value <= info.max:
             raise GraphFormatError(name, f"[{at}] is {value}, expected {info.min} to {info.max}")
     return np.array(values, dtype=dtype)
+
+
+def _integer_array(name: str, nodes: npt.ArrayLike) -> Int64Array:
+    array = np.asarray(nodes)
+    if array.size == 0 and not isinstance(nodes, np.ndarray):
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} is {reprlib.repr(nodes)}, expected integers in one dimension, not "
+            f"{array.dtype}{array.shape}"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def _check_order(order: Int64Array, n: int) -> None:
+    wrong = (order < 0) | (order >= n)
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise ValueError(f"order[{at}] is {order[at]}, expected a node id below {n}")
+    last = np.full(n, -1, dtype=np.int64)
+    last[order] = np.arange(len(order), dtype=np.int64)
+    again = last[order] != np.arange(len(order))
+    if again.any():
+        at = int(again.argmax())
+        where = int(last[order[at]])
+        raise ValueError(f"order[{where}] is {order[at]}, as order[{at}] is; expected distinct ids")
 
 
 def _tile_shifted(nodes: Int64Array, copies: int, shift: int) -> Int64Array:

@@ -77,9 +77,23 @@ def _text(value: str, name: str) -> Any:
     """Return a C string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r}, expected text")
-    if "\0" in value:
-        raise ValueError(f"{name} is {value!r}, expected text without NUL characters")
+    if not _is_c_text(value):
+        raise ValueError(
+            f"{name} is {value!r}, expected text without NUL characters and lone surrogates"
+        )
     return ffi.new("char[]", value.encode())
+
+
+def _is_c_text(value: str) -> bool:
+    """Say whether text has neither NUL characters nor halves of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _flag(value: object, name: str) -> bool:
+    """Return what says yes or no; of any other object it would say little that it is not empty."""
+    if isinstance(value, (bool, int, np.bool_)) and value in (0, 1):
+        return bool(value)
+    raise TypeError(f"{name} is {value!r}, expected True or False")
 
 
 def _check_collection(minor: bool, concurrent: bool, policy: str, promote: bool) -> None:
@@ -106,7 +120,7 @@ class Heap(Unpicklable):
             pages at their new address.
         fault: "thread" or "signal": who answers a touch of a missing page.
         nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto".
-        huge: True, False or "auto": huge pages.
+        huge: True (also "on"), False ("off") or "auto": huge pages.
         huge_faults: "latency" or "throughput".
         gc_threads: threads that mark and move, the caller included; 0: the CPUs, at most 8.
         staging: bytes of frames that hold what is being moved, at least 512 KiB, or "auto".
@@ -160,7 +174,8 @@ class Heap(Unpicklable):
         if config.max_bytes == 0:
             raise ValueError("max_size is 0, expected at least 1 MiB")
         chosen = ffi.new("gch_mover *")
-        if not isinstance(mover, str) or not lib.gch_mover_parse(mover.encode(), chosen):
+        named = isinstance(mover, str) and _is_c_text(mover)
+        if not named or not lib.gch_mover_parse(mover.encode(), chosen):
             known = ", ".join(
                 text(lib.gch_mover_name(number)) for number in range(lib.GCH_MOVER_COUNT)
             )
@@ -175,7 +190,7 @@ class Heap(Unpicklable):
         config.promote_age = _count(promote_age, "promote_age")
         config.event_capacity = _count(event_capacity, "event_capacity")
         config.stress_interval = _count(stress, "stress")
-        config.full_moves = bool(full_moves)
+        config.full_moves = _flag(full_moves, "full_moves")
         config.geometry_page = _count(page_size, "page_size")
         spec = _text(inject, "inject") if inject is not None else ffi.NULL
         config.inject = spec
@@ -277,14 +292,14 @@ class Heap(Unpicklable):
         Raises:
             ValueError: arguments of minor and major collections together.
         """
+        minor, concurrent = _flag(minor, "minor"), _flag(concurrent, "concurrent")
+        promote, wait = _flag(promote, "promote"), _flag(wait, "wait")
         _check_collection(minor, concurrent, policy, promote)
         options, report = ffi.new("gch_collect_options *"), ffi.new("gch_cycle *")
         lib.gch_collect_options_init_sized(options, ffi.sizeof("gch_collect_options"))
         options.policy = _choice(_POLICIES, policy, "policy")
-        options.minor = bool(minor)
-        options.concurrent = bool(concurrent)
-        options.promote = bool(promote)
-        options.wait = bool(wait)
+        options.minor, options.concurrent = minor, concurrent
+        options.promote, options.wait = promote, wait
         self._core.settle()
         self._core.call(lib.bulk_collect, options, report)
         return GCEvent.from_native(report)
@@ -315,7 +330,7 @@ class Heap(Unpicklable):
     def inject(self, spec: str) -> None:
         """Add fault-injection rules (grammar in native/src/os/kernel_inject.c); "" clears them."""
         error = ffi.new("gch_error *")
-        status = self._core.call_heap(lib.gch_inject, _text(spec, "the rules"), error)
+        status = self._core.call_heap(lib.gch_inject, _text(spec, "spec"), error)
         if status != lib.GCH_OK:
             raise exception_for(status, text(error.message))
 

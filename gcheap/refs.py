@@ -232,7 +232,7 @@ class RefArray(Unpicklable):
                 lib.bulk_scatter_refs, self._handle, field._native, handle, one, must_be
             )
             return
-        scalar = np.ndim(value) <= field.ndim
+        scalar = hasattr(value, "_handle") or np.ndim(value) <= field.ndim
         data = cast(field, value, () if scalar else (self._length,))
         stride = 0 if scalar else field.nbytes
         self._core.call(lib.bulk_scatter, self._handle, field._native, address(data), stride)

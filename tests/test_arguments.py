@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,26 @@ def test_sizes_are_integers_of_any_kind_and_bounded() -> None:
         ({"event_capacity": 1 << 31}, "event_capacity is 2147483648, expected"),
         ({"page_size": 3}, "page_size is 3, expected a power of two"),
         ({"inject": "a\0b"}, "inject is .*, expected text without NUL"),
+        ({"inject": "\ud800"}, "inject is .*, expected text without NUL characters and lone"),
+        ({"mover": "move\0s"}, "mover is 'move.x00s', expected one of auto, move"),
+        ({"mover": "\ud800"}, "mover is .*, expected one of auto, move"),
+        ({"staging": "9" * 5000}, "staging is '9999.*, expected 0 to 9223372036854775807 bytes"),
+        ({"staging": "9" * 400 + ".0GiB"}, "staging is '9999.*, expected 0 to 9223372036854775807"),
     ],
 )
 def test_errors_name_the_argument_of_python(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         Heap("16MiB", **arguments)
+    assert len(str(caught.value)) < 200
+
+
+def test_yes_and_no_are_not_said_in_words(heap: Heap) -> None:
+    for argument in ("minor", "concurrent", "promote", "wait"):
+        with pytest.raises(TypeError, match=f"{argument} is 'no', expected True or False"):
+            heap.collect(**{argument: "no"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="full_moves is None, expected True or False"):
+        Heap("16MiB", full_moves=None)  # type: ignore[arg-type]
+    assert heap.collect(minor=np.bool_(True)).minor  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -239,3 +255,117 @@ def test_graphs_are_captured_and_generated_by_name() -> None:
     captured = ObjectGraph.capture(modules=["json"])
     captured.validate()
     assert captured.n_nodes > 1000
+
+
+def test_an_array_of_references_is_not_read_by_numpy(
+    heap: Heap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, pixels = nodes_of(heap), heap.array("f4", 10)
+
+    def untouched(*_args: object) -> Any:
+        raise AssertionError("numpy went through the elements")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gcheap.RefArray, "__getitem__", untouched)
+        patched.setattr(gcheap.RefArray, "__iter__", untouched)
+        with pytest.raises(TypeError, match="field 'tag' holds uint32, not references"):
+            nodes.tag = nodes
+        with pytest.raises(TypeError, match=r"<HeapArray .*> holds float32, not refer"):
+            pixels.write(nodes)
+    with pytest.raises(IndexError, match=r"the index is <RefArray of .*>, expected an int"):
+        nodes[nodes]
+
+
+@pytest.mark.parametrize("index", [[[1, 2], [3]], [None, 1], [2**70]])
+def test_indices_that_numpy_makes_objects_of_are_named(heap: Heap, index: Any) -> None:
+    nodes = nodes_of(heap)
+    for use in (lambda: nodes[index], lambda: nodes.__setitem__(index, None)):
+        with pytest.raises(IndexError, match=r"the index is \[.*\], expected an integer, integers"):
+            use()
+
+
+def test_an_array_says_how_its_contents_are_reached(heap: Heap) -> None:
+    pixels = heap.array("f4", (3, 4))
+    view = pixels.view()
+    uses: list[Callable[[], Any]] = [
+        lambda: pixels[0],
+        lambda: pixels.__setitem__(0, 1),
+        lambda: list(pixels),
+        lambda: view[0],
+        lambda: view.__setitem__(0, 1),
+        lambda: np.asarray(view),
+        lambda: pixels.write(view),
+    ]
+    for use in uses:
+        with pytest.raises(TypeError, match=r"with array\.view"):
+            use()
+    assert repr(view) == "<View of <HeapArray float32 (3, 4)>, closed>"
+    with view as array:
+        array[1] = 2
+        assert repr(view).endswith("open>")
+    assert np.asarray(pixels).sum() == 8
+    with pytest.raises(TypeError, match="View objects cannot be pickled or copied"):
+        copy.copy(view)
+
+
+def test_values_that_an_array_cannot_hold_are_named(heap: Heap) -> None:
+    pixels = heap.array("f4", (3, 4))
+    with pytest.raises(ValueError, match=r"array \(float32, shape \(3, 4\)\), 'x': could not"):
+        pixels.write("x")
+    with pytest.raises(ValueError, match=r"shape \(3, 4\)\), array.*from shape \(2,\)"):
+        pixels.write(np.zeros(2))
+
+
+def test_errors_call_arrays_by_dtype_and_dimensions(heap: Heap) -> None:
+    node = heap.struct("Node")
+    with pytest.raises(TypeError, match=r"of type float32\[:,:\], expected Node"):
+        heap.refs([heap.array("f4", (2, 2))], node)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda g, _: g.renumbered([0, 3]), ValueError, r"order\[1\] is 3, expected .* below 3"),
+        (lambda g, _: g.renumbered([-1]), ValueError, r"order\[0\] is -1, expected"),
+        (lambda g, _: g.renumbered([2, 0, 2]), ValueError, r"order\[2\] is 2, as order\[0\] is"),
+        (lambda g, _: g.renumbered([0.5]), TypeError, r"order is \[0.5\], expected integers"),
+        (lambda g, _: g.renumbered(None), TypeError, "order is None, expected integers"),
+        (lambda g, _: g.with_roots("x"), TypeError, "roots is 'x', expected integers"),
+        (lambda g, _: g.repeat(10**30), ValueError, "copies is 1000.*, expected 0 to"),
+        (lambda g, rng: g.drop("x", rng), TypeError, "fraction is 'x', expected a number"),
+        (lambda g, rng: g.drop(1, rng, "runs", 2.5), TypeError, "run is 2.5, expected an integer"),
+        (lambda g, _: g.capture(3), TypeError, "modules is 3, expected a sequence"),
+        (lambda g, _: g.capture([3]), TypeError, "modules holds 3, expected names"),
+        (lambda g, _: gcheap.bridge.load(3, g), TypeError, "the heap is 3, expected a gcheap.Heap"),
+        (lambda g, _: g.generate("mixed", "7000000TiB"), ValueError, r"nbytes is \d+, expected at"),
+        (lambda g, _: g.save(None), TypeError, "expected str, bytes or os.PathLike"),
+    ],
+)
+def test_arguments_of_a_graph(use: Any, error: type[Exception], message: str) -> None:
+    graph = ObjectGraph.from_lists([16] * 3, [[], [], []], [0])
+    with pytest.raises(error, match=message):
+        use(graph, np.random.default_rng(1))
+
+
+def test_lists_of_ids_are_as_good_as_arrays() -> None:
+    graph = ObjectGraph.from_lists([16, 32, 48], [[1], [2], [0]], [0])
+    assert graph.renumbered([2, 0]).sizes.tolist() == [48, 16]
+    assert graph.renumbered([]).n_nodes == 0
+    assert graph.with_roots([1]).reachable().all()
+
+
+def test_a_graph_that_cannot_be_written_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = ObjectGraph.from_lists([16] * 3, [[], [], []], [0])
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        graph.save("/dev/full")
+    assert Path("/dev/full").exists()
+
+    def interrupt(*_args: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np.lib.format, "write_array", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        graph.save(tmp_path / "half.npz")
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 
 import gcheap
 from gcheap import Heap
+from gcheap.array import new_leaf
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i8", "f4", "c16", "g", "S3", "U5", "M8[ns]"])
@@ -105,6 +106,73 @@ def test_arrays_outlive_the_heap() -> None:
     del part
     gc.collect()
     assert not core._alive
+
+
+def test_the_last_array_goes_while_the_heap_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", wrong.append)
+    core = Heap("8MiB")._core
+    with new_leaf(core, "f8", 10).view() as array:
+        arrays = [array]
+    del array
+    detach_all = core._detach_all
+
+    def gone_then_detached() -> None:  # as another thread may, meanwhile
+        arrays.clear()
+        detach_all()
+
+    monkeypatch.setattr(core, "_detach_all", gone_then_detached)
+    core.close()
+    assert not core._alive
+    assert wrong == []
+
+
+def test_the_heap_is_closed_while_an_array_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Heap("8MiB")._core
+    view = new_leaf(core, "f8", 10).view()
+    call = core.call
+
+    def pinned_then_closed(*args: Any) -> None:
+        monkeypatch.setattr(core, "call", call)
+        call(*args)
+        core.close()
+
+    monkeypatch.setattr(core, "call", pinned_then_closed)
+    with view as array:
+        assert core.closed
+        assert core._alive  # what is written to is still there
+        array[:] = 3
+        assert array.sum() == 30
+    del array
+    assert not core._alive
+
+
+def test_the_heap_is_closed_before_an_array_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Heap("8MiB")._core
+    view = new_leaf(core, "f8", 10).view()
+    call = core.call
+
+    def closed_then_pinned(*args: Any) -> None:
+        monkeypatch.setattr(core, "call", call)
+        core.close()
+        call(*args)
+
+    monkeypatch.setattr(core, "call", closed_then_pinned)
+    with pytest.raises(gcheap.HeapClosedError):
+        view.__enter__()
+    assert not core._alive
+
+
+def test_a_heap_with_a_view_is_never_found_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Heap("8MiB")._core
+    seen = []
+    wait = core._wait_for_calls
+    monkeypatch.setattr(core, "_wait_for_calls", lambda: (seen.append(core.closed), wait()))
+    with new_leaf(core, "f8", 10).view(), pytest.raises(BufferError, match="open: 1"):
+        core.close()
+    assert seen == []
+    core.close()
+    assert core.closed
 
 
 def test_a_view_is_opened_once() -> None:

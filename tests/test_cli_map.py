@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from gcheap import _result
 from gcheap.cli import main
+from gcheap.graph import ObjectGraph
 from gcheap.heap import BLOCK_DTYPE, Heap
 from gcheap.report.heapmap import BLOCK_BYTES, print_map, space_figures
 
@@ -35,6 +37,32 @@ def test_before_and_after_without_colours() -> None:
         assert space in before
         assert space in after
     assert "\x1b" not in result.output
+    assert "old: 2 arenas, " in after
+    assert "old: 1 arena, " in before
+
+
+def test_a_terminal_without_columns_is_written_to() -> None:
+    for columns in ("0", "00", ""):
+        result = CliRunner(env={"COLUMNS": columns}).invoke(
+            main, ["map", "synthetic:list", "--live", "64KiB"], catch_exceptions=False
+        )
+        assert "Before (" in result.stdout
+
+
+def test_cells_are_drawn_in_ascii_where_there_is_nothing_else() -> None:
+    result = CliRunner(charset="ascii").invoke(
+        main, ["map", "synthetic:mixed", "--live", "1MiB"], catch_exceptions=False
+    )
+    assert "a quarter ., half :" in result.stdout
+    assert "###" in result.stdout
+
+
+def test_names_that_the_output_cannot_write_are_no_error(tmp_path: Path) -> None:
+    path = str(tmp_path / "gr\u00fc\u00dfe.npz")
+    ObjectGraph.generate("list", "64KiB").save(path)
+    result = CliRunner(charset="ascii").invoke(main, ["map", path], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "gr??e.npz" in result.stdout.replace("\n", "")
 
 
 def test_the_first_line_comes_before_the_work() -> None:
@@ -88,6 +116,14 @@ def test_arenas_fill_the_width() -> None:
 def test_a_heap_without_objects_has_no_space_to_draw() -> None:
     with Heap("16MiB") as heap:
         assert all(space["live_bytes"] == 0 for space in space_figures(heap.map()))
+
+
+def test_sizes_that_no_number_holds_are_wrong_usage() -> None:
+    for size in ("9" * 400 + ".0GiB", "9" * 5000):
+        result = run("synthetic:list", "--live", size)
+        assert result.exit_code == 2, result.output
+        assert "--live is '999" in result.output
+        assert len(result.output) < 400
 
 
 def test_wrong_usage_names_the_value() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -516,6 +519,78 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ObjectGraph.from_hprof(tmp_path / "none.hprof")
     with pytest.raises(IsADirectoryError):
         ObjectGraph.from_hprof(tmp_path)
+
+
+# --- while somebody writes to the file ------------------------------------------------------------
+
+TRUNCATE_WHEN_READING = """
+import os, sys
+from gcheap.sources import _hprof_file
+from gcheap.sources.hprof import read_hprof
+
+_hprof_file.LOG_EVERY_S = 0.0
+path, said = sys.argv[1], []
+
+def log(line):
+    if line.startswith("read "):
+        os.truncate(path, 100)
+    said.append(line)
+
+graph, _ = read_hprof(path, log=log)
+assert os.path.getsize(path) == 100 and len(said) > 2, said
+print(graph.n_nodes, int(graph.sizes.sum()))
+"""
+
+
+def larger_dump() -> Writer:
+    w = Writer()
+    w.add_class(0x10, "p.Node", 0, [REF])
+    for i in range(20):
+        w.add_instance(0x1000 + i, 0x10, [0x1000 + i * 7 % 20])
+        w.add_bytes(0x2000 + i, BYTE, 200_000)
+    return w
+
+
+@pytest.mark.parametrize("memory", [1 << 40, 0], ids=["in memory", "in a file"])
+def test_a_file_that_is_cut_off_while_it_is_read_changes_nothing(
+    tmp_path: Path, memory: int
+) -> None:
+    path = tmp_path / "a.hprof"
+    path.write_bytes(larger_dump().dump(4))
+    expected = ObjectGraph.from_hprof(path)
+    held = f"_hprof_file._memory_to_use = lambda: {memory}\npath, said"
+    script = TRUNCATE_WHEN_READING.replace("path, said", held)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
+    assert done.stdout.split() == [str(expected.n_nodes), str(int(expected.sizes.sum()))]
+
+
+def test_a_file_that_is_cut_off_before_all_of_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_hprof_file, "LOG_EVERY_S", 0.0)
+    path = tmp_path / "a.hprof"
+    size = path.write_bytes(larger_dump().dump())
+    with pytest.raises(
+        GraphFormatError,
+        match=rf"a\.hprof: at offset \d+: the file ends, expected the {size} bytes",
+    ):
+        ObjectGraph.from_hprof(path, log=lambda _line: os.truncate(path, 1 << 20))
+
+
+def test_paths_may_be_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.hprof"
+    path.write_bytes(b"nothing")
+    with pytest.raises(GraphFormatError, match=rf"{path}: at offset 0: b'nothing'"):
+        ObjectGraph.from_hprof(os.fsencode(path))
+    with pytest.raises(GraphFormatError, match=rf"{path}: not an .npz archive"):
+        ObjectGraph.load(os.fsencode(path))
 
 
 # --- the commands ---------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +42,22 @@ def said(error: Exception) -> str:
 
 
 def make_console(plain_width: int, *, stderr: bool = False) -> Console:
-    """Return a console; where output is no terminal and COLUMNS does not say, of this width."""
+    """Return a console; where output is no terminal and COLUMNS does not say, of this width.
+
+    What the encoding of the output does not have is written as question marks.
+    """
     from rich.console import Console
 
-    console = Console(stderr=stderr)
-    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="replace")
+    environ = dict(os.environ)
+    if environ.get("COLUMNS", "").strip("0") == "":
+        environ.pop("COLUMNS", None)  # some shells say 0; the console would print nothing
+    console = Console(stderr=stderr, _environ=environ)
+    if console.is_terminal or environ.get("COLUMNS", "").isdigit():
         return console
-    return Console(stderr=stderr, width=plain_width)
+    return Console(stderr=stderr, width=plain_width, _environ=environ)
 
 
 def output_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:

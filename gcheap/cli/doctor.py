@@ -9,10 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gcheap import _result
+from gcheap.cli._options import make_console
 from gcheap.compare.rows import PAUSE_ONLY
 from gcheap.doctor import COSTS, Diagnosis, Item, advice, examine
 
 __all__ = ["command"]
+
+PLAIN_WIDTH = 100
+"""Columns where output is not a terminal."""
 
 
 @click.command("doctor")
@@ -27,7 +31,7 @@ def command(as_json: bool) -> None:
     if as_json:
         _result.write_json("-", _document(found))
     else:
-        _show(found, Console())
+        _show(found, make_console(PLAIN_WIDTH))
     concurrent = any(mover.works for mover in found.movers if mover.name not in PAUSE_ONLY)
     raise SystemExit(0 if concurrent else 1)
 

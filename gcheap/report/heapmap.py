@@ -10,6 +10,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
+from gcheap.report._encoding import can_write
+
 __all__ = ["ARENA_SHIFT", "BLOCK_BYTES", "SPACES", "print_legend", "print_map", "space_figures"]
 
 BLOCK_BYTES = 64 << 10
@@ -21,6 +23,8 @@ STYLES = ("blue", "magenta", "green", "yellow", "cyan")
 INDENT = "  "
 SHADES = "░▒▓█"
 GARBAGE, FREE, ABSENT, PINNED = "x", "·", " ", "◆"
+PLAIN = str.maketrans(SHADES + FREE + PINNED, ".:+#-@")
+"""What stands for characters that an encoding may not have."""
 
 Blocks = npt.NDArray[np.void]
 
@@ -48,12 +52,17 @@ def space_figures(blocks: Blocks) -> list[dict[str, Any]]:
 
 def print_legend(console: Console) -> None:
     """Print what the characters mean."""
-    console.print(
+    legend = (
         f"a cell: a block of 64 KiB; {ARENA_BLOCKS} cells: an arena; live share up to a quarter "
         f"{SHADES[0]}, half {SHADES[1]}, three quarters {SHADES[2]}, more {SHADES[3]}; "
-        f"nothing live {GARBAGE}, pinned {PINNED}, free {FREE}, free and without memory: blank",
-        highlight=False,
+        f"nothing live {GARBAGE}, pinned {PINNED}, free {FREE}, free and without memory: blank"
     )
+    console.print(_drawn(console, legend), highlight=False)
+
+
+def _drawn(console: Console, cells: str) -> str:
+    is_plain = not can_write(console, SHADES + FREE + PINNED)
+    return cells.translate(PLAIN) if is_plain else cells
 
 
 def print_map(console: Console, title: str, blocks: Blocks) -> None:
@@ -64,16 +73,18 @@ def print_map(console: Console, title: str, blocks: Blocks) -> None:
         number = SPACES.index(figures["space"])
         console.print(Text(f"{figures['space']}: {_said(figures)}", style=STYLES[number]))
         for line in _lines(blocks[blocks["space"] == number], a_line):
-            console.print(Text(INDENT + line, style=STYLES[number]), no_wrap=True, soft_wrap=True)
+            cells = Text(INDENT + _drawn(console, line), style=STYLES[number])
+            console.print(cells, no_wrap=True, soft_wrap=True)
 
 
 def _said(figures: dict[str, Any]) -> str:
+    arenas = f"{figures['arenas']} arena{'s' if figures['arenas'] != 1 else ''}"
     if figures["space"] == "young":  # nothing is known of what lives there
-        return f"{figures['arenas']} arenas, {figures['used_bytes'] / 2**20:.1f} MiB used"
+        return f"{arenas}, {figures['used_bytes'] / 2**20:.1f} MiB used"
     held = figures["populated"] * BLOCK_BYTES
     share = figures["live_bytes"] / held if held else 0.0
     return (
-        f"{figures['arenas']} arenas, {held / 2**20:.1f} MiB of memory, "
+        f"{arenas}, {held / 2**20:.1f} MiB of memory, "
         f"{figures['live_bytes'] / 2**20:.1f} MiB live ({share:.0%}), {figures['pinned']} pinned"
     )
 

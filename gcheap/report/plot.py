@@ -136,12 +136,16 @@ def _figure(row: Row, measure: str) -> dict[str, float] | None:
 
 def _title(document: dict[str, Any]) -> str:
     source, machine = document["input"], document["machine"]
+    repeats = document["summary"]["repeats"]
+    said = (
+        f"Medians of {repeats} runs; thin lines: least to most." if repeats > 1 else "One run each."
+    )
     load = f", load {machine['load']:.1f} at the end" if "load" in machine else ""
     return (
         f"gcheap compare {source['source']}: {source['objects']:,} objects, "
         f"{source['bytes'] / MIB:,.0f} MiB, {source['drop']:.0%} dropped. "
         f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}{load}. "
-        f"Medians of {document['summary']['repeats']} runs; thin lines: least to most."
+        f"{said}"
     )
 
 
@@ -386,7 +390,7 @@ def _bar(
     length, least, most = (figure[name] * scale for name in ("median", "min", "max"))
     axis.barh(at, length, height=0.62, color=colour)
     axis.plot([least, most], [at, at], color=INK, lw=1)
-    text = f"{length:.1f}" if 0.5 <= length < 10 else f"{length:.0f}"
+    text = f"{length:.1f}" if 0.5 <= length < 9.95 else f"{length:.0f}"
     axis.text(max(length, most) + whole * 0.02, at, text, va="center", fontsize=9, color=INK)
 
 

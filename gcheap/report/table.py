@@ -10,11 +10,15 @@ from rich.text import Text
 
 from gcheap.compare.rows import CONTROL, Row
 from gcheap.compare.summary import RowSummary
+from gcheap.report._encoding import can_write
 
 __all__ = ["print_comparison"]
 
 MIB = 1 << 20
-SPREAD = "± half the distance between the quartiles"
+SIGN = "±"
+PLAIN_SIGN = "+-"
+"""What stands for it where the encoding does not have it."""
+SPREAD = f"median {SIGN} half the distance between the quartiles"
 LABELS = 2
 """Columns that say which row it is."""
 GAP = 2
@@ -27,7 +31,8 @@ def print_comparison(
 ) -> None:
     """Print how long each row took, what the mutator saw, what it cost, what to know about it."""
     with_huge = len({one.row.huge for one in summaries}) > 1
-    _print_table(console, f"Time (median {SPREAD})", summaries, TIME, with_huge)
+    said = SPREAD if any(one.runs > 1 for one in summaries) else "one run each"
+    _print_table(console, f"Time ({said})", summaries, TIME, with_huge)
     _print_table(console, "What the program saw", summaries, SEEN, with_huge)
     _print_table(console, "Memory and work", summaries, COST, with_huge)
     for line in _notes(summaries, unavailable, with_huge):
@@ -41,14 +46,16 @@ def _print_table(
     columns: dict[str, Cell],
     with_huge: bool,
 ) -> None:
+    sign = SIGN if can_write(console, SIGN) else PLAIN_SIGN
+    by_column = [_aligned([cell(one) for one in summaries], sign) for cell in columns.values()]
     rows = [
-        [one.row.label, _mode(one.row, with_huge), *(cell(one) for cell in columns.values())]
-        for one in summaries
+        [one.row.label, _mode(one.row, with_huge), *line]
+        for one, line in zip(summaries, zip(*by_column, strict=True), strict=True)
     ]
     names = ["mover", "mode", *columns]
     for number, some in enumerate(_parts(names, rows, console.width)):
         said = title if number == 0 else f"{title}, continued"
-        console.print(Text(said, style="bold"))
+        console.print(Text(said.replace(SIGN, sign), style="bold"))
         table = Table(box=None, pad_edge=False)
         for at in some:
             table.add_column(names[at], justify="left" if at < LABELS else "right", no_wrap=True)
@@ -56,6 +63,19 @@ def _print_table(
             table.add_row(*(cells[at] for at in some), style=_style(one))
         console.print(table)
         console.print()
+
+
+def _aligned(cells: list[str], sign: str) -> list[str]:
+    """Return a column whose medians end at one place, whatever their spreads."""
+    split = [cell.split(f" {SIGN}") for cell in cells]
+    width = max((len(spread) for _, *spreads in split for spread in spreads), default=0)
+    pad = width + len(SIGN)
+    return [
+        " ".join(
+            [median, *(f"{SIGN}{spread}".rjust(pad).replace(SIGN, sign) for spread in spreads)]
+        )
+        for median, *spreads in split
+    ]
 
 
 def _parts(names: list[str], rows: list[list[str]], width: int) -> Iterator[list[int]]:
@@ -109,9 +129,15 @@ def _scaled(measure: str, scale: float, digits: int, *, spread: bool = False) ->
         if figure is None or (one.row.mode == CONTROL and measure not in SEEN_BY_MUTATOR):
             return "-"
         text = f"{figure.median * scale:.{digits}f}"
-        return f"{text} ±{figure.spread * scale:.{digits}f}" if spread else text
+        with_spread = spread and one.runs > 1
+        return f"{text} {SIGN}{figure.spread * scale:.{digits}f}" if with_spread else text
 
     return cell
+
+
+def _beside(cell: Cell) -> Cell:
+    """Leave out what there is only when pages move beside the program."""
+    return lambda one: cell(one) if one.row.mode == "concurrent" else "-"
 
 
 def _longest(measure: str, scale: float) -> Cell:
@@ -131,9 +157,14 @@ def _short(value: float) -> str:
 
 
 def _share(measure: str, of: str) -> Cell:
+    """Median and spread in percent of another measure's median."""
+
     def cell(one: RowSummary) -> str:
-        part, whole = one.median(measure), one.median(of)
-        return "-" if part is None or not whole else f"{100 * part / whole:.0f}"
+        part, whole = one.figures.get(measure), one.median(of)
+        if part is None or not whole:
+            return "-"
+        spread = f" {SIGN}{100 * part.spread / whole:.0f}" if one.runs > 1 else ""
+        return f"{100 * part.median / whole:.0f}{spread}"
 
     return cell
 
@@ -150,25 +181,25 @@ SEEN_BY_MUTATOR = (
 TIME: dict[str, Cell] = {
     "mark\nms": _scaled("mark_s", 1e3, 1),
     "plan\nms": _scaled("plan_s", 1e3, 1),
-    "flip\nms": _scaled("pause_flip_s", 1e3, 2),
+    "flip\nms": _beside(_scaled("pause_flip_s", 1e3, 2, spread=True)),
     "move\nms": _scaled("move_s", 1e3, 1, spread=True),
     "cycle\nms": _scaled("cycle_s", 1e3, 1, spread=True),
-    "longest\npause ms": _scaled("pauses.longest_s", 1e3, 1),
+    "longest\npause ms": _scaled("pauses.longest_s", 1e3, 1, spread=True),
     "CPU\nms": _scaled("collector_cpu_s", 1e3, 0, spread=True),
 }
 SEEN: dict[str, Cell] = {
     "longest stall ms\nmedian / worst": _longest("stalls.longest_s", 1e3),
     "speed\n%": _share("mutator_rate", "mutator_rate_quiet"),
     "moving:\np50 us": _scaled("stalls.attributed.p50_s", 1e6, 0),
-    "moving:\np99 us": _scaled("stalls.attributed.p99_s", 1e6, 0),
+    "moving:\np99 us": _scaled("stalls.attributed.p99_s", 1e6, 0, spread=True),
     "moving: longest\nms, median / worst": _longest("stalls.moving.longest_s", 1e3),
     "moving:\nspeed %": _share("mutator_rate_moving", "mutator_rate_quiet"),
     "moving: mmu\n10 ms": _scaled("mmu_10ms_moving", 1, 2),
 }
 COST: dict[str, Cell] = {
     "before\nMiB": _scaled("physical_before", 1 / MIB, 0),
-    "peak\nMiB": _scaled("physical_peak", 1 / MIB, 0),
-    "after\nMiB": _scaled("physical_after", 1 / MIB, 0),
+    "peak\nMiB": _scaled("physical_peak", 1 / MIB, 0, spread=True),
+    "after\nMiB": _scaled("physical_after", 1 / MIB, 0, spread=True),
     "live\nMiB": _scaled("live_bytes", 1 / MIB, 0),
     "pages\nmoved": _scaled("pages_moved", 1, 0),
     "arenas\nmoved": _scaled("arenas_moved", 1, 0),

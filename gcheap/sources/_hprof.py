@@ -93,7 +93,7 @@ class Dump:
     """A heap dump; ``read`` fills it.
 
     Attributes:
-        data: the file.
+        data: its bytes, which nobody else can change.
         file: its name, for errors.
         id_bytes: size of an identifier, 4 or 8.
         roots: identifiers of the roots, in order.

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcheap._bfs import slot_chunks, slot_positions
+from gcheap._result import meminfo
 from gcheap.graph import HEADER_BYTES, SLOT_BYTES, ObjectGraph, rounded
 from gcheap.sources._rmat import rmat_graph
 
@@ -59,6 +60,8 @@ CLUSTER_BYTES = 8 * (2 << 20)
 STRAY_ONE_IN = 100_000
 NODE_BYTES = 32
 _DRAW_OBJECTS = 1 << 16
+BYTES_AN_ARRAY_BYTE = 4
+"""More bytes of objects than this are in no graph for each byte of its arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +185,18 @@ def generate(name: str, nbytes: int, seed: int | None = 0) -> ObjectGraph:
         seed: seed of the generator; the same name, nbytes and seed give the same graph.
 
     Raises:
-        ValueError: the name is not known, nbytes is not positive, or seed is negative.
+        ValueError: the name is not known, nbytes is not positive or more than the machine holds the
+            graph of, or seed is negative.
     """
     if name not in GENERATORS:
         raise ValueError(
             f"no generator is called {name!r}, expected one of {', '.join(GENERATORS)}"
+        )
+    available = meminfo().get("MemAvailable", 0)
+    if available and nbytes > BYTES_AN_ARRAY_BYTE * available:
+        raise ValueError(
+            f"nbytes is {nbytes}, expected at most {BYTES_AN_ARRAY_BYTE * available}: the graph's "
+            f"own arrays would not fit the {available >> 20} MiB that are available"
         )
     return GENERATORS[name](nbytes, np.random.default_rng(_checked_seed(seed)))
 

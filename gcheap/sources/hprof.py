@@ -11,14 +11,14 @@ are one type.
 A dump does not say how objects lay in memory: sizes are those they have in gcheap, the header of 8
 bytes, 8 for each reference, and their other fields or elements at their width.
 
-Memory: the dump is mapped, a compressed one through an unnamed temporary file of its full size.
-Beside the graph itself, reading takes about 100 bytes an object, and up to about 100 MiB for what
-is worked off at a time.
+Memory: the dump is read into memory once, so that nothing happens to it meanwhile; a compressed
+one, and one that would take more than half of the memory available, is mapped from an unnamed
+temporary file of its full size. Beside the graph itself, reading takes about 100 bytes an object,
+and up to about 100 MiB for what is worked off at a time.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ from gcheap._units import parse_size
 from gcheap.graph import MAX_FILE_BYTES, ObjectGraph
 from gcheap.sources._hprof import Dump, ids_at
 from gcheap.sources._hprof_classes import Layouts, java_name
-from gcheap.sources._hprof_file import MAGIC_BYTES, Log, Progress, check_magic, uncompressed
+from gcheap.sources._hprof_file import Log, Progress, contents
 from gcheap.sources._hprof_format import INSTANCE, OBJECT_ARRAY, PRIMITIVE_ARRAY, PRIMITIVES
 
 __all__ = ["HprofCounts", "read_hprof"]
@@ -79,15 +79,12 @@ def read_hprof(
     Raises:
         GraphFormatError: the file is no heap dump, or damaged; names it, the offset and what was
             expected.
-        OSError: it cannot be opened, or not be decompressed for want of space.
+        OSError: it cannot be opened, or there is no space for the copy in a temporary file.
     """
     limit = parse_size(max_bytes, "max_bytes")
-    file = os.fspath(path)
+    file = os.fsdecode(path)
     progress = Progress(log)
-    with uncompressed(file, limit, progress) as stream:
-        check_magic(stream.read(MAGIC_BYTES), file)
-        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    dump = Dump(data, file, progress)
+    dump = Dump(contents(file, limit, progress), file, progress)
     dump.read()
     graph, counts = _Assembly(dump).graph()
     progress.say(

@@ -127,9 +127,14 @@ def _child_main() -> None:
 
 
 def _import_modules(modules: Sequence[str] | None) -> None:
-    if isinstance(modules, str):
-        raise TypeError(f"modules is the str {modules!r}, expected a sequence of names")
-    for name in DEFAULT_MODULES if modules is None else modules:
+    names = DEFAULT_MODULES if modules is None else modules
+    if isinstance(names, str):
+        raise TypeError(f"modules is the str {names!r}, expected a sequence of names")
+    if not isinstance(names, Iterable):
+        raise TypeError(f"modules is {names!r}, expected a sequence of names")
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"modules holds {name!r}, expected names of modules")
         try:
             importlib.import_module(name)
         except ImportError:
