@@ -70,7 +70,6 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
   a->pending = a->left = 0;
-  if (a->made < ARENA_CLOSED) a->made = ARENA_UNMADE; /* else finish_opened asks */
   a->populated |= a->kept; /* of a consumed huge arena, blocks that were free too */
   a->kept = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
@@ -82,6 +81,8 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
     block_vacate(h, block_address(&h->layout, b), true);
   }
   GCH_ASSERT(!a->cleared); /* everything in it went */
+  /* Else finish_opened asks, which looks at nothing beyond the region's end: that comes down before. */
+  if (a->made < ARENA_CLOSED || a->used == 0) a->made = ARENA_UNMADE;
   return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);
 }
 

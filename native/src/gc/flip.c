@@ -180,7 +180,7 @@ static int populate_arena(gch_heap *h, struct small_space *s, uint32_t region, u
   if (arena->populated != 0) return __builtin_popcount(arena->populated);
   if (blocks > ARENA_BLOCKS || h->huge) blocks = ARENA_BLOCKS;
   uintptr_t start = arena_address(&h->layout, first + index);
-  int rc = pages_populate(&h->kernel, (void *)start, blocks * (uint64_t)BLOCK_BYTES);
+  int rc = populate_empty(h, start, blocks * (uint64_t)BLOCK_BYTES);
   if (rc < 0) return rc;
   arena->populated = (uint32_t)bits_mask(0, blocks);
   arena->huge = h->huge;

@@ -324,10 +324,13 @@ void large_forget_births(gch_heap *h) {
 
 /* --- memory of what is born --------------------------------------------------------------------------------------- */
 
-/* Lock held. */
+/* Lock held. What has become present of it before the kernel refused, beyond what the birth gives back itself, goes. */
 static bool populate_arena(gch_heap *h, uintptr_t start) {
   struct arena *arena = heap_arena(h, start);
-  if (!arena->huge && pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
+  if (!arena->huge && pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) {
+    (void)large_release_arena(h, arena_index(&h->layout, start));
+    return false;
+  }
   arena->huge = 1;
   arena->populated = UINT32_MAX;
   return true;

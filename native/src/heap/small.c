@@ -36,18 +36,24 @@ uint32_t region_arenas(const gch_heap *h, uint32_t region, uint32_t *first) {
   return (uint32_t)(h->layout.regions[region].bytes >> ARENA_SHIFT);
 }
 
+int populate_empty(gch_heap *h, uintptr_t start, uint64_t bytes) {
+  int rc = pages_populate(&h->kernel, (void *)start, bytes);
+  if (rc < 0) (void)h->drop(h, start, bytes); /* else it is noted as undropped */
+  return rc;
+}
+
 bool block_populate(gch_heap *h, uintptr_t block) {
   struct arena *arena = heap_arena(h, block);
   uint32_t bit = (uint32_t)(block_index(&h->layout, block) % ARENA_BLOCKS);
   if (at_load_relaxed(&arena->populated) >> bit & 1) return true;
   if (h->huge && at_load_relaxed(&arena->populated) == 0) {
     uintptr_t start = arena_of(block);
-    if (pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
+    if (populate_empty(h, start, ARENA_BYTES) < 0) return false;
     arena->huge = 1;
     at_store_relaxed(&arena->populated, UINT32_MAX);
     return true;
   }
-  if (pages_populate(&h->kernel, (void *)block, BLOCK_BYTES) < 0) return false;
+  if (populate_empty(h, block, BLOCK_BYTES) < 0) return false;
   at_or_relaxed(&arena->populated, (uint32_t)1 << bit);
   return true;
 }

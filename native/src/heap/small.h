@@ -33,6 +33,9 @@ void block_vacate(gch_heap *heap, uintptr_t block, bool populated);
 /* The kernel would not take back the memory of blocks [start, start + bytes), which are being emptied: when they are freed,
  * they are populated. Any thread; addresses that are not in a space of small objects are none of ours. */
 void block_keep(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* Memory for a range in which the tables know of none: all of it, or (a negative errno) none, lest a page be seen where one is to be
+ * missing. The lock of the space held. */
+int populate_empty(gch_heap *heap, uintptr_t start, uint64_t bytes);
 /* Makes the pages of a taken block present. False: no memory. */
 bool block_populate(gch_heap *heap, uintptr_t block);
 /* Gives the memory of free blocks back, whole arenas where huge; returns bytes released. World stopped. */

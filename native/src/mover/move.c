@@ -13,6 +13,7 @@
  *           destination; if the source has a page all the same: again, then copy
  *   EINVAL  another thread changed a mapping for a moment: again, a few times; then copy
  *   ENOMEM, EFAULT, others: copy the page
+ * Before a page is copied it is asked whether it has moved: a misreported call may have moved more than the page it named.
  * Copying is UFFDIO_COPY into the registered destination. If that is refused, or the stray page will not go: memcpy where
  * nothing is armed. In an armed destination half a page would be seen (I2): there move and copy are tried in turn until one
  * of them succeeds, with sleep in between, as the kernel itself waits for memory behind a page fault. Only what the kernel
@@ -54,12 +55,24 @@ static uint64_t put_zeros(struct transfer *t, uintptr_t dst, uintptr_t src) {
   return rc >= 0 ? t->heap->layout.page_bytes : put_page(t, dst, src, KERNEL_ZEROPAGE, rc);
 }
 
+/* Source empty, destination there: the page is done with, whatever the kernel has said of it. */
+static bool has_moved(gch_heap *h, uintptr_t dst, uintptr_t src) {
+  if (kernel_pagemap_present(&h->kernel, (void *)src) != 0 || kernel_pagemap_present(&h->kernel, (void *)dst) != 1)
+    return false;
+  mover_refused(h, GCH_REFUSAL_EXIST_MOVED, src, h->layout.page_bytes);
+  return true;
+}
+
+/* A call that was misreported may have moved the pages behind the one that it named, too, and the next be refused for another
+ * reason: it is asked before the copy, which reads an empty source, and so puts a page of zeros there. */
 static uint64_t copy_page(struct transfer *t, uintptr_t dst, uintptr_t src) {
   gch_heap *h = t->heap;
   uint64_t page = h->layout.page_bytes, copied = 0;
-  int rc = -EAGAIN;
+  int rc = -EAGAIN, there = kernel_pagemap_present(&h->kernel, (void *)src);
+  if (has_moved(h, dst, src)) return page;
   for (int i = 0; i < COPY_TRIES && (rc == -EAGAIN || rc == -ENOENT); i++)
     rc = kernel_uffd_copy(&h->kernel, t->fd, (void *)dst, (const void *)src, page, 0, &copied);
+  if (rc == -EEXIST && there != 1) return page; /* see answer_occupied */
   if (rc == -EFAULT && source_is_hole(h, src)) return put_zeros(t, dst, src);
   if (rc < 0) return put_page(t, dst, src, KERNEL_COPY, rc);
   empty_source(h, src, page);
@@ -89,11 +102,7 @@ static uint64_t answer_refusal(struct transfer *t, uintptr_t dst, uintptr_t src,
   uint64_t page = h->layout.page_bytes;
   uint32_t tries = t->tries++;
   bool maybe = error == -EEXIST || error == -EBUSY || error == -ENOENT;
-  if (maybe && kernel_pagemap_present(&h->kernel, (void *)src) == 0 &&
-      kernel_pagemap_present(&h->kernel, (void *)dst) == 1) {
-    mover_refused(h, GCH_REFUSAL_EXIST_MOVED, src, page);
-    return page;
-  }
+  if (maybe && has_moved(h, dst, src)) return page;
   switch (error) {
     case -EEXIST: return answer_occupied(t, dst, src, tries);
     case -EBUSY:
