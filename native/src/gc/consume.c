@@ -86,15 +86,15 @@ void consume_copied(gch_heap *h, uintptr_t source, uint64_t bytes, bool fresh) {
  * opened), the arena from which it relocates, or sources that count on their own. */
 static void close_arena(gch_heap *h, size_t arena) {
   uintptr_t at = arena_address(&h->layout, arena), delta = was_flipped(h, at) ? h->layout.shadow_delta : 0;
-  uint32_t relocated = 0;
-  for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS && relocated == 0; b++)
-    if (h->tables.dest[b] & DEST_RELOCATED) relocated = h->tables.dest[b] & ~DEST_RELOCATED;
+  size_t source = SIZE_MAX;
+  for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS && source == SIZE_MAX; b++)
+    if (h->tables.dest[b] & DEST_RELOCATED) source = (h->tables.dest[b] & ~DEST_RELOCATED) / ARENA_BLOCKS;
   at_store(&h->tables.arenas[arena].made, (uint32_t)ARENA_CLOSED);
   consume_one(h, at, delta);
-  if (relocated == 0 || !is_huge(&h->tables.arenas[relocated / ARENA_BLOCKS])) return;
-  uintptr_t source = arena_address(&h->layout, relocated / ARENA_BLOCKS);
-  block_unpopulate(h, source, ARENA_BLOCKS);
-  give_copied(h, source + delta);
+  if (source == SIZE_MAX || !is_huge(&h->tables.arenas[source])) return;
+  uintptr_t from = arena_address(&h->layout, source);
+  block_unpopulate(h, from, ARENA_BLOCKS);
+  give_copied(h, from + delta);
 }
 
 void consume_opened(gch_heap *h, size_t block) {
