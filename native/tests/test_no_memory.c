@@ -496,7 +496,8 @@ static void populate_half_way(gch_mover with, gch_huge pages) {
   memset(gch_slot(root[0], KIT_BYTES), 7, 300000);
   uintptr_t first = (uintptr_t)root[0];
   uint64_t before = align_up(300000 + KIT_BYTES, h->layout.page_bytes) / h->layout.page_bytes;
-  heap_arena(h, first)->huge = 0; /* as when it has been opened, */
+  heap_arena(h, first)->huge = 0; /* as when it has been opened */
+  heap_arena(h, first)->populated = 0;
   pages_drop(&h->kernel, (void *)(first + before * h->layout.page_bytes), ARENA_BYTES - before * h->layout.page_bytes);
   gch_inject(h, "populate:ENOMEM-after", NULL);
   CHECK(large_begin(h, &b, k.bytes, 300000, 300000 + KIT_BYTES) && arena_of(b.start) == arena_of(first));
