@@ -1,6 +1,8 @@
 /* What statistics say of memory is what the kernel says: `populated_bytes` against the resident pages of the heap's
  * address range, within 2 %, after collections of every kind. */
+#include <pthread.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "kit.h"
 #include "os/pages.h"
@@ -89,8 +91,58 @@ static void statistics_and_the_kernel_agree(void) {
         play(KIT_MOVERS[i], huge ? GCH_HUGE_ON : GCH_HUGE_OFF, concurrent);
 }
 
+/* --- at any time -------------------------------------------------------------------------------------------------- */
+
+struct asker {
+  gch_heap *heap;
+  bool done; /* [atomic] */
+  uint64_t asked, most;
+};
+
+static void *ask(void *arg) {
+  struct asker *a = arg;
+  for (; !at_load(&a->done); a->asked++) {
+    gch_stats s;
+    gch_stats_get(a->heap, &s, sizeof s);
+    if (s.populated_bytes > a->most) a->most = s.populated_bytes;
+    usleep(100); /* the others want locks and CPUs, too */
+  }
+  return NULL;
+}
+
+/* Statistics wait for nobody: a thread that is not attached takes them while everything changes. */
+static void ask_beside(gch_mover mover, gch_huge huge) {
+  struct kit k;
+  pthread_t thread;
+  gch_config c = kit_config(mover, 256, 1024);
+  c.huge = huge;
+  if (!kit_open(&k, &c)) return;
+  struct asker a = {.heap = k.heap};
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, TABLE);
+  root[1] = kit_refs(&k, LARGE);
+  if (!CHECK_EQ(pthread_create(&thread, NULL, ask, &a), 0)) return;
+  for (int cycle = 0; cycle < (int)kit_scaled(4, 2); cycle++) { /* each policy in the pause and beside us */
+    fill(&k, root);
+    drop_most(&k, root);
+    kit_major(&k, (cycle + cycle / 2) % 2 ? GCH_POLICY_NEEDED : GCH_POLICY_ALL, cycle % 2, true);
+  }
+  at_store(&a.done, true);
+  pthread_join(thread, NULL);
+  CHECK(a.asked > 0 && a.most > 0 && a.most < 4 * k.heap->config.max_bytes);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void statistics_at_any_time(void) {
+  for (size_t i = 0; i < KIT_MOVER_COUNT; i += KIT_SANITIZED ? 3 : 1) /* the first: by pages; memcpy */
+    for (int huge = 0; huge < 2 && kit_available(KIT_MOVERS[i]); huge++)
+      ask_beside(KIT_MOVERS[i], huge ? GCH_HUGE_ON : GCH_HUGE_OFF);
+}
+
 int main(void) {
-  kit_watchdog(60);
+  kit_watchdog(90);
   RUN(statistics_and_the_kernel_agree);
+  RUN(statistics_at_any_time);
   return CHECK_SUMMARY();
 }

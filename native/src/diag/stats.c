@@ -24,11 +24,12 @@ static void describe(gch_distribution *out, const struct histogram *h) {
                             .p999 = histogram_percentile(h, 99.9)};
 }
 
-/* Of a large object, what does not lie in huge pages: those are counted by arenas. Lock held. */
+/* Of a large object, what does not lie in huge pages: those are counted by arenas. Lock held. (It keeps out who is born and
+ * who dies; in a pause objects move without it.) */
 static uint64_t small_pages_of(gch_heap *h, const struct large *e) {
   uint64_t bytes = 0;
-  uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
-  for (uintptr_t at = e->base, next; at < end; at = next) {
+  uintptr_t base = at_load_relaxed(&e->base), end = base + align_up(e->bytes, h->layout.page_bytes); /* a sample */
+  for (uintptr_t at = base, next; at < end && base != 0; at = next) {
     next = arena_after(at);
     if (next > end) next = end;
     if (!at_load_relaxed(&heap_arena(h, at)->huge)) bytes += next - at;
@@ -44,8 +45,7 @@ static uint64_t large_bytes(gch_heap *h) {
     for (uint32_t i = 0; i < count; i++)
       bytes += at_load_relaxed(&h->tables.arenas[first + i].huge) ? ARENA_BYTES : 0; /* a sample */
   }
-  for (uint32_t id = 1; id < h->large.count; id++)
-    if (h->large.entries[id].base != 0) bytes += small_pages_of(h, &h->large.entries[id]);
+  for (uint32_t id = 1; id < h->large.count; id++) bytes += small_pages_of(h, &h->large.entries[id]);
   lock_unlock(&h->large.lock);
   return bytes;
 }

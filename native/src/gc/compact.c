@@ -69,7 +69,7 @@ void compact_supply_arena(gch_heap *h, uintptr_t start) {
   if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->made) != ARENA_MAKING) return;
   if (at_cas(&arena->made, &none, (uint32_t)ARENA_MAKING)) {
     must_supply(h, start, ARENA_BYTES, h->mover->recycles ? frames_reuse_arena(h) : 0);
-    arena->huge = 1;
+    arena_set_huge(arena, true);
     at_store(&arena->populated, UINT32_MAX);
     at_store(&arena->made, (uint32_t)ARENA_WHOLE);
   }
@@ -202,8 +202,10 @@ static void settle_arenas(gch_heap *h, uintptr_t dst, uintptr_t src, uint32_t co
   liveness_hand_over(h, h->tables.live, to, h->tables.live, from, count);
   for (uint32_t i = 0; i < count; i++) {
     struct arena *new = &h->tables.arenas[to + i], *old = &h->tables.arenas[from + i];
-    new->populated |= old->populated; /* there may be some that could not be dropped, or that copying has supplied */
-    new->huge = old->huge;
+    arena_set_populated(
+        new, new->populated |
+                 old->populated); /* there may be some that could not be dropped, or that copying has supplied */
+    arena_set_huge(new, old->huge);
     old->cleared = 1;
     block_unpopulate(h, src + i * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
   }

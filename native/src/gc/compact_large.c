@@ -86,7 +86,7 @@ void compact_large_arena(const struct gather *g, const struct relocation *arena)
   set_live(h, start, to - start);
   block_unpopulate(h, start, ARENA_BLOCKS);
   heap_arena(h, to)->populated = UINT32_MAX;
-  heap_arena(h, to)->huge = 1; /* the dead between came along */
+  arena_set_huge(heap_arena(h, to), true); /* the dead between came along */
 }
 
 /* --- sliding -------------------------------------------------------------------------------------------------- */

@@ -70,7 +70,7 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
   a->pending = a->left = 0;
-  a->populated |= a->kept; /* of a consumed huge arena, blocks that were free too */
+  arena_set_populated(a, a->populated | a->kept); /* of a consumed huge arena, blocks that were free too */
   a->kept = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
@@ -154,9 +154,9 @@ static void collapse_arena(gch_heap *h, uint32_t arena, enum space_id space) {
   bool whole = pages_populate(&h->kernel, start, ARENA_BYTES) >= 0 &&
                kernel_madvise(&h->kernel, start, ARENA_BYTES, UABI_MADV_COLLAPSE) >= 0;
   lock_lock(lock);
-  a->huge = whole;
+  arena_set_huge(a, whole);
   if (whole)
-    a->populated = UINT32_MAX;
+    arena_set_populated(a, UINT32_MAX);
   else
     drop_holes(h, arena, space);
   lock_unlock(lock);

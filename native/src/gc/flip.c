@@ -182,8 +182,8 @@ static int populate_arena(gch_heap *h, struct small_space *s, uint32_t region, u
   uintptr_t start = arena_address(&h->layout, first + index);
   int rc = populate_empty(h, start, blocks * (uint64_t)BLOCK_BYTES);
   if (rc < 0) return rc;
-  arena->populated = (uint32_t)bits_mask(0, blocks);
-  arena->huge = h->huge;
+  arena_set_populated(arena, (uint32_t)bits_mask(0, blocks));
+  arena_set_huge(arena, h->huge);
   if (*top <= index) at_store(top, index + 1);
   return (int)blocks;
 }

@@ -70,7 +70,7 @@ static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf
     if (arena->used != 0) continue;
     uintptr_t start = arena_address(&h->layout, first + i);
     if (arena->populated != 0 && h->drop(h, start, ARENA_BYTES) < 0) continue;
-    arena->populated = 0;
+    arena_set_populated(arena, 0);
     heap_use(h, ARENA_BYTES);
     for (uint32_t b = 0; b < ARENA_BLOCKS; b++) block_assign(h, start + b * (uintptr_t)BLOCK_BYTES, BLOCK_USED, leaf);
     if (*top <= i) at_store(top, i + 1);
@@ -342,8 +342,8 @@ static void finish_minor(struct minor *m) {
   for (uint32_t i = 0; i < m->plan->arena_count; i++) {
     uintptr_t to = arena_address(&h->layout, m->plan->arenas[i]) +
                    (uintptr_t)h->tables.forward[(size_t)m->plan->arenas[i] * ARENA_BLOCKS];
-    heap_arena(h, to)->populated = UINT32_MAX;
-    heap_arena(h, to)->huge = h->tables.arenas[m->plan->arenas[i]].huge;
+    arena_set_populated(heap_arena(h, to), UINT32_MAX);
+    arena_set_huge(heap_arena(h, to), h->tables.arenas[m->plan->arenas[i]].huge);
   }
   for (uint32_t a = m->first_arena; a < m->first_arena + m->arena_count; a++) {
     bool cleared = h->tables.arenas[a].cleared;

@@ -158,7 +158,7 @@ static uint64_t empty_arena(gch_heap *h, size_t index) {
   arena->kind = ARENA_NONE;
   if (h->large.keeps || (arena->huge && h->drop(h, arena_address(&h->layout, index), ARENA_BYTES) < 0)) return 0;
   uint64_t released = arena->huge && arena->populated != 0 ? ARENA_BYTES : 0; /* else it went elsewhere */
-  arena->huge = 0;
+  arena_set_huge(arena, false);
   arena->populated = 0;
   return released;
 }
@@ -331,7 +331,7 @@ static bool populate_arena(gch_heap *h, uintptr_t start) {
     (void)large_release_arena(h, arena_index(&h->layout, start));
     return false;
   }
-  arena->huge = 1;
+  arena_set_huge(arena, true);
   arena->populated = UINT32_MAX;
   return true;
 }
@@ -347,7 +347,7 @@ static bool populate_huge(gch_heap *h, uintptr_t at, uintptr_t end) {
   if (old || !own) return done;
   if (pages_populate(&h->kernel, (void *)start, ARENA_BYTES) < 0) return false;
   lock_lock(&h->large.lock);
-  heap_arena(h, start)->huge = 1;
+  arena_set_huge(heap_arena(h, start), true);
   heap_arena(h, start)->populated = UINT32_MAX;
   lock_unlock(&h->large.lock);
   return true;

@@ -49,7 +49,7 @@ bool block_populate(gch_heap *h, uintptr_t block) {
   if (h->huge && at_load_relaxed(&arena->populated) == 0) {
     uintptr_t start = arena_of(block);
     if (populate_empty(h, start, ARENA_BYTES) < 0) return false;
-    arena->huge = 1;
+    arena_set_huge(arena, true);
     at_store_relaxed(&arena->populated, UINT32_MAX);
     return true;
   }
@@ -90,15 +90,15 @@ void block_vacate(gch_heap *h, uintptr_t address, bool populated) {
   h->tables.blocks[index] = (struct block){0};
   if (!arena->cleared) bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
   arena->used &= ~bit;
-  if (!populated) arena->populated &= ~bit;
+  if (!populated) arena_set_populated(arena, arena->populated & ~bit);
   if (gch_unlikely(arena->kept & bit)) {
-    arena->populated |= bit;
+    arena_set_populated(arena, arena->populated | bit);
     arena->kept &= ~bit;
   }
   if (arena->used == 0) {
     arena->kind = ARENA_NONE;
     arena->cleared = 0;
-    if (arena->populated == 0) arena->huge = 0;
+    if (arena->populated == 0) arena_set_huge(arena, false);
   }
 }
 
@@ -225,11 +225,11 @@ uint64_t arena_release_free(gch_heap *h, uint32_t index) {
     uint64_t run = ~((uint64_t)rest >> from);
     uint32_t length = ctz64(run);
     if (h->drop(h, start + from * (uintptr_t)BLOCK_BYTES, length * (uint64_t)BLOCK_BYTES) >= 0) {
-      arena->populated &= ~(uint32_t)bits_mask(from, from + length);
+      arena_set_populated(arena, arena->populated & ~(uint32_t)bits_mask(from, from + length));
       released += length * (uint64_t)BLOCK_BYTES;
     }
     rest &= ~(uint32_t)bits_mask(from, from + length);
   }
-  if (arena->populated == 0) arena->huge = 0;
+  if (arena->populated == 0) arena_set_huge(arena, false);
   return released;
 }

@@ -11,6 +11,7 @@
 #define HEAP_TABLES_H
 
 #include <gcheap/types.h>
+#include "base/atomic.h"
 #include "heap/layout.h"
 
 struct kernel;
@@ -78,6 +79,14 @@ struct arena {
   uint32_t kept; /* [atomic, moving] bit a block: being emptied, but its memory could not be given back */
 };
 _Static_assert(sizeof(struct arena) == 32, "arenas are few");
+
+/* For who may write them, see above. Statistics read them at any time. */
+static inline void arena_set_populated(struct arena *arena, uint32_t blocks) {
+  at_store_relaxed(&arena->populated, blocks); /* a sample */
+}
+static inline void arena_set_huge(struct arena *arena, bool huge) {
+  at_store_relaxed(&arena->huge, (uint8_t)huge); /* a sample */
+}
 
 /* Where the live granules of a line go: those before granule g of it precede g's by a population count. */
 struct line_forward {
