@@ -13,29 +13,33 @@
 #include "object/scan_inline.h"
 
 enum {
-  QUEUE = 16,               /* prefetch distance */
+  FOUND = 64,               /* prefetch distances, powers of two: of mark words, */
+  QUEUE = 32,               /* and of headers, */
+  BATCH = 16,               /* which are asked for so many at a time */
   DEQUE_ITEMS = 4096,
-  SHARE_ITEMS = 64,         /* candidates given away at a time */
+  SHARE_ITEMS = 64,         /* given away at a time */
   CHUNK_BYTES = 64 << 10,   /* of a large array scanned in one go */
   STACK_MIN = 1 << 16,
   STACK_KEEP = 1 << 15,     /* entries whose memory is kept between marks */
 };
 
-/* A candidate with this bit is a chunk of a large object: entry in bits 32..62, chunk in 0..31. */
+/* An item with this bit is a chunk of a large object: entry in bits 32..62, chunk in 0..31. */
 #define ITEM_CHUNK ((uint64_t)1 << 63)
 
 struct marker {
   gch_heap *heap;
   struct mark_job *job;
   bool alone;           /* there is nobody to share with */
-  uint64_t *stack;      /* [const] reserved */
+  uint64_t found[FOUND];
+  uint32_t found_head, found_count;
+  uint64_t *stack;      /* [const] reserved; FOUND entries are kept free for what is in `found` */
   uint64_t capacity;    /* [const] */
   uint64_t top, peak;
   uint64_t queue[QUEUE];
   uint32_t queue_head, queue_count;
   size_t block;         /* whose live count is being added up */
   uint64_t block_live;
-  bool dropped;         /* a candidate of the object being scanned found the stack full */
+  bool dropped;         /* a referent of the object being scanned found the stack full */
   struct mark_result result;
   struct deque deque;
   uint64_t *deque_items;
@@ -100,26 +104,41 @@ void mark_destroy(gch_heap *h) {
   h->mark_state = NULL;
 }
 
-/* --- candidates ----------------------------------------------------------------------------------------------- */
+/* --- an object's way -------------------------------------------------------------------------------------------
+ *
+ * found -> marked, on the stack -> in the queue -> scanned. Both the mark word and the header of a referent in a large
+ * heap are a cache miss and a walk of page tables away, so an object waits in `found` while the first is fetched and in
+ * `queue` while the second is. It is marked as it leaves `found`: whoever sets the bit puts it on a stack, once.
+ *
+ * Headers are asked for BATCH at a time: a prefetch that misses the TLB does not retire before its walk is done, so walks
+ * overlap only where the prefetches are close enough to be in the reorder window together. */
 
 SCAN_INLINE bool in_scope(const gch_heap *h, uintptr_t a, bool minor) {
   return minor ? heap_is_young(h, a) : heap_contains(h, a);
 }
 
-static inline void push(struct marker *m, uint64_t item) {
-  if (gch_unlikely(m->top == m->capacity)) {
-    m->dropped = true;
-    return;
-  }
-  m->stack[m->top++] = item;
+static inline bool has_room(struct marker *m) {
+  if (gch_likely(m->top + FOUND < m->capacity)) return true;
+  m->dropped = true;
+  return false;
 }
 
-SCAN_INLINE void consider(struct marker *m, uint64_t word, bool minor) {
+/* The oldest of `found` is marked and, if nobody has been there, pushed. The end of the job publishes the bit. */
+static inline void settle_oldest(struct marker *m) {
+  const gch_heap *h = m->heap;
+  uint64_t item = m->found[m->found_head];
+  m->found_head = (m->found_head + 1) % FOUND;
+  m->found_count--;
+  if (bits_set_relaxed(h->tables.mark, granule_index(&h->layout, (uintptr_t)item))) m->stack[m->top++] = item;
+}
+
+SCAN_INLINE void find(struct marker *m, uint64_t word, bool minor) {
   const gch_heap *h = m->heap;
   uintptr_t a = (uintptr_t)(word & ~(uint64_t)7);
-  if (!in_scope(h, a, minor)) return;
-  if (bits_test_relaxed(h->tables.mark, granule_index(&h->layout, a))) return; /* set bits stay set */
-  push(m, a);
+  if (!in_scope(h, a, minor) || !has_room(m)) return;
+  __builtin_prefetch(&h->tables.mark[granule_index(&h->layout, a) / 64], 1);
+  if (m->found_count == FOUND) settle_oldest(m);
+  m->found[(m->found_head + m->found_count++) % FOUND] = a;
 }
 
 /* What a scan hands its slot visitor. */
@@ -130,7 +149,7 @@ struct scan_context {
 
 SCAN_INLINE void visit_word(uint64_t *slot, struct scan_context *c, bool minor) {
   uint64_t word = at_load_relaxed(slot); /* the world is stopped */
-  if (word_is_ref(c->type, word)) consider(c->marker, word, minor);
+  if (word_is_ref(c->type, word)) find(c->marker, word, minor);
 }
 SCAN_INLINE void visit_minor(uint64_t *slot, void *c) { visit_word(slot, c, true); }
 SCAN_INLINE void visit_major(uint64_t *slot, void *c) { visit_word(slot, c, false); }
@@ -161,7 +180,7 @@ static void scan_large_chunk(struct marker *m, uint32_t id, uint64_t chunk, bool
   const struct large *e = &m->heap->large.entries[id];
   struct scan_context c = {m, &m->heap->types.items[e->type]};
   uintptr_t from = e->base + chunk * CHUNK_BYTES, to = from + CHUNK_BYTES;
-  if (to < e->base + e->bytes) push(m, ITEM_CHUNK | (uint64_t)id << 32 | (chunk + 1));
+  if (to < e->base + e->bytes && has_room(m)) m->stack[m->top++] = ITEM_CHUNK | (uint64_t)id << 32 | (chunk + 1);
   if (minor)
     scan_object_range(c.type, e->base, e->length, from, to, visit_minor, &c);
   else
@@ -188,7 +207,6 @@ SCAN_INLINE void process(struct marker *m, uint64_t item, bool minor) {
     return;
   }
   uintptr_t a = (uintptr_t)item;
-  if (!bits_set_relaxed(h->tables.mark, granule_index(&h->layout, a))) return; /* published by the end of the job */
   uint64_t header = header_load(a);
   if (gch_unlikely(header_is_large(header))) {
     scan_large(m, a);
@@ -208,7 +226,7 @@ SCAN_INLINE void process(struct marker *m, uint64_t item, bool minor) {
 
 /* --- work distribution ---------------------------------------------------------------------------------------- */
 
-/* Offers the oldest candidates, likely the roots of the largest subgraphs, to thieves. */
+/* Offers the oldest items, likely the roots of the largest subgraphs, to thieves. */
 static void share(struct marker *m) {
   if (m->alone || m->top < 4 * SHARE_ITEMS || deque_size(&m->deque) > 0) return;
   for (int i = 0; i < SHARE_ITEMS; i++)
@@ -218,25 +236,19 @@ static void share(struct marker *m) {
 }
 
 static inline bool take(struct marker *m, uint64_t *item) {
-  if (gch_likely(m->top > 0)) {
-    *item = m->stack[--m->top];
-    return true;
-  }
-  return deque_pop(&m->deque, item);
-}
-
-static inline void prefetch_item(const gch_heap *h, uint64_t item) {
-  if (gch_unlikely(item & ITEM_CHUNK)) return;
-  __builtin_prefetch(&h->tables.mark[granule_index(&h->layout, (uintptr_t)item) / 64], 1);
-  __builtin_prefetch((const void *)(uintptr_t)item);
+  while (gch_unlikely(m->top == 0) && m->found_count > 0) settle_oldest(m);
+  if (gch_unlikely(m->top == 0)) return deque_pop(&m->deque, item);
+  *item = m->stack[--m->top];
+  return true;
 }
 
 SCAN_INLINE void drain(struct marker *m, bool minor) {
   uint32_t rounds = 0;
   for (;;) {
     uint64_t item;
-    while (m->queue_count < QUEUE && take(m, &item)) {
-      prefetch_item(m->heap, item);
+    bool filling = m->queue_count <= QUEUE - BATCH;
+    while (filling && m->queue_count < QUEUE && take(m, &item)) {
+      if (gch_likely((item & ITEM_CHUNK) == 0)) __builtin_prefetch((const void *)(uintptr_t)item);
       m->queue[(m->queue_head + m->queue_count++) % QUEUE] = item;
     }
     if (m->queue_count == 0) return;
@@ -259,7 +271,7 @@ static bool steal(struct marker *m) {
       if (&s->markers[i] == m) continue;
       enum deque_steal got = deque_steal(&s->markers[i].deque, &item);
       if (got == DEQUE_ITEM) {
-        push(m, item);
+        m->stack[m->top++] = item; /* it is empty */
         return true;
       }
       again |= got == DEQUE_LOST;
@@ -298,30 +310,27 @@ static void run_to_end(struct marker *m, bool minor) {
 
 /* --- roots ---------------------------------------------------------------------------------------------------- */
 
+/* A stack at most half full before and no more slots at a time than half a stack holds: nothing is dropped. */
+_Static_assert(CARD_BYTES / 8 + FOUND < STACK_MIN / 2, "the slots under a card find room");
+SCAN_INLINE void make_room(struct marker *m, bool minor) {
+  GCH_ASSERT(!m->dropped);
+  if (gch_unlikely(m->top > m->capacity / 2)) drain(m, minor);
+}
+
 static void root_major(uint64_t *slot, void *context) {
-  struct marker *m = context;
-  consider(m, at_load_relaxed(slot), false); /* the world is stopped */
-  if (gch_unlikely(m->dropped || m->top > m->capacity / 2)) drain(m, false);
-  if (gch_unlikely(m->dropped)) consider(m, at_load_relaxed(slot), false);
-  m->dropped = false;
+  find(context, at_load_relaxed(slot), false); /* the world is stopped */
+  make_room(context, false);
 }
 
 static void root_minor(uint64_t *slot, void *context) {
-  struct marker *m = context;
-  consider(m, at_load_relaxed(slot), true); /* the world is stopped */
-  if (gch_unlikely(m->dropped || m->top > m->capacity / 2)) drain(m, true);
-  if (gch_unlikely(m->dropped)) consider(m, at_load_relaxed(slot), true);
-  m->dropped = false;
+  find(context, at_load_relaxed(slot), true); /* the world is stopped */
+  make_room(context, true);
 }
 
 static void card_slots(const struct card_part *part, void *context) {
   struct scan_context c = {context, part->type};
-  struct marker *m = context;
-  do {
-    m->dropped = false;
-    scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_minor, &c);
-    if (gch_unlikely(m->dropped || m->top > m->capacity / 2)) drain(m, true);
-  } while (gch_unlikely(m->dropped)); /* the stack was full: it is empty now */
+  scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_minor, &c);
+  make_room(context, true);
 }
 
 static void mark_worker(void *context, uint32_t worker, uint32_t workers) {
@@ -356,12 +365,10 @@ static void rescan_block(struct marker *m, size_t block, bool minor) {
       scan_small(c.type, a, header, visit_major, &c);
     }
     if (m->dropped) flag_overflow(m, block);
-    if (m->top > m->capacity / 2) {
-      if (minor)
-        drain(m, true);
-      else
-        drain(m, false);
-    }
+    if (minor)
+      make_room(m, true);
+    else
+      make_room(m, false);
   }
 }
 
