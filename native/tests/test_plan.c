@@ -47,7 +47,7 @@ static void threshold(void) {
 
 /* --- plans ---------------------------------------------------------------------------------------------------- */
 
-static struct kit kit, left[2 * GCH_POLICY_COUNT + 1]; /* heaps in the middle of a cycle, never closed */
+static struct kit kit, left[2 * GCH_POLICY_COUNT + 2]; /* heaps in the middle of a cycle, never closed */
 static int left_count;
 
 enum use { USE_NONE, USE_SOURCE, USE_STAYS, USE_DEST };
@@ -123,7 +123,28 @@ static void check_large(void) {
   free(pages);
 }
 
-/* `slide`: destinations may overlap sources, but no other destination, and go down in the order of addresses. */
+/* `slide`: whatever chain is first, each of its blocks finds its place empty, and leaves its arena. */
+static void check_chains(const struct plan *p, bool last_first) {
+  const gch_heap *h = kit.heap;
+  size_t blocks = layout_block_count(&h->layout);
+  uint8_t *full = calloc(blocks, 1);
+  for (size_t b = 0; b < blocks; b++) full[b] = h->tables.blocks[b].state == BLOCK_USED;
+  CHECK(p->move_chain_count > 1 && p->move_chains[p->move_chain_count] == p->move_count);
+  for (uint32_t i = 0; i < p->move_chain_count; i++) {
+    uint32_t c = last_first ? p->move_chain_count - 1 - i : i;
+    for (uint32_t k = p->move_chains[c]; k < p->move_chains[c + 1]; k++) {
+      size_t from = p->moves[k], to = from + (size_t)(h->tables.forward[from] >> BLOCK_SHIFT);
+      CHECK_EQ(h->tables.dest[to], DEST_RELOCATED | from);
+      CHECK(to / ARENA_BLOCKS != from / ARENA_BLOCKS);
+      if (!CHECK(full[from] && !full[to])) return free(full);
+      full[from] = 0;
+      full[to] = 1;
+    }
+  }
+  free(full);
+}
+
+/* Large objects: destinations may overlap sources, but no other destination, and go down in the order of addresses. */
 static void check_slides(const struct plan *p) {
   const gch_heap *h = kit.heap;
   uint8_t *pages = calloc(h->layout.span >> h->layout.page_shift, 1);
@@ -223,6 +244,8 @@ static void plan_and_look(gch_policy policy, gch_ref *root, uint64_t seed) {
   used = calloc(layout_block_count(&h->layout), 1);
   check_pieces(h->plan);
   if (h->mover->slides) {
+    check_chains(h->plan, false);
+    check_chains(h->plan, true);
     check_slides(h->plan);
   } else {
     check_small(h->plan);
@@ -250,13 +273,18 @@ static void plans(gch_huge huge) {
   }
 }
 
-/* The first large objects have died since: what is left slides down, chain by chain. */
-static void plan_to_slide(void) {
+/* The first large objects have died since: what is left slides down, chain by chain. So do dense blocks. */
+static void plan_to_slide(gch_huge huge) {
   gch_config c = kit_config(GCH_MOVER_SLIDE, 128, 1024);
-  c.huge = GCH_HUGE_OFF;
+  c.huge = huge;
   if (!kit_open(&kit, &c)) return;
-  GCH_FRAME(kit.m, root, 1);
+  GCH_FRAME(kit.m, root, 2);
   for (int i = 0; i < 10; i++) kit_bytes(&kit, 100000 * (uint64_t)(i + 1)), kit_refs(&kit, 10000);
+  root[1] = kit_refs(&kit, 200000);
+  for (uint64_t i = 0; i < 200000; i++) {
+    gch_ref o = kit_node(&kit, i);
+    kit_put(&kit, root[1], i, o);
+  }
   plan_and_look(GCH_POLICY_ALL, root, 3);
   kit.m->frames = NULL;
   left[left_count++] = kit;
@@ -264,12 +292,15 @@ static void plan_to_slide(void) {
 
 static void plans_of_blocks(void) { plans(GCH_HUGE_OFF); }
 static void plans_of_arenas(void) { plans(GCH_HUGE_ON); }
+static void slides_of_blocks(void) { plan_to_slide(GCH_HUGE_OFF); }
+static void slides_of_huge_arenas(void) { plan_to_slide(GCH_HUGE_ON); }
 
 int main(void) {
   kit_watchdog(60);
   RUN(threshold);
   RUN(plans_of_blocks);
   RUN(plans_of_arenas);
-  RUN(plan_to_slide);
+  RUN(slides_of_blocks);
+  RUN(slides_of_huge_arenas);
   return CHECK_SUMMARY();
 }

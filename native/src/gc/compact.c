@@ -37,6 +37,7 @@ enum list {
   LIST_ARENAS,
   LIST_LARGE_ARENAS,
   LIST_MOVES,
+  LIST_MOVE_CHAINS,
   LIST_CHAINS,
   LIST_DESTS,
   LIST_LARGE_CHAINS,
@@ -137,26 +138,30 @@ static void take_bits(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes)
                   bytes / GRANULE_BYTES);
 }
 
+/* Copies a block to where it is to be, and fixes its references there, while it is warm. */
+static void copy_block(struct compaction *c, size_t block) {
+  gch_heap *h = c->heap;
+  struct gather g = c->gather;
+  uintptr_t at = block_address(&h->layout, block);
+  g.source_delta = (uintptr_t)h->tables.forward[block];
+  supply_block(h, at + g.source_delta);
+  memcpy((void *)(at + g.source_delta), (void *)at, BLOCK_BYTES);
+  if (!h->tables.blocks[block].leaf) fix_block(&g, block, g.source_delta);
+  mover_count_copied(h, BLOCK_BYTES);
+}
+
 /* Relocates `blocks` neighbouring blocks that go the same way. */
 static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
   gch_heap *h = c->heap;
-  struct gather g = c->gather;
   uintptr_t src = block_address(&h->layout, block), delta = (uintptr_t)h->tables.forward[block];
   uint64_t bytes = blocks * (uint64_t)BLOCK_BYTES;
   bool refs = !h->tables.blocks[block].leaf;
   if (h->mover->fixes_at_source) {
-    for (uint32_t i = 0; i < blocks && refs; i++) fix_block(&g, block + i, delta);
+    for (uint32_t i = 0; i < blocks && refs; i++) fix_block(&c->gather, block + i, delta);
     ensure_empty(h, src + delta, blocks);
     h->mover->publish(h, src + delta, src, bytes);
   } else {
-    g.source_delta = delta;
-    for (uint32_t i = 0; i < blocks; i++) {
-      uintptr_t at = src + i * (uintptr_t)BLOCK_BYTES;
-      supply_block(h, at + delta);
-      memcpy((void *)(at + delta), (void *)at, BLOCK_BYTES);
-      if (refs) fix_block(&g, block + i, delta);
-    }
-    mover_count_copied(h, bytes);
+    for (uint32_t i = 0; i < blocks; i++) copy_block(c, block + i);
     mover_release(h, src, bytes);
   }
   take_bits(h, src + delta, src, bytes);
@@ -177,6 +182,24 @@ static void relocate_blocks(struct compaction *c, uint32_t from, uint32_t to) {
     for (end = i + 1; end < to && moves[end] == moves[i] + (end - i) && h->tables.forward[moves[end]] == delta; end++)
       if (end - i == longest || moves[end] % ARENA_BLOCKS == 0 || (dst + (end - i)) % ARENA_BLOCKS == 0) break;
     relocate_run(c, moves[i], end - i);
+  }
+}
+
+/* `slide`: each block into the memory of one before; that of the last ones is left over. (In huge arenas it stays, as free
+ * blocks' does.) */
+static void slide_blocks(struct compaction *c, uint32_t chain) {
+  gch_heap *h = c->heap;
+  const uint32_t *moves = c->plan->moves;
+  uint32_t from = c->plan->move_chains[chain], to = c->plan->move_chains[chain + 1];
+  for (uint32_t i = from; i < to; i++) {
+    uintptr_t src = block_address(&h->layout, moves[i]);
+    copy_block(c, moves[i]);
+    take_bits(h, src + (uintptr_t)h->tables.forward[moves[i]], src, BLOCK_BYTES);
+  }
+  for (uint32_t i = from; i < to && !h->huge; i++) {
+    if (h->tables.dest[moves[i]] != 0) continue;
+    mover_release(h, block_address(&h->layout, moves[i]), BLOCK_BYTES);
+    block_unpopulate(h, block_address(&h->layout, moves[i]), 1);
   }
 }
 
@@ -343,7 +366,9 @@ static void relocate(struct compaction *c) {
   while (take(c, LIST_ARENAS, 1, c->arenas, &i, &to)) relocate_arena(c, c->plan->arenas[i]);
   while (take(c, LIST_LARGE_ARENAS, 1, c->large_arenas, &i, &to))
     compact_large_arena(&c->gather, &c->plan->large_arenas[i]);
-  while (take(c, LIST_MOVES, ARENA_BLOCKS, c->moves, &i, &to)) relocate_blocks(c, i, to);
+  while (take(c, LIST_MOVES, ARENA_BLOCKS, c->plan->move_chain_count == 0 ? c->moves : 0, &i, &to))
+    relocate_blocks(c, i, to);
+  while (take(c, LIST_MOVE_CHAINS, 1, c->plan->move_chain_count, &i, &to)) slide_blocks(c, i);
 }
 
 static void evacuate(struct compaction *c, struct drops *drops) {

@@ -47,8 +47,8 @@ void plan_destroy(gch_heap *h, struct plan *p) {
 
 void plan_reset(struct plan *p) {
   p->source_count = p->move_count = p->fix_count = p->arena_count = 0;
-  p->large_move_count = p->large_arena_count = p->piece_count = p->dest_count = p->chain_count = p->large_chain_count =
-      0;
+  p->large_move_count = p->large_arena_count = p->piece_count = p->dest_count = p->chain_count = p->move_chain_count =
+      p->large_chain_count = 0;
 }
 
 void plan_add_pieces(gch_heap *h, struct plan *p, uint32_t id) {

@@ -53,7 +53,8 @@ struct plan {
   uint32_t leaf_arenas, leaf_moves, leaf_large_moves, leaf_large_arenas, leaf_pieces;
   uint32_t packing; /* source being packed */
   uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
-  uint32_t chain_count;
+  uint32_t move_chains[2 * TEAM_CHAINS + 1]; /* and chain c moves `moves` [move_chains[c], move_chains[c + 1]) */
+  uint32_t chain_count, move_chain_count;
   uint32_t
       large_chains[3]; /* `slide`: chain c moves large_moves [large_chains[c], large_chains[c + 1]), in this order */
   uint32_t large_chain_count;

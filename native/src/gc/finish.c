@@ -51,9 +51,10 @@ static void finish_moved_block(gch_heap *h, size_t block) {
   to->live = b->live;
   h->tables.dest[to - h->tables.blocks] = 0;
   h->tables.forward[block] = 0;
+  if (h->tables.dest[block] != 0) return; /* `slide`: another one is here now */
   /* Its memory went with it, but for pieces that were copied out of a huge page. */
   size_t arena = (size_t)(to - h->tables.blocks) / ARENA_BLOCKS;
-  bool left = h->huge && at_load(&h->tables.arenas[arena].made) != ARENA_WHOLE;
+  bool left = h->huge && (h->mover->slides || at_load(&h->tables.arenas[arena].made) != ARENA_WHOLE);
   block_vacate(h, block_address(&h->layout, block), left);
 }
 

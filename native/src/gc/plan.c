@@ -1,5 +1,7 @@
 #include "gc/plan.h"
 
+#include <string.h>
+
 #include "gc/plan_internal.h"
 #include "heap/small.h"
 #include "mover/mover.h"
@@ -144,10 +146,13 @@ static uintptr_t take_dest(gch_heap *h, void *context) {
 
 enum verdict { VERDICT_STAY, VERDICT_RELOCATE, VERDICT_EVACUATE };
 
+static bool slides_all(const struct planner *p) {
+  return p->heap->mover->slides && p->options.policy == GCH_POLICY_ALL;
+}
+
 static enum verdict judge(const struct planner *p, uint32_t region, uint32_t density) {
   if (p->options.policy == GCH_POLICY_RELEASE || p->target == REGION_NONE) return VERDICT_STAY;
   if (p->heap->layout.regions[region].space == SPACE_YOUNG || density <= p->threshold) return VERDICT_EVACUATE;
-  if (p->heap->mover->slides && p->options.policy == GCH_POLICY_ALL) return VERDICT_EVACUATE; /* nothing moves whole */
   return p->options.policy == GCH_POLICY_NEEDED && region == p->target ? VERDICT_STAY : VERDICT_RELOCATE;
 }
 
@@ -166,7 +171,7 @@ static bool arena_pinned(const struct planner *p, uint32_t arena) {
 static void judge_blocks(struct planner *p, uint32_t region, uint32_t arena) {
   gch_heap *h = p->heap;
   enum verdict whole = judge(p, region, plan_density(h->tables.arenas[arena].live, ARENA_BLOCKS * BLOCK_GRANULES));
-  if (h->huge && whole == VERDICT_RELOCATE) {
+  if (h->huge && whole == VERDICT_RELOCATE && !slides_all(p)) {
     if (!arena_pinned(p, arena)) {
       p->plan->arenas[p->plan->arena_count++] = arena;
       return;
@@ -245,6 +250,49 @@ struct chain {
   uint32_t next; /* sources from here on may be filled once they have been packed */
 };
 
+/* Where block `i` of `moves`, of the chain that began at `from`, goes: to where the one an arena's number of blocks before it
+ * was, so to another arena; the chain's first ones to fresh blocks. */
+static uintptr_t chain_dest(struct planner *p, uint32_t from, uint32_t i, uint32_t *lag) {
+  if (i - from == *lag && *lag < ARENA_BLOCKS) {
+    uintptr_t fresh = outlet_take(p, &p->moves);
+    if (fresh != 0) return ++*lag, fresh;
+  }
+  return *lag == 0 ? 0 : block_address(&p->heap->layout, p->plan->moves[i - *lag]);
+}
+
+/* Blocks for which there is no memory stay: all of the chain, or none. */
+static bool place_chain(struct planner *p, uint32_t from, uint32_t to) {
+  gch_heap *h = p->heap;
+  uint32_t lag = 0;
+  for (uint32_t i = from; i < to; i++) {
+    uint32_t block = p->plan->moves[i];
+    uintptr_t next = chain_dest(p, from, i, &lag);
+    if (next == 0) {
+      stay(p, block);
+      continue;
+    }
+    h->tables.forward[block] = (int64_t)(next - block_address(&h->layout, block));
+    h->tables.dest[block_index(&h->layout, next)] = DEST_RELOCATED | block;
+  }
+  return lag != 0;
+}
+
+/* Dense blocks slide whole. A chain a thread. */
+static void place_chains(struct planner *p, uint32_t from) {
+  struct plan *plan = p->plan;
+  uint32_t threads = p->heap->config.gc_threads, count = plan->move_count - from;
+  plan->move_count = from;
+  for (uint32_t i = 0; i < threads && i < TEAM_CHAINS; i++) {
+    uint32_t first = from + (uint32_t)((uint64_t)count * i / threads),
+             last = from + (uint32_t)((uint64_t)count * (i + 1) / threads);
+    if (first == last || !place_chain(p, first, last)) continue;
+    memmove(&plan->moves[plan->move_count], &plan->moves[first], (last - first) * sizeof plan->moves[0]);
+    plan->move_chains[plan->move_chain_count++] = plan->move_count;
+    plan->move_count += last - first;
+    plan->move_chains[plan->move_chain_count] = plan->move_count;
+  }
+}
+
 /* A block that has been emptied by then, else (the chain's first few) a fresh one. */
 static uintptr_t take_emptied(gch_heap *h, void *context) {
   struct chain *c = context;
@@ -279,7 +327,10 @@ static void plan_small(struct planner *p) {
   uint32_t moves = plan->move_count, arenas = plan->arena_count, sources = plan->source_count;
   plan_each_arena(p, judge_blocks);
   place_arenas(p, arenas);
-  place_moves(p, moves);
+  if (slides_all(p))
+    place_chains(p, moves);
+  else
+    place_moves(p, moves);
   evacuate_extents(p->heap, plan, sources, p->options.map);
   if (p->heap->mover->slides) {
     plan_chains(p, sources);

@@ -4,8 +4,9 @@
  * the others have them, references are fixed in the copy while it is warm, sources are dropped in runs.
  *
  * `slide` recycles: the memory of consumed sources goes to the next destinations, as with `move`, but since nothing can
- * move pages here, it is the destination's *address* that is chosen among what has just been emptied (gc/plan.c). Large
- * objects slide down, into what the dead and those before them have left (gc/plan_large.c). */
+ * move pages here, it is the destination's *address* that is chosen among what has just been emptied (gc/plan.c). Dense
+ * blocks go whole, as with `move`, each to where the one an arena before it was. Large objects slide down, into what the
+ * dead and those before them have left (gc/plan_large.c). */
 #include <string.h>
 
 #include "mover/mover.h"
