@@ -10,7 +10,10 @@
  * A page move pays a TLB shootdown to every CPU that runs the process, and moves of one pair of mappings do not run side by
  * side in the kernel. So pages are supplied in runs of up to an arena, and what is moved without being read (leaf memory) is
  * moved by one worker, in calls as long as neighbours allow, while the others fix references (or sleep, and get no
- * interrupts: measured, a page move of a huge arena takes 1.2 us then, and 10 beside a thread that runs).
+ * interrupts: measured, a page move of a huge arena takes 1.2 us then, and 10 beside a thread that runs). What relocates and
+ * holds references is fixed where it is by all, and its pages are moved at the end by one, while the others sleep. (Measured,
+ * 1 GiB of objects of 512 bytes, two threads: 41 ms; 51 when each moves what it has fixed, 15 of them spent waiting for the
+ * other's move.)
  *
  * Where arenas are huge, memory is supplied and given back by whole arenas: an arena counts its sources (`pending`). */
 #include "gc/compact.h"
@@ -53,6 +56,8 @@ struct compaction {
   uint32_t arenas, moves, large_arenas, pieces; /* of the plan's lists, what workers share: the rest is for the lane */
   uint32_t fillers; /* workers that take what needs memory, from the first on */
   uint32_t chunk; /* blocks that such a worker puts memory behind at a time */
+  bool pages_last; /* workers fix the references of what relocates, its pages are moved when they are done */
+  bool fixed; /* they are */
   uint64_t next[LIST_COUNT]; /* [atomic] */
 };
 
@@ -150,14 +155,18 @@ static void copy_block(struct compaction *c, size_t block) {
   mover_count_copied(h, BLOCK_BYTES);
 }
 
+/* In place, of a block that will move with its pages. */
+static void fix_references(struct compaction *c, size_t block) {
+  if (!c->heap->tables.blocks[block].leaf) fix_block(&c->gather, block, (uintptr_t)c->heap->tables.forward[block]);
+}
+
 /* Relocates `blocks` neighbouring blocks that go the same way. */
 static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
   gch_heap *h = c->heap;
   uintptr_t src = block_address(&h->layout, block), delta = (uintptr_t)h->tables.forward[block];
   uint64_t bytes = blocks * (uint64_t)BLOCK_BYTES;
-  bool refs = !h->tables.blocks[block].leaf;
   if (h->mover->fixes_at_source) {
-    for (uint32_t i = 0; i < blocks && refs; i++) fix_block(&c->gather, block + i, delta);
+    for (uint32_t i = 0; i < blocks && !c->fixed; i++) fix_references(c, block + i);
     ensure_empty(h, src + delta, blocks);
     h->mover->publish(h, src + delta, src, bytes);
   } else {
@@ -249,8 +258,8 @@ static void relocate_arena(struct compaction *c, uint32_t arena) {
     mover_count_copied(h, ARENA_BYTES);
     mover_release(h, src, ARENA_BYTES);
   } else {
-    for (size_t b = first; b < first + ARENA_BLOCKS; b++)
-      if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&c->gather, b, (uintptr_t)delta);
+    for (size_t b = first; b < first + ARENA_BLOCKS && !c->fixed; b++)
+      if (h->tables.forward[b] != 0) fix_references(c, b);
     ensure_empty(h, dst, ARENA_BLOCKS);
     publish_arena(h, dst, src);
   }
@@ -361,6 +370,18 @@ static bool take(struct compaction *c, enum list list, uint32_t chunk, uint64_t 
   return true;
 }
 
+/* What comes of relocate() before pages move. */
+static void fix_relocated(struct compaction *c) {
+  const struct plan *p = c->plan;
+  uint32_t i, to;
+  while (take(c, LIST_ARENAS, 1, c->arenas, &i, &to))
+    for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
+      if (c->heap->tables.forward[b] != 0) fix_references(c, b);
+  while (take(c, LIST_LARGE_ARENAS, 1, c->large_arenas, &i, &to)) compact_large_arena(&c->gather, &p->large_arenas[i]);
+  while (take(c, LIST_MOVES, 8, c->moves, &i, &to))
+    for (; i < to; i++) fix_references(c, p->moves[i]);
+}
+
 static void relocate(struct compaction *c) {
   uint32_t i, to;
   while (take(c, LIST_ARENAS, 1, c->arenas, &i, &to)) relocate_arena(c, c->plan->arenas[i]);
@@ -394,7 +415,10 @@ static void fix(struct compaction *c) {
 /* `fills`: what needs memory, too. Where pages move, that is what is evacuated, and pieces out of huge pages. */
 static void work_on_lists(struct compaction *c, struct drops *drops, bool fills) {
   bool pages_move = c->heap->mover->recycles;
-  if (fills || pages_move) relocate(c);
+  if (c->pages_last)
+    fix_relocated(c);
+  else if (fills || pages_move)
+    relocate(c);
   if (fills) evacuate(c, drops);
   if (fills || (pages_move && !c->heap->huge)) move_pieces(c);
   fix(c);
@@ -410,6 +434,13 @@ static void compact_worker(void *context, uint32_t worker, uint32_t workers) {
   drops_flush(&drops);
 }
 
+/* The workers sleep. */
+static void move_fixed(struct compaction *c) {
+  c->fixed = true;
+  for (uint32_t i = 0; i < c->arenas; i++) relocate_arena(c, c->plan->arenas[i]);
+  relocate_blocks(c, 0, c->moves);
+}
+
 /* Each worker that fills has in hand what it has supplied at a time, consumed sources that it has not given back yet, and two
  * sources that its neighbours still read: together not more than its share of the budget. Who would have no share that is
  * worth it does what needs no memory. */
@@ -423,7 +454,7 @@ static void share_budget(struct compaction *c) {
 
 void compact_in_pause(gch_heap *h, struct plan *plan) {
   struct compaction c = {.heap = h, .plan = plan};
-  bool lane = h->mover->promotes_pages;
+  bool lane = c.pages_last = h->mover->promotes_pages;
   c.arenas = lane ? plan->leaf_arenas : plan->arena_count;
   c.moves = lane ? plan->leaf_moves : plan->move_count;
   c.large_arenas = lane ? plan->leaf_large_arenas : plan->large_arena_count;
@@ -433,5 +464,6 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
   if (h->huge) consume_count(h, plan, true);
   run_huge_lane(&c);
   team_run(h, compact_worker, &c);
+  if (c.pages_last) move_fixed(&c);
   at_add_relaxed(&h->moved.released, frames_settle(h));
 }
