@@ -194,7 +194,7 @@ static void flip_between(uint32_t step) {
   }
   while (!at_load(&flip_seen) && at_load(&h->measures.major_count) == collections) {
     if (at_load(&h->phase) >= GCH_PHASE_MOVE) at_store(&flip_seen, 1);
-    if (at_load_seq(&h->world.stop)) return;
+    if (gch_poll(kit.m)) return; /* not world.stop, which is set before: several steps would pass */
     usleep(100);
   }
 }
