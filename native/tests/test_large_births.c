@@ -79,7 +79,7 @@ static bool open_kind(gch_mover mover, bool huge) {
 
 /* Waits, managed, until somebody wants to stop the world. */
 static void until_stop(void) {
-  while (!at_load_seq(&kit.heap->world.stop)) usleep(100);
+  while (!gch_poll(kit.m)) usleep(100);
 }
 
 /* --- others ----------------------------------------------------------------------------------------------------- */

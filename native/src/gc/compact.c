@@ -1,19 +1,16 @@
 /* The in-pause move.
  *
- * Workers share five lists, in this order: relocated arenas, relocated blocks, evacuated destinations, large objects
- * (compact_large.c), what stays and holds references. Relocations come first because they need no memory; a destination of an
- * evacuation is given memory before it is filled ("supplied"), recycled from sources consumed so far where the mover can
- * (`move`: the pages of consumed blocks or of an arena are moved there), else fresh. A source whose last reader is done is
- * recycled or dropped, and what all workers have in hand until then is shared out of the staging budget, so memory never
- * exceeds what was there by more than that (I4).
+ * Workers share lists, in this order: relocated arenas, relocated blocks, evacuated destinations, large objects
+ * (compact_large.c), what stays and holds references. A destination of an evacuation is given memory before it is filled
+ * ("supplied"), recycled from sources consumed so far where the mover can (`move`: the pages of consumed blocks or of an
+ * arena are moved there), else fresh. A source whose last reader is done is recycled or dropped, and what all workers have in
+ * hand until then is shared out of the staging budget, so memory never exceeds what was there by more than that (I4).
  *
- * A page move pays a TLB shootdown to every CPU that runs the process, and moves of one pair of mappings do not run side by
- * side in the kernel. So pages are supplied in runs of up to an arena, and what is moved without being read (leaf memory) is
- * moved by one worker, in calls as long as neighbours allow, while the others fix references (or sleep, and get no
- * interrupts: measured, a page move of a huge arena takes 1.2 us then, and 10 beside a thread that runs). What relocates and
- * holds references is fixed where it is by all, and its pages are moved at the end by one, while the others sleep. (Measured,
- * 1 GiB of objects of 512 bytes, two threads: 41 ms; 51 when each moves what it has fixed, 15 of them spent waiting for the
- * other's move.)
+ * Movers that copy do with each entry of a list all that is to be done. `move` does it in two steps. What relocates is fixed
+ * where it is, by all workers; then one moves the pages, in calls as long as neighbours allow, while the others sleep. For a
+ * page move pays a TLB shootdown to every CPU that runs the process (measured, a huge page: 1.2 us while the others sleep, 10
+ * while one runs), and moves of one pair of mappings do not run side by side in the kernel. (Measured, two threads, 1 GiB of
+ * objects of 512 bytes: 41 ms; 51 when each moves what it has fixed, 15 of them spent waiting for the other's move.)
  *
  * Where arenas are huge, memory is supplied and given back by whole arenas: an arena counts its sources (`pending`). */
 #include "gc/compact.h"
@@ -31,7 +28,7 @@
 #include "os/pages.h"
 
 enum {
-  LANE_BYTES = 32 << 20, /* at most so much in a call: it holds locks of the mappings */
+  CALL_BYTES = 32 << 20, /* at most so much in a call: it holds locks of the mappings */
   LEAST_SHARE = 8,       /* blocks of the staging budget for each worker that fills */
 };
 
@@ -53,11 +50,8 @@ struct compaction {
   gch_heap *heap;
   struct plan *plan;
   struct gather gather;
-  uint32_t arenas, moves, large_arenas, pieces; /* of the plan's lists, what workers share: the rest is for the lane */
   uint32_t fillers; /* workers that take what needs memory, from the first on */
   uint32_t chunk; /* blocks that such a worker puts memory behind at a time */
-  bool pages_last; /* workers fix the references of what relocates, its pages are moved when they are done */
-  bool fixed; /* they are */
   uint64_t next[LIST_COUNT]; /* [atomic] */
 };
 
@@ -160,13 +154,16 @@ static void fix_references(struct compaction *c, size_t block) {
   if (!c->heap->tables.blocks[block].leaf) fix_block(&c->gather, block, (uintptr_t)c->heap->tables.forward[block]);
 }
 
+/* `move`: references first, then pages. */
+static bool moves_last(const gch_heap *h) { return h->mover->promotes_pages; }
+
 /* Relocates `blocks` neighbouring blocks that go the same way. */
 static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
   gch_heap *h = c->heap;
   uintptr_t src = block_address(&h->layout, block), delta = (uintptr_t)h->tables.forward[block];
   uint64_t bytes = blocks * (uint64_t)BLOCK_BYTES;
   if (h->mover->fixes_at_source) {
-    for (uint32_t i = 0; i < blocks && !c->fixed; i++) fix_references(c, block + i);
+    for (uint32_t i = 0; i < blocks && !moves_last(h); i++) fix_references(c, block + i);
     ensure_empty(h, src + delta, blocks);
     h->mover->publish(h, src + delta, src, bytes);
   } else {
@@ -234,34 +231,40 @@ static void settle_arenas(gch_heap *h, uintptr_t dst, uintptr_t src, uint32_t co
   liveness_hand_over(h, h->tables.live, to, h->tables.live, from, count);
   for (uint32_t i = 0; i < count; i++) {
     struct arena *new = &h->tables.arenas[to + i], *old = &h->tables.arenas[from + i];
-    arena_set_populated(
-        new, new->populated |
-                 old->populated); /* there may be some that could not be dropped, or that copying has supplied */
+    /* There may be some that could not be dropped, or that copying has supplied. */
+    arena_set_populated(new, new->populated | old->populated);
     arena_set_huge(new, old->huge);
     old->cleared = 1;
     block_unpopulate(h, src + i * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
   }
 }
 
+static void fix_arena(struct compaction *c, uint32_t arena) {
+  for (size_t b = (size_t)arena * ARENA_BLOCKS; b < ((size_t)arena + 1) * ARENA_BLOCKS; b++)
+    if (c->heap->tables.forward[b] != 0) fix_references(c, b);
+}
+
+static void copy_arena(struct compaction *c, uint32_t arena, uintptr_t src, uintptr_t dst) {
+  gch_heap *h = c->heap;
+  struct gather g = c->gather;
+  g.source_delta = dst - src;
+  compact_supply_arena(h, dst);
+  memcpy((void *)dst, (void *)src, ARENA_BYTES);
+  for (size_t b = (size_t)arena * ARENA_BLOCKS; b < ((size_t)arena + 1) * ARENA_BLOCKS; b++)
+    if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&g, b, g.source_delta);
+  mover_count_copied(h, ARENA_BYTES);
+  mover_release(h, src, ARENA_BYTES);
+}
+
 static void relocate_arena(struct compaction *c, uint32_t arena) {
   gch_heap *h = c->heap;
-  size_t first = (size_t)arena * ARENA_BLOCKS;
-  int64_t delta = arena_delta(h, arena);
-  uintptr_t src = arena_address(&h->layout, arena), dst = src + (uintptr_t)delta;
-  if (!h->mover->fixes_at_source) {
-    struct gather g = c->gather;
-    g.source_delta = (uintptr_t)delta;
-    compact_supply_arena(h, dst);
-    memcpy((void *)dst, (void *)src, ARENA_BYTES);
-    for (size_t b = first; b < first + ARENA_BLOCKS; b++)
-      if (h->tables.forward[b] != 0 && !h->tables.blocks[b].leaf) fix_block(&g, b, (uintptr_t)delta);
-    mover_count_copied(h, ARENA_BYTES);
-    mover_release(h, src, ARENA_BYTES);
-  } else {
-    for (size_t b = first; b < first + ARENA_BLOCKS && !c->fixed; b++)
-      if (h->tables.forward[b] != 0) fix_references(c, b);
+  uintptr_t src = arena_address(&h->layout, arena), dst = src + (uintptr_t)arena_delta(h, arena);
+  if (h->mover->fixes_at_source) {
+    fix_arena(c, arena);
     ensure_empty(h, dst, ARENA_BLOCKS);
     publish_arena(h, dst, src);
+  } else {
+    copy_arena(c, arena, src, dst);
   }
   settle_arenas(h, dst, src, 1);
 }
@@ -299,19 +302,18 @@ static void fill_chain(struct compaction *c, struct drops *drops, uint32_t chain
     if (c->heap->tables.dest[c->plan->sources[s]] == 0) consume_block(drops, c->plan->sources[s], 0);
 }
 
-/* --- the lane: leaf memory, moved unread ----------------------------------------------------------------------- */
+/* --- `move`: pages, when references are fixed ------------------------------------------------------------------- */
 
 static bool is_full(const gch_heap *h, uint32_t arena) {
   return at_load_relaxed(&h->tables.arenas[arena].populated) == UINT32_MAX; /* nobody else's */
 }
 
-static void move_leaf_arenas(struct compaction *c, uint32_t from, uint32_t to) {
-  gch_heap *h = c->heap;
-  const uint32_t *arenas = c->plan->arenas;
-  for (uint32_t i = from, n; i < to; i += n) {
+/* Neighbours that stay neighbours go in one call. */
+static void move_arenas(gch_heap *h, const uint32_t *arenas, uint32_t count) {
+  for (uint32_t i = 0, n; i < count; i += n) {
     int64_t delta = arena_delta(h, arenas[i]);
     n = 1;
-    while (i + n < to && arenas[i + n] == arenas[i] + n && n < LANE_BYTES / ARENA_BYTES && is_full(h, arenas[i]) &&
+    while (i + n < count && arenas[i + n] == arenas[i] + n && n < CALL_BYTES / ARENA_BYTES && is_full(h, arenas[i]) &&
            is_full(h, arenas[i + n]) && arena_delta(h, arenas[i + n]) == delta)
       n++;
     uintptr_t src = arena_address(&h->layout, arenas[i]), dst = src + (uintptr_t)delta;
@@ -324,15 +326,17 @@ static void move_leaf_arenas(struct compaction *c, uint32_t from, uint32_t to) {
   }
 }
 
-/* Neighbours that stay neighbours go in one call. */
-static void move_leaf_large(struct compaction *c, uint32_t from, uint32_t to) {
-  gch_heap *h = c->heap;
+/* The same, of large objects with all their pages. */
+static void move_large(gch_heap *h, const uint32_t *ids, uint32_t count) {
   const struct large *entries = h->large.entries;
-  const uint32_t *ids = c->plan->large_moves;
-  for (uint32_t i = from; i < to;) {
+  for (uint32_t i = 0; i < count;) {
     uintptr_t src = entries[ids[i]].base, dst = entries[ids[i]].forward;
     uint64_t bytes = 0;
-    for (; i < to && bytes < LANE_BYTES; i++) {
+    if (src == dst) { /* pinned since the plan */
+      i++;
+      continue;
+    }
+    for (; i < count && bytes < CALL_BYTES; i++) {
       const struct large *e = &entries[ids[i]];
       if (e->base != src + bytes || e->forward != dst + bytes) break;
       bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
@@ -342,16 +346,14 @@ static void move_leaf_large(struct compaction *c, uint32_t from, uint32_t to) {
   }
 }
 
-/* Huge pages go before anybody else wakes: a move is then so quick that nobody could help. */
-static void run_huge_lane(struct compaction *c) {
-  move_leaf_arenas(c, c->arenas, c->plan->arena_count);
-  for (uint32_t i = c->large_arenas; i < c->plan->large_arena_count; i++)
-    compact_large_arena(&c->gather, &c->plan->large_arenas[i]);
-}
-
-static void run_lane(struct compaction *c) {
-  relocate_blocks(c, c->moves, c->plan->move_count);
-  if (c->pieces < c->plan->piece_count) move_leaf_large(c, c->plan->leaf_large_moves, c->plan->large_move_count);
+/* The workers sleep. Large objects in huge arenas that do not go whole have been copied. */
+static void move_fixed(struct compaction *c) {
+  gch_heap *h = c->heap;
+  const struct plan *p = c->plan;
+  move_arenas(h, p->arenas, p->arena_count);
+  relocate_blocks(c, 0, p->move_count);
+  for (uint32_t i = 0; i < p->large_arena_count; i++) compact_move_large_arena(h, &p->large_arenas[i]);
+  if (!h->huge) move_large(h, p->large_moves, p->large_move_count);
 }
 
 /* --- workers -------------------------------------------------------------------------------------------------- */
@@ -370,26 +372,24 @@ static bool take(struct compaction *c, enum list list, uint32_t chunk, uint64_t 
   return true;
 }
 
-/* What comes of relocate() before pages move. */
+/* `move`: of what relocates, the part before pages move. */
 static void fix_relocated(struct compaction *c) {
   const struct plan *p = c->plan;
   uint32_t i, to;
-  while (take(c, LIST_ARENAS, 1, c->arenas, &i, &to))
-    for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
-      if (c->heap->tables.forward[b] != 0) fix_references(c, b);
-  while (take(c, LIST_LARGE_ARENAS, 1, c->large_arenas, &i, &to)) compact_large_arena(&c->gather, &p->large_arenas[i]);
-  while (take(c, LIST_MOVES, 8, c->moves, &i, &to))
+  while (take(c, LIST_ARENAS, 1, p->arena_count, &i, &to)) fix_arena(c, p->arenas[i]);
+  while (take(c, LIST_LARGE_ARENAS, 1, p->large_arena_count, &i, &to))
+    compact_fix_large_arena(&c->gather, &p->large_arenas[i]);
+  while (take(c, LIST_MOVES, 8, p->move_count, &i, &to))
     for (; i < to; i++) fix_references(c, p->moves[i]);
 }
 
 static void relocate(struct compaction *c) {
+  const struct plan *p = c->plan;
   uint32_t i, to;
-  while (take(c, LIST_ARENAS, 1, c->arenas, &i, &to)) relocate_arena(c, c->plan->arenas[i]);
-  while (take(c, LIST_LARGE_ARENAS, 1, c->large_arenas, &i, &to))
-    compact_large_arena(&c->gather, &c->plan->large_arenas[i]);
-  while (take(c, LIST_MOVES, ARENA_BLOCKS, c->plan->move_chain_count == 0 ? c->moves : 0, &i, &to))
+  while (take(c, LIST_ARENAS, 1, p->arena_count, &i, &to)) relocate_arena(c, p->arenas[i]);
+  while (take(c, LIST_MOVES, ARENA_BLOCKS, p->move_chain_count == 0 ? p->move_count : 0, &i, &to))
     relocate_blocks(c, i, to);
-  while (take(c, LIST_MOVE_CHAINS, 1, c->plan->move_chain_count, &i, &to)) slide_blocks(c, i);
+  while (take(c, LIST_MOVE_CHAINS, 1, p->move_chain_count, &i, &to)) slide_blocks(c, i);
 }
 
 static void evacuate(struct compaction *c, struct drops *drops) {
@@ -400,10 +400,15 @@ static void evacuate(struct compaction *c, struct drops *drops) {
   while (take(c, LIST_LARGE_CHAINS, 1, p->large_chain_count, &i, &to)) compact_slide_large(&c->gather, i);
 }
 
-static void move_pieces(struct compaction *c) {
+static void do_pieces(struct compaction *c) {
+  bool pages_move = moves_last(c->heap) && !c->heap->huge;
   uint32_t i, to;
-  while (take(c, LIST_PIECES, 1, c->pieces, &i, &to))
-    compact_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
+  while (take(c, LIST_PIECES, 1, c->plan->piece_count, &i, &to)) {
+    if (pages_move)
+      compact_fix_piece(&c->gather, &c->plan->pieces[i]);
+    else
+      compact_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
+  }
 }
 
 static void fix(struct compaction *c) {
@@ -412,15 +417,15 @@ static void fix(struct compaction *c) {
     for (; i < to; i++) fix_block(&c->gather, c->plan->fixes[i], 0);
 }
 
-/* `fills`: what needs memory, too. Where pages move, that is what is evacuated, and pieces out of huge pages. */
+/* `fills`: what needs memory, too. */
 static void work_on_lists(struct compaction *c, struct drops *drops, bool fills) {
-  bool pages_move = c->heap->mover->recycles;
-  if (c->pages_last)
+  gch_heap *h = c->heap;
+  if (moves_last(h))
     fix_relocated(c);
-  else if (fills || pages_move)
+  else if (fills)
     relocate(c);
   if (fills) evacuate(c, drops);
-  if (fills || (pages_move && !c->heap->huge)) move_pieces(c);
+  if (fills || (moves_last(h) && !h->huge)) do_pieces(c);
   fix(c);
 }
 
@@ -429,16 +434,8 @@ static void compact_worker(void *context, uint32_t worker, uint32_t workers) {
   struct drops drops = drops_of(c->heap, c->fillers);
   (void)workers;
   if (worker == 0) roots_visit(c->heap, fix_root, c->heap);
-  if (worker == 0) run_lane(c);
   work_on_lists(c, &drops, worker < c->fillers);
   drops_flush(&drops);
-}
-
-/* The workers sleep. */
-static void move_fixed(struct compaction *c) {
-  c->fixed = true;
-  for (uint32_t i = 0; i < c->arenas; i++) relocate_arena(c, c->plan->arenas[i]);
-  relocate_blocks(c, 0, c->moves);
 }
 
 /* Each worker that fills has in hand what it has supplied at a time, consumed sources that it has not given back yet, and two
@@ -454,16 +451,10 @@ static void share_budget(struct compaction *c) {
 
 void compact_in_pause(gch_heap *h, struct plan *plan) {
   struct compaction c = {.heap = h, .plan = plan};
-  bool lane = c.pages_last = h->mover->promotes_pages;
-  c.arenas = lane ? plan->leaf_arenas : plan->arena_count;
-  c.moves = lane ? plan->leaf_moves : plan->move_count;
-  c.large_arenas = lane ? plan->leaf_large_arenas : plan->large_arena_count;
-  c.pieces = lane && !h->huge ? plan->leaf_pieces : plan->piece_count; /* huge: they are copied */
   c.gather = (struct gather){.heap = h, .plan = plan, .map = h->tables.live, .born = h->tables.live};
   share_budget(&c);
   if (h->huge) consume_count(h, plan, true);
-  run_huge_lane(&c);
   team_run(h, compact_worker, &c);
-  if (c.pages_last) move_fixed(&c);
+  if (moves_last(h)) move_fixed(&c);
   at_add_relaxed(&h->moved.released, frames_settle(h));
 }

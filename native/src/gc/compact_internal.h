@@ -9,11 +9,13 @@ void compact_supply(gch_heap *heap, uintptr_t dst, uint64_t bytes);
 /* Puts memory behind an arena, once; others that need it meanwhile wait for whoever is at it. */
 void compact_supply_arena(gch_heap *heap, uintptr_t start);
 
-/* Moves a piece of a large object and fixes its references, or fixes it where it is. What is copied is copied by `step` bytes,
- * whole blocks. */
+/* Fixes the references in a piece of a large object, where it is. */
+void compact_fix_piece(const struct gather *gather, const struct large_piece *piece);
+/* Moves it, by `step` bytes, whole blocks, and fixes it; or fixes it where it stays. */
 void compact_piece(const struct gather *gather, const struct large_piece *piece, uint64_t step);
-/* Relocates an arena of large objects with its pages. */
-void compact_large_arena(const struct gather *gather, const struct relocation *arena);
+/* Relocates an arena of large objects with its pages: fixes its references, then moves it. */
+void compact_fix_large_arena(const struct gather *gather, const struct relocation *arena);
+void compact_move_large_arena(gch_heap *heap, const struct relocation *arena);
 /* `slide`: moves the objects of a chain, one after the other. */
 void compact_slide_large(const struct gather *gather, uint32_t chain);
 /* Large objects are where they went to; their sources are free, their memory is given back. Returns bytes. Under the lock of

@@ -2,7 +2,8 @@
  *
  * An object is moved and fixed in pieces of 1 MiB, by as many threads as there are: pieces have no order, for destinations
  * overlap no sources, and entries, not headers, say what is where. A huge arena is consumed with the last piece that lies in
- * it; small pages go piece by piece.
+ * it; small pages go piece by piece. Where pages move (`move`, small pages), pieces are fixed, and objects moved at the end
+ * (compact.c).
  *
  * Arenas that relocate whole (gc/plan_large.c) are fixed where they are and published as they are.
  *
@@ -47,13 +48,26 @@ static void move_range(const struct gather *gather, const struct large *e, uintp
     consume_copied(h, from, to - from, false);
 }
 
+/* The pages of the piece: [*from, *to). */
+static const struct large *piece_pages(const gch_heap *h, const struct large_piece *piece, uintptr_t *from,
+                                       uintptr_t *to) {
+  const struct large *e = &h->large.entries[piece->id];
+  uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
+  *from = e->base + (uintptr_t)piece->index * PLAN_PIECE_BYTES;
+  *to = *from + PLAN_PIECE_BYTES < end ? *from + PLAN_PIECE_BYTES : end;
+  return e;
+}
+
+void compact_fix_piece(const struct gather *g, const struct large_piece *piece) {
+  uintptr_t from, to;
+  const struct large *e = piece_pages(g->heap, piece, &from, &to);
+  if (!e->leaf) fix_large(g, from, to, e->forward - e->base);
+}
+
 void compact_piece(const struct gather *g, const struct large_piece *piece, uint64_t step) {
   gch_heap *h = g->heap;
-  if (h->mover->recycles && !h->huge) step = PLAN_PIECE_BYTES; /* pages move */
-  struct large *e = &h->large.entries[piece->id];
-  uintptr_t from = e->base + (uintptr_t)piece->index * PLAN_PIECE_BYTES, to = from + PLAN_PIECE_BYTES;
-  uintptr_t end = e->base + align_up(e->bytes, h->layout.page_bytes);
-  if (to > end) to = end;
+  uintptr_t from, to;
+  const struct large *e = piece_pages(h, piece, &from, &to);
   if (e->forward == e->base) {
     fix_large(g, from, to, 0);
     return;
@@ -77,11 +91,14 @@ static void set_live(gch_heap *h, uintptr_t arena, uintptr_t distance) {
 }
 
 /* Every object in the arena goes the same way; one that begins before it is in another arena of the same group. */
-void compact_large_arena(const struct gather *g, const struct relocation *arena) {
-  gch_heap *h = g->heap;
-  const struct layout *l = &h->layout;
+void compact_fix_large_arena(const struct gather *g, const struct relocation *arena) {
+  const struct layout *l = &g->heap->layout;
   uintptr_t start = arena_address(l, arena->from), to = arena_address(l, arena->to);
-  if (heap_region(h, start)->space == SPACE_LARGE) fix_large(g, start, start + ARENA_BYTES, to - start);
+  if (heap_region(g->heap, start)->space == SPACE_LARGE) fix_large(g, start, start + ARENA_BYTES, to - start);
+}
+
+void compact_move_large_arena(gch_heap *h, const struct relocation *arena) {
+  uintptr_t start = arena_address(&h->layout, arena->from), to = arena_address(&h->layout, arena->to);
   h->mover->publish(h, to, start, ARENA_BYTES);
   set_live(h, start, to - start);
   block_unpopulate(h, start, ARENA_BLOCKS);

@@ -57,14 +57,6 @@ void plan_add_pieces(gch_heap *h, struct plan *p, uint32_t id) {
     p->pieces[p->piece_count++] = (struct large_piece){id, i};
 }
 
-void plan_share_all(struct plan *p) {
-  p->leaf_arenas = p->arena_count;
-  p->leaf_moves = p->move_count;
-  p->leaf_large_moves = p->large_move_count;
-  p->leaf_large_arenas = p->large_arena_count;
-  p->leaf_pieces = p->piece_count;
-}
-
 /* --- extents -------------------------------------------------------------------------------------------------- */
 
 struct extents_job {

@@ -49,8 +49,6 @@ struct plan {
   struct dest *dests;
   uint32_t source_count, move_count, fix_count, arena_count, large_move_count, large_arena_count, piece_count,
       dest_count;
-  /* Where leaf memory begins in these lists of a major. */
-  uint32_t leaf_arenas, leaf_moves, leaf_large_moves, leaf_large_arenas, leaf_pieces;
   uint32_t packing; /* source being packed */
   uint32_t chains[TEAM_CHAINS + 1]; /* `slide`: chain c fills dests [chains[c], chains[c + 1]), in this order */
   uint32_t move_chains[2 * TEAM_CHAINS + 1]; /* and chain c moves `moves` [move_chains[c], move_chains[c + 1]) */
@@ -66,8 +64,6 @@ void plan_destroy(gch_heap *heap, struct plan *plan);
 void plan_reset(struct plan *plan);
 /* Lists a large object by its pieces. */
 void plan_add_pieces(gch_heap *heap, struct plan *plan, uint32_t id);
-/* Its lists are in no order any more: no part of them is known to be leaf memory. */
-void plan_share_all(struct plan *plan);
 
 /* Fills `extents` of the lines of the sources from index `from` on (and clears `dest`); `map` says which objects live. Parallel. */
 void evacuate_extents(gch_heap *heap, struct plan *plan, uint32_t from, const uint64_t *map);

@@ -426,7 +426,6 @@ void flip_to_pause(gch_heap *h) {
   for (uint32_t i = 0; i < p->large_arena_count; i++)
     plan_release_relocation(h, &p->large_arenas[i]); /* their objects are moved by pieces, which are counted */
   p->large_arena_count = 0;
-  plan_share_all(p);
   for (size_t a = 0; a < layout_arena_count(&h->layout) && h->huge; a++)
     h->tables.arenas[a].pending = 0; /* counted again */
   h->to_flip = h->armed = 0;

@@ -346,19 +346,10 @@ void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *optio
   plan_reset(plan);
   for (int leaf = 0; leaf < 2; leaf++) {
     struct planner p = {.heap = h, .plan = plan, .options = *options, .space = small[leaf], .leaf = leaf};
-    if (leaf) {
-      plan->leaf_arenas = plan->arena_count;
-      plan->leaf_moves = plan->move_count;
-    }
     plan_small(&p);
   }
   for (int leaf = 0; leaf < 2; leaf++) {
     struct planner p = {.heap = h, .plan = plan, .options = *options, .space = large[leaf], .leaf = leaf};
-    if (leaf) {
-      plan->leaf_large_moves = plan->large_move_count;
-      plan->leaf_large_arenas = plan->large_arena_count;
-      plan->leaf_pieces = plan->piece_count;
-    }
     lock_lock(&h->large.lock);
     plan_large(&p);
     lock_unlock(&h->large.lock);
