@@ -61,6 +61,23 @@ static void parts(void) {
       }
 }
 
+/* Every slot that is not null is visited, each once. */
+static void sparse_parts(void) {
+  uint64_t state = 1;
+  for (size_t t = 0; t < sizeof TYPES / sizeof TYPES[0]; t++)
+    for (uint64_t from = 0; from < WORDS; from += 61)
+      for (uint64_t to = from; to < WORDS; to += 127) {
+        uint64_t tail = TYPES[t].tail == GCH_TAIL_REFS ? 700 : 0;
+        for (uint64_t i = 0; i < WORDS; i++) words[i] = (state = state * 6364136223846793005u + 1) >> 59 == 0 ? i : 0;
+        memset(seen, 0, sizeof seen);
+        scan_object_refs(&TYPES[t], (uintptr_t)words, tail, (uintptr_t)&words[from], (uintptr_t)&words[to], note, NULL);
+        for (uint64_t i = 0; i < WORDS; i++) {
+          bool slot = expected(&TYPES[t], tail, i) && i >= from && i < to;
+          if (!CHECK(seen[i] <= slot && (words[i] == 0 || seen[i] == slot))) return;
+        }
+      }
+}
+
 static void tags(void) {
   struct type_info plain = {.tag_mask = 0}, low = {.tag_mask = 1, .tag_value = 0},
                    high = {.tag_mask = 7, .tag_value = 5};
@@ -82,6 +99,7 @@ static void sizes(void) {
 int main(void) {
   RUN(small_objects);
   RUN(parts);
+  RUN(sparse_parts);
   RUN(tags);
   RUN(sizes);
   return CHECK_SUMMARY();

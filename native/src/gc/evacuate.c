@@ -308,20 +308,22 @@ static struct near near_of(const gch_heap *h) {
       .heap = h, .base = h->layout.base, .span = h->layout.span, .forward = h->tables.forward, .value = 0};
 }
 
+/* (Whole blocks go by whole blocks: tags stay what they are.) */
 SCAN_INLINE void fix_near_slot(uint64_t *slot, void *context) {
   const struct near *n = context;
-  uint64_t word = *slot, tag = word & n->mask;
-  uintptr_t a = (uintptr_t)(word & ~n->mask), offset = a - n->base;
-  if (offset >= n->span || tag != n->value) return;
+  uint64_t word = *slot;
+  uintptr_t offset = (uintptr_t)word - n->base;
+  if (offset >= n->span || (word & n->mask) != n->value) return;
   int64_t f = n->forward[offset >> BLOCK_SHIFT];
-  if (f != 0) *slot = (gch_likely((f & 1) == 0) ? a + (uintptr_t)f : forward_address(n->heap, a)) | tag;
+  if (f != 0)
+    *slot = gch_likely((f & 1) == 0) ? word + (uint64_t)f : forward_address(n->heap, word & ~n->mask) | n->value;
 }
 
 typedef void (*object_visit)(uintptr_t object, uint64_t header, const struct type_info *type, void *context);
 
 /* Headers of objects of some size are a cache miss each, and there is more to do for one than fits the reorder window twice: they
  * are fetched some lines ahead. Small ones the hardware streams in. */
-enum { FETCH_LINES = 4, FETCH_MOST = 8 };
+enum { FETCH_LINES = 4, FETCH_MOST = 16 };
 
 /* The objects with references in the block. */
 SCAN_INLINE void each_object(const struct gather *g, size_t block, object_visit visit, void *context) {
@@ -385,9 +387,9 @@ static void fix_part(const struct gather *g, const struct large *e, uintptr_t fr
   n.mask = type->tag_mask;
   n.value = type->tag_value;
   if (is_near(g))
-    scan_object_range(type, object, e->length, first, stop, fix_near_slot, &n);
+    scan_object_refs(type, object, e->length, first, stop, fix_near_slot, &n);
   else
-    scan_object_range(type, object, e->length, first, stop, fix_large_slot, &f);
+    scan_object_refs(type, object, e->length, first, stop, fix_large_slot, &f);
 }
 
 void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {

@@ -182,9 +182,9 @@ static void scan_large_chunk(struct marker *m, uint32_t id, uint64_t chunk, bool
   uintptr_t from = e->base + chunk * CHUNK_BYTES, to = from + CHUNK_BYTES;
   if (to < e->base + e->bytes && has_room(m)) m->stack[m->top++] = ITEM_CHUNK | (uint64_t)id << 32 | (chunk + 1);
   if (minor)
-    scan_object_range(c.type, e->base, e->length, from, to, visit_minor, &c);
+    scan_object_refs(c.type, e->base, e->length, from, to, visit_minor, &c);
   else
-    scan_object_range(c.type, e->base, e->length, from, to, visit_major, &c);
+    scan_object_refs(c.type, e->base, e->length, from, to, visit_major, &c);
   if (gch_unlikely(m->dropped)) flag_overflow(m, block_index(&m->heap->layout, e->base));
 }
 

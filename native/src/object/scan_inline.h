@@ -1,7 +1,7 @@
 /* Visiting the reference slots of an object, or of a part of it.
  *
- * `visit(slot, context)` must be inlinable: every caller gets its own loop. Slots are visited in address order;
- * words that the type's tag rule says hold no reference are not visited. */
+ * `visit(slot, context)` must be inlinable: every caller gets its own loop. It sees every slot, also one that holds null, or
+ * that the type's tag rule says holds no reference. */
 #ifndef OBJECT_SCAN_INLINE_H
 #define OBJECT_SCAN_INLINE_H
 
@@ -20,10 +20,8 @@ SCAN_INLINE void scan_words(uint64_t *slot, uint64_t *end, slot_visit visit, voi
   for (; slot < end; slot++) visit(slot, context);
 }
 
-/* Slots of the object that starts at `object` whose addresses lie in [from, to); `tail_count` elements. The
- * object may be looked at through an alias: only [from, to) is read. */
-SCAN_INLINE void scan_object_range(const struct type_info *type, uintptr_t object, uint64_t tail_count, uintptr_t from,
-                                   uintptr_t to, slot_visit visit, void *context) {
+SCAN_INLINE void scan_fixed_range(const struct type_info *type, uintptr_t object, uintptr_t from, uintptr_t to,
+                                  slot_visit visit, void *context) {
   for (uint64_t bits = type->ref_bits; bits != 0; bits &= bits - 1) {
     uintptr_t slot = object + 8 * (uintptr_t)__builtin_ctzll(bits);
     if (slot >= from && slot < to) visit((uint64_t *)slot, context);
@@ -32,12 +30,38 @@ SCAN_INLINE void scan_object_range(const struct type_info *type, uintptr_t objec
     uintptr_t slot = object + type->far_refs[i];
     if (slot >= from && slot < to) visit((uint64_t *)slot, context);
   }
-  if (type->tail == GCH_TAIL_REFS) {
-    uintptr_t first = object + type->pub.tail_offset, last = first + 8 * tail_count;
-    if (first < from) first = from;
-    if (last > to) last = to;
-    if (first < last) scan_words((uint64_t *)first, (uint64_t *)last, visit, context);
+}
+
+/* The elements of the tail whose addresses lie in [from, to): from the one returned to `*end`. */
+SCAN_INLINE uint64_t *tail_range(const struct type_info *type, uintptr_t object, uint64_t tail_count, uintptr_t from,
+                                 uintptr_t to, uint64_t **end) {
+  uintptr_t first = object + type->pub.tail_offset, last = first + 8 * tail_count;
+  if (first < from) first = from;
+  if (last > to) last = to;
+  *end = (uint64_t *)(type->tail == GCH_TAIL_REFS && first < last ? last : first);
+  return (uint64_t *)first;
+}
+
+/* Slots of the object that starts at `object` whose addresses lie in [from, to); `tail_count` elements. The
+ * object may be looked at through an alias: only [from, to) is read. */
+SCAN_INLINE void scan_object_range(const struct type_info *type, uintptr_t object, uint64_t tail_count, uintptr_t from,
+                                   uintptr_t to, slot_visit visit, void *context) {
+  uint64_t *end, *slot = tail_range(type, object, tail_count, from, to, &end);
+  scan_fixed_range(type, object, from, to, visit, context);
+  scan_words(slot, end, visit, context);
+}
+
+/* The same, but nulls may be left out: large arrays are often mostly empty (hash tables), so eight are passed at once. */
+SCAN_INLINE void scan_object_refs(const struct type_info *type, uintptr_t object, uint64_t tail_count, uintptr_t from,
+                                  uintptr_t to, slot_visit visit, void *context) {
+  uint64_t *end, *slot = tail_range(type, object, tail_count, from, to, &end);
+  scan_fixed_range(type, object, from, to, visit, context);
+  for (; slot + 8 <= end; slot += 8) {
+    uint64_t any = 0;
+    for (int i = 0; i < 8; i++) any |= slot[i];
+    if (any != 0) scan_words(slot, slot + 8, visit, context);
   }
+  scan_words(slot, end, visit, context);
 }
 
 /* All slots of a small object. */
