@@ -1,7 +1,8 @@
-/* The floor of relocating a dense heap in the pause: references fixed by a table of blocks, then the pages moved, or
- * copied into fresh memory and dropped, or copied down into the memory of the arena before. By arenas of 2 MiB. Each form in one
- * thread and in as many as there are CPUs (at most 8), whichever is quicker: copies run side by side, page moves of one pair
- * of mappings do not. `move MIB`. Forms that this kernel does not have are left out. */
+/* The floor of relocating a dense heap in the pause. References are fixed by a table of blocks. Pages move when all are fixed;
+ * copies are made into fresh memory arena by arena, and the old is dropped, or block by block into the memory of the block an
+ * arena before, which has just been read and is in the cache. Each form in one thread and in as many as there are CPUs (at most 8),
+ * whichever is quicker; pages are moved by one: moves of one pair of mappings do not run side by side. `move MIB`. Forms that
+ * this kernel does not have are left out. */
 #include <pthread.h>
 
 #include "floor.h"
@@ -22,14 +23,13 @@ struct heap {
   int fd;
 };
 
-enum { MOST_THREADS = 8 };
+enum { MOST_THREADS = 8, BLOCK_BYTES = 64 << 10, CALL_BYTES = 32 << 20 };
 
 /* What a thread does. */
 struct part {
   const struct heap *heap;
   enum form form;
-  uint64_t begin, end;
-  bool failed;
+  uint64_t thread, threads;
 };
 
 static void fill(struct heap *h) {
@@ -43,48 +43,61 @@ static void fill(struct heap *h) {
   for (uint64_t b = 0; b < h->bytes >> 16; b++) h->delta[b] = h->to - h->from;
 }
 
-static void fix(const struct heap *h, char *arena) {
+static void fix(const struct heap *h, char *at, uint64_t bytes) {
   if (h->shape.refs == 0) return;
-  for (char *object = arena; object < arena + ARENA_BYTES; object += h->shape.bytes)
+  for (char *object = at; object < at + bytes; object += h->shape.bytes)
     for (uint64_t r = 1; r <= h->shape.refs; r++) {
       uint64_t *slot = (uint64_t *)(void *)object + r;
       *slot += (uint64_t)h->delta[(*slot - (uintptr_t)h->from) >> 16 & ((h->bytes >> 16) - 1)];
     }
 }
 
-static bool transfer(const struct part *p, uint64_t at) {
-  const struct heap *h = p->heap;
-  char *from = h->from + at, *to = h->to + at;
-  if (p->form == MOVE) {
-    fix(h, from);
-    return uffd_move(h->fd, to, from, ARENA_BYTES);
+/* Blocks at the same place of their arenas, each into the one before. */
+static void slide(const struct heap *h, uint64_t place) {
+  char *to = h->to + place;
+  for (char *from = h->from + place; from < h->from + h->bytes; to = from, from += ARENA_BYTES) {
+    memcpy(to, from, BLOCK_BYTES);
+    fix(h, to, BLOCK_BYTES);
   }
-  if (p->form == SLIDE && at > p->begin) to = from - ARENA_BYTES;
-  memcpy(to, from, ARENA_BYTES);
-  fix(h, to);
-  if (p->form == FRESH) madvise(from, ARENA_BYTES, MADV_DONTNEED);
-  return true;
+}
+
+static void copy_arena(const struct heap *h, uint64_t at) {
+  memcpy(h->to + at, h->from + at, ARENA_BYTES);
+  fix(h, h->to + at, ARENA_BYTES);
+  madvise(h->from + at, ARENA_BYTES, MADV_DONTNEED);
 }
 
 static void *worker(void *arg) {
-  struct part *p = arg;
-  for (uint64_t at = p->begin; at < p->end && !p->failed; at += ARENA_BYTES) p->failed = !transfer(p, at);
+  const struct part *p = arg;
+  uint64_t arenas = p->heap->bytes / ARENA_BYTES, blocks = ARENA_BYTES / BLOCK_BYTES;
+  for (uint64_t b = blocks * p->thread / p->threads; p->form == SLIDE && b < blocks * (p->thread + 1) / p->threads; b++)
+    slide(p->heap, b * BLOCK_BYTES);
+  for (uint64_t a = arenas * p->thread / p->threads; p->form != SLIDE && a < arenas * (p->thread + 1) / p->threads; a++)
+    if (p->form == FRESH)
+      copy_arena(p->heap, a * ARENA_BYTES);
+    else
+      fix(p->heap, p->heap->from + a * ARENA_BYTES, ARENA_BYTES);
   return NULL;
 }
 
-static bool run_workers(const struct heap *h, enum form form, uint64_t threads) {
+static void run_workers(const struct heap *h, enum form form, uint64_t threads) {
   pthread_t ids[MOST_THREADS];
   struct part parts[MOST_THREADS];
-  uint64_t arenas = h->bytes / ARENA_BYTES;
-  bool worked = true;
   for (uint64_t t = 0; t < threads; t++) {
-    parts[t] = (struct part){h, form, arenas * t / threads * ARENA_BYTES, arenas * (t + 1) / threads * ARENA_BYTES, false};
+    parts[t] = (struct part){h, form, t, threads};
     if (t > 0 && pthread_create(&ids[t], NULL, worker, &parts[t]) != 0) exit(1);
   }
   worker(&parts[0]);
   for (uint64_t t = 1; t < threads; t++) pthread_join(ids[t], NULL);
-  for (uint64_t t = 0; t < threads; t++) worked = worked && !parts[t].failed;
-  return worked;
+}
+
+static bool move_pages(const struct heap *h) {
+  bool moved = true;
+  for (uint64_t at = 0, n; at < h->bytes && moved; at += n) {
+    n = h->bytes - at < CALL_BYTES ? h->bytes - at : CALL_BYTES;
+    moved = uffd_move(h->fd, h->to + at, h->from + at, n);
+  }
+  return moved;
 }
 
 static double relocate(struct heap *h, enum form form, uint64_t threads) {
@@ -93,7 +106,8 @@ static double relocate(struct heap *h, enum form form, uint64_t threads) {
   if (form == SLIDE) memset(h->to, 0, h->bytes);
   if (form == MOVE && !uffd_enlist(h->fd, h->to, h->bytes)) return -1;
   double began = now_s();
-  bool worked = run_workers(h, form, threads);
+  if (form != MOVE || h->shape.refs != 0) run_workers(h, form, threads);
+  bool worked = form != MOVE || move_pages(h);
   double took = now_s() - began;
   if (form == MOVE) uffd_leave(h->fd, h->to, h->bytes);
   return worked ? took : -1;
