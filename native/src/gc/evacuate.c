@@ -242,13 +242,16 @@ static inline void fetch_objects(uint64_t starts, uintptr_t line) {
   for (; starts != 0; starts &= starts - 1) __builtin_prefetch((const void *)(line + ctz64(starts) * GRANULE_BYTES));
 }
 
+enum { GATHER_AHEAD = 3 }; /* lines whose objects are fetched meanwhile */
+
 /* Copies the live objects of one line, fixes their references, sets their bits; returns where the next goes. */
 static uintptr_t gather_line(struct fixer *f, size_t block, uint32_t line, uintptr_t to) {
   const struct gather *g = f->gather;
   gch_heap *h = g->heap;
   uint64_t first = block * BLOCK_GRANULES + line * 64;
   uintptr_t source = h->layout.base + first * GRANULE_BYTES + g->source_delta;
-  if (line + 1 < BLOCK_LINES) fetch_objects(g->map[first / 64 + 1], source + LINE_BYTES);
+  if (line + GATHER_AHEAD < BLOCK_LINES)
+    fetch_objects(g->map[first / 64 + GATHER_AHEAD], source + (uintptr_t)GATHER_AHEAD * LINE_BYTES);
   for (uint64_t starts = g->map[first / 64]; starts != 0; starts &= starts - 1) {
     uintptr_t object = source + ctz64(starts) * GRANULE_BYTES;
     uint64_t header = header_load(object);
