@@ -213,6 +213,13 @@ static void reserve_free(struct planner *p, uint32_t arena) {
     block_assign(p->heap, start + (uintptr_t)__builtin_ctz(rest) * BLOCK_BYTES, BLOCK_DEST, p->leaf);
 }
 
+/* A page that comes whole leaves no room beside it. (What the arena's fate was when something last lived there says that free
+ * blocks may be destinations.) */
+static void close_holes(struct planner *p, uint32_t dest) {
+  at_store_relaxed(&p->heap->tables.arenas[dest].fate, (uint8_t)ARENA_EMPTIES);
+  note_top(p->heap, p, dest);
+}
+
 /* Arenas that relocate whole: their dead blocks are free at the other end. What is born beside the plan finds no place in
  * them, nor where they go: it would stay, while all pages go. (Leaf memory is born elsewhere: flip_hold_out.) */
 static void place_arenas(struct planner *p, uint32_t from) {
@@ -236,7 +243,7 @@ static void place_arenas(struct planner *p, uint32_t from) {
     }
     p->moves.mask = 0;
     if (found && births) reserve_free(p, arena), reserve_free(p, p->moves.arena);
-    if (found) note_top(h, p, p->moves.arena);
+    if (found) close_holes(p, p->moves.arena);
     if (found) p->plan->arenas[kept++] = arena;
     lock_unlock(&heap_small_space(h, p->leaf)->lock);
   }
