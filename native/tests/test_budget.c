@@ -1,6 +1,7 @@
 /* The staging budget in the pause (I4): however many threads move, and whatever each has in hand, memory never exceeds what
  * was there by more than the budget. */
 #include "kit.h"
+#include "mover/mover.h"
 #include "os/pages.h"
 
 enum {
@@ -63,7 +64,14 @@ static uint64_t resident(const struct pages_memory *m) {
   return m->rss_anon_bytes + m->rss_shmem_bytes + m->rss_file_bytes;
 }
 
-static void many_threads_by(gch_mover mover, bool large) {
+/* The kernel will not register the regions of large objects again: their pages cannot be moved. */
+static void unregister_large(gch_heap *h) {
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if (space_is_large(h->layout.regions[r].space)) CHECK(h->mover->prepare(h, r));
+  CHECK_EQ(gch_inject(h, "register:ENOMEM", NULL), GCH_OK);
+}
+
+static void many_threads_by(gch_mover mover, bool large, bool unregistered) {
   void (*make)(struct kit *, gch_ref *) = large ? fill_large : fill;
   struct kit k;
   struct pages_memory before, after;
@@ -78,6 +86,7 @@ static void many_threads_by(gch_mover mover, bool large) {
   root[1] = NULL;
   kit_major(&k, GCH_POLICY_ALL, false, true);
   make(&k, &root[0]);
+  if (unregistered) unregister_large(k.heap);
   CHECK_EQ(pages_peak_reset(), 0);
   CHECK_EQ(pages_memory_read(&before), 0);
   at_store(&gch_hook_fn, hold_up);
@@ -85,6 +94,7 @@ static void many_threads_by(gch_mover mover, bool large) {
   at_store(&gch_hook_fn, NULL);
   CHECK_EQ(pages_memory_read(&after), 0);
   CHECK(large || r.blocks_evacuated > 200);
+  if (unregistered) CHECK(r.bytes_copied >= LARGE * (uint64_t)LARGE_BYTES);
   int64_t beyond = (int64_t)after.peak_bytes - (int64_t)resident(&before) - STAGING;
   if (getenv("V")) printf("    %s: %lld KiB beyond the budget\n", gch_mover_name(mover), (long long)beyond >> 10);
   if (!KIT_SANITIZED) CHECK(beyond <= SLACK); /* their own memory is resident too */
@@ -96,17 +106,22 @@ static void many_threads_by(gch_mover mover, bool large) {
 
 static void small_objects(void) {
   for (size_t i = 0; i < KIT_MOVER_COUNT; i++)
-    if (kit_available(KIT_MOVERS[i])) many_threads_by(KIT_MOVERS[i], false);
+    if (kit_available(KIT_MOVERS[i])) many_threads_by(KIT_MOVERS[i], false, false);
 }
 
 static void large_objects(void) {
   for (size_t i = 0; i < KIT_MOVER_COUNT; i++)
-    if (kit_available(KIT_MOVERS[i])) many_threads_by(KIT_MOVERS[i], true);
+    if (kit_available(KIT_MOVERS[i])) many_threads_by(KIT_MOVERS[i], true, false);
+}
+
+static void large_objects_not_registered(void) {
+  if (kit_available(GCH_MOVER_MOVE)) many_threads_by(GCH_MOVER_MOVE, true, true);
 }
 
 int main(void) {
   kit_watchdog(60);
   RUN(small_objects);
   RUN(large_objects);
+  RUN(large_objects_not_registered);
   return CHECK_SUMMARY();
 }

@@ -28,8 +28,7 @@
 #include "os/pages.h"
 
 enum {
-  CALL_BYTES = 32 << 20, /* at most so much in a call: it holds locks of the mappings */
-  LEAST_SHARE = 8,       /* blocks of the staging budget for each worker that fills */
+  LEAST_SHARE = 8, /* blocks of the staging budget for each worker that fills */
 };
 
 /* In the order in which workers take them. */
@@ -326,34 +325,14 @@ static void move_arenas(gch_heap *h, const uint32_t *arenas, uint32_t count) {
   }
 }
 
-/* The same, of large objects with all their pages. */
-static void move_large(gch_heap *h, const uint32_t *ids, uint32_t count) {
-  const struct large *entries = h->large.entries;
-  for (uint32_t i = 0; i < count;) {
-    uintptr_t src = entries[ids[i]].base, dst = entries[ids[i]].forward;
-    uint64_t bytes = 0;
-    if (src == dst) { /* pinned since the plan */
-      i++;
-      continue;
-    }
-    for (; i < count && bytes < CALL_BYTES; i++) {
-      const struct large *e = &entries[ids[i]];
-      if (e->base != src + bytes || e->forward != dst + bytes) break;
-      bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
-      bytes += align_up(e->bytes, h->layout.page_bytes);
-    }
-    h->mover->publish(h, dst, src, bytes);
-  }
-}
-
 /* The workers sleep. Large objects in huge arenas that do not go whole have been copied. */
 static void move_fixed(struct compaction *c) {
   gch_heap *h = c->heap;
   const struct plan *p = c->plan;
   move_arenas(h, p->arenas, p->arena_count);
   relocate_blocks(c, 0, p->move_count);
-  for (uint32_t i = 0; i < p->large_arena_count; i++) compact_move_large_arena(h, &p->large_arenas[i]);
-  if (!h->huge) move_large(h, p->large_moves, p->large_move_count);
+  compact_move_large_arenas(h, p);
+  if (!h->huge) compact_move_large(h, p);
 }
 
 /* --- workers -------------------------------------------------------------------------------------------------- */

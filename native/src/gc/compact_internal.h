@@ -4,6 +4,8 @@
 
 #include "gc/evacuate.h"
 
+enum { CALL_BYTES = 32 << 20 }; /* at most so much in a call that moves pages: it holds locks of the mappings */
+
 /* Puts memory behind an empty destination; takes no refusal. */
 void compact_supply(gch_heap *heap, uintptr_t dst, uint64_t bytes);
 /* Puts memory behind an arena, once; others that need it meanwhile wait for whoever is at it. */
@@ -13,9 +15,12 @@ void compact_supply_arena(gch_heap *heap, uintptr_t start);
 void compact_fix_piece(const struct gather *gather, const struct large_piece *piece);
 /* Moves it, by `step` bytes, whole blocks, and fixes it; or fixes it where it stays. */
 void compact_piece(const struct gather *gather, const struct large_piece *piece, uint64_t step);
-/* Relocates an arena of large objects with its pages: fixes its references, then moves it. */
+/* An arena of large objects that relocates with its pages: fixes its references, where it is. */
 void compact_fix_large_arena(const struct gather *gather, const struct relocation *arena);
-void compact_move_large_arena(gch_heap *heap, const struct relocation *arena);
+/* Moves the pages of all of these. */
+void compact_move_large_arenas(gch_heap *heap, const struct plan *plan);
+/* Moves large objects with all their pages. Small pages. */
+void compact_move_large(gch_heap *heap, const struct plan *plan);
 /* `slide`: moves the objects of a chain, one after the other. */
 void compact_slide_large(const struct gather *gather, uint32_t chain);
 /* Large objects are where they went to; their sources are free, their memory is given back. Returns bytes. Under the lock of

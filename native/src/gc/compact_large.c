@@ -77,6 +77,32 @@ void compact_piece(const struct gather *g, const struct large_piece *piece, uint
   if (h->huge) consume_read(h, from, to - from, 0);
 }
 
+static void publish_in_calls(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  for (uint64_t done = 0, n; done < bytes; done += n) {
+    n = bytes - done < CALL_BYTES ? bytes - done : CALL_BYTES;
+    h->mover->publish(h, dst + done, src + done, n);
+  }
+}
+
+/* Neighbours that stay neighbours go together. */
+void compact_move_large(gch_heap *h, const struct plan *p) {
+  for (uint32_t i = 0; i < p->large_move_count;) {
+    const struct large *first = &h->large.entries[p->large_moves[i]], *e = first;
+    uint64_t bytes = 0;
+    if (e->forward == e->base) { /* pinned since the plan */
+      i++;
+      continue;
+    }
+    while (e->base == first->base + bytes && e->forward == first->forward + bytes) {
+      bits_set_atomic(h->tables.live, granule_index(&h->layout, e->forward));
+      bytes += align_up(e->bytes, h->layout.page_bytes);
+      if (++i == p->large_move_count) break;
+      e = &h->large.entries[p->large_moves[i]];
+    }
+    publish_in_calls(h, first->forward, first->base, bytes);
+  }
+}
+
 /* --- arenas --------------------------------------------------------------------------------------------------- */
 
 /* What begins in the arena is live where it goes. Where it was it counts as live until the end (fix_large asks), in whatever
@@ -97,13 +123,23 @@ void compact_fix_large_arena(const struct gather *g, const struct relocation *ar
   if (heap_region(g->heap, start)->space == SPACE_LARGE) fix_large(g, start, start + ARENA_BYTES, to - start);
 }
 
-void compact_move_large_arena(gch_heap *h, const struct relocation *arena) {
+static void settle_large_arena(gch_heap *h, const struct relocation *arena) {
   uintptr_t start = arena_address(&h->layout, arena->from), to = arena_address(&h->layout, arena->to);
-  h->mover->publish(h, to, start, ARENA_BYTES);
   set_live(h, start, to - start);
   block_unpopulate(h, start, ARENA_BLOCKS);
   heap_arena(h, to)->populated = UINT32_MAX;
   arena_set_huge(heap_arena(h, to), true); /* the dead between came along */
+}
+
+void compact_move_large_arenas(gch_heap *h, const struct plan *p) {
+  const struct relocation *all = p->large_arenas;
+  for (uint32_t i = 0, n; i < p->large_arena_count; i += n) {
+    for (n = 1; i + n < p->large_arena_count && n < CALL_BYTES / ARENA_BYTES; n++)
+      if (all[i + n].from != all[i].from + n || all[i + n].to != all[i].to + n) break;
+    h->mover->publish(h, arena_address(&h->layout, all[i].to), arena_address(&h->layout, all[i].from),
+                      n * (uint64_t)ARENA_BYTES);
+    for (uint32_t k = 0; k < n; k++) settle_large_arena(h, &all[i + k]);
+  }
 }
 
 /* --- sliding -------------------------------------------------------------------------------------------------- */
