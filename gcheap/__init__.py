@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gcheap.stats import EVENT_KINDS as EVENT_KINDS
     from gcheap.stats import GCEvent as GCEvent
     from gcheap.stats import HeapStats as HeapStats
+    from gcheap.stats import ThreadStalls as ThreadStalls
     from gcheap.struct import StructType as StructType
 
 __all__ = [
@@ -69,6 +70,7 @@ _WHERE = {
     "EVENT_KINDS": "gcheap.stats",
     "GCEvent": "gcheap.stats",
     "HeapStats": "gcheap.stats",
+    "ThreadStalls": "gcheap.stats",
     "StructType": "gcheap.struct",
 }
 """Public name -> the module that defines it."""

@@ -14,7 +14,7 @@ from gcheap._ffi import ffi, lib, text
 from gcheap._units import parse_size
 from gcheap.array import HeapArray, new_leaf
 from gcheap.refs import Ref, RefArray, _make_array, new_refs
-from gcheap.stats import EventArray, GCEvent, HeapStats, read_events
+from gcheap.stats import EventArray, GCEvent, HeapStats, ThreadStalls, read_events
 from gcheap.struct import StructType, define_struct
 
 if TYPE_CHECKING:
@@ -343,6 +343,17 @@ class Heap(Unpicklable):
         native = ffi.new("gch_stats *")
         self._core.call_heap(lib.gch_stats_get, native, ffi.sizeof("gch_stats"))
         return HeapStats.from_native(native)
+
+    def thread_stalls(self) -> ThreadStalls:
+        """Stalls of the calling thread in this heap, since it first used it."""
+        native = ffi.new("gch_stalls *")
+
+        def read(mutator: Any) -> int:
+            lib.gch_stalls_get(mutator, native, ffi.sizeof("gch_stalls"))
+            return int(lib.GCH_OK)
+
+        self._core.call(read)
+        return ThreadStalls.from_native(native)
 
     def events(self, since: int = 0) -> EventArray:
         """Return the events kept, from sequence number ``since`` on: array of ``EVENT_DTYPE``."""

@@ -146,6 +146,28 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadStalls:
+    """Times in which a thread made no progress because of the collector, by cause.
+
+    Attributes:
+        count: how many; causes: pause, fault, unit, alloc, barrier, fork.
+        seconds: their sum. In fault mode ``thread``, faults and units without the time that their
+            delivery and the wake-up take.
+    """
+
+    count: dict[str, int]
+    seconds: dict[str, float]
+
+    @classmethod
+    def from_native(cls, s: Any) -> ThreadStalls:
+        """Convert a ``gch_stalls``."""
+        return cls(
+            dict(zip(STALLS, map(int, s.count), strict=False)),
+            {name: ns * NS for name, ns in zip(STALLS, s.ns, strict=False)},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class HeapStats:
     """Figures of a heap since its creation. Times in seconds, sizes in bytes.
 

@@ -216,18 +216,17 @@ uint64_t gch_object_bytes(const gch_heap *h, gch_ref object) {
 gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
   *out = NULL;
   if (fork_check(h, error) != GCH_OK) return GCH_BAD_STATE;
-  struct mutator *m = calloc(1, sizeof *m);
+  if (mutator_here(h) != NULL)
+    return error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id());
+  struct mutator *m = mutator_take(h, thread_id());
   if (m == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a mutator");
   m->pub.heap = h;
   m->pub.card_bias = (uint64_t)(uintptr_t)h->tables.cards - (h->layout.base >> CARD_SHIFT);
   m->pub.dirty_bias = (uint64_t)(uintptr_t)h->tables.dirty - (h->layout.base >> ARENA_SHIFT);
-  m->thread = thread_id();
-  m->hash_seed = (uint64_t)m->thread * 0x9e3779b97f4a7c15u + clock_ns();
-  if (mutator_here(h) != NULL || !mutator_adopt(m)) {
-    bool twice = mutator_here(h) != NULL;
-    free(m);
-    return twice ? error_set(error, GCH_BAD_STATE, "thread %u is attached to this heap already", thread_id())
-                 : error_set(error, GCH_NO_MEMORY, "%s", "no memory to watch for the end of the thread");
+  m->hash_seed = (uint64_t)thread_id() * 0x9e3779b97f4a7c15u + clock_ns();
+  if (!mutator_adopt(m)) {
+    mutator_give(m);
+    return error_set(error, GCH_NO_MEMORY, "%s", "no memory to watch for the end of the thread");
   }
   world_lock(h); /* waits out a pause */
   m->waits = true; /* with the others, if there are */
@@ -254,7 +253,7 @@ void gch_detach(gch_mutator *mutator) {
   }
   mutator_disown(m);
   world_unlock(h);
-  free(m);
+  mutator_give(m);
 }
 
 void gch_safepoint_slow(gch_mutator *m) {

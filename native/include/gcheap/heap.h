@@ -24,6 +24,8 @@ GCH_API gch_status gch_collect_wait(gch_mutator *mutator, gch_cycle *report);
 
 /* Figures of the heap so far. `bytes` is sizeof(gch_stats) of the caller. Thread-safe, any state. */
 GCH_API void gch_stats_get(gch_heap *heap, gch_stats *out, size_t bytes);
+/* The stalls of a mutator since it was attached. `bytes` is sizeof(gch_stalls) of the caller. Any thread, while it is. */
+GCH_API void gch_stalls_get(const gch_mutator *mutator, gch_stalls *out, size_t bytes);
 
 /* Adds fault-injection rules at run time (grammar: native/src/os/kernel_inject.c); "" clears them. For tests. */
 GCH_API gch_status gch_inject(gch_heap *heap, const char *spec, gch_error *error);

@@ -18,6 +18,13 @@ typedef enum gch_stall {
   GCH_STALL_COUNT
 } gch_stall;
 
+/* Stalls of one mutator, by gch_stall. In `thread` mode the kernel holds a thread that has touched a missing page, so what is
+ * counted is the time from its message being read until the page was there: without delivery and wake-up. */
+typedef struct gch_stalls {
+  uint64_t count[8];
+  uint64_t ns[8];
+} gch_stalls;
+
 /* Answers of the kernel to page moves, and to the calls around them, that were not plain success, by what was done. */
 typedef enum gch_refusal {
   GCH_REFUSAL_EXIST_MOVED = 0, /* EEXIST, yet the page had moved (Linux 6.18): taken as done */
@@ -57,7 +64,7 @@ typedef struct gch_cycle {
   uint64_t collector_cpu_ns;   /* of collector threads, of who drove the cycle, of mutators while they made units */
   uint64_t units;              /* destination units produced */
   uint64_t pages_moved;
-  uint64_t arenas_moved;       /* whole huge arenas moved in one piece */
+  uint64_t arenas_moved;       /* whole arenas moved in one piece */
   uint64_t blocks_evacuated;
   uint64_t bytes_copied;       /* objects copied, pages copied by the mover */
   uint64_t bytes_released;     /* given back to the system */

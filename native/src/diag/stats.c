@@ -88,8 +88,8 @@ static void fill_counters(gch_heap *h, gch_stats *s) {
   s->pins = at_load_relaxed(&h->pins.count);
   s->faults = at_load_relaxed(&m->faults);
   for (int i = 0; i < GCH_STALL_COUNT; i++) {
-    s->stall_count[i] = at_load_relaxed(&m->stall_count[i]);
-    s->stall_ns[i] = at_load_relaxed(&m->stall_ns[i]);
+    s->stall_count[i] = at_load_relaxed(&m->stalls.count[i]);
+    s->stall_ns[i] = at_load_relaxed(&m->stalls.ns[i]);
   }
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) s->refusals[i] = at_load_relaxed(&m->refusals[i]);
   s->overdue_calls = at_load_relaxed(&m->overdue_calls);
@@ -115,6 +115,17 @@ void gch_stats_get(gch_heap *h, gch_stats *out, size_t bytes) {
   s.events_lost = ring_lost(&h->ring);
   s.mutators = at_load(&h->world.mutator_count);
   memset(out, 0, bytes); /* a newer caller's struct has fields that are not known here */
+  memcpy(out, &s, bytes < sizeof s ? bytes : sizeof s);
+}
+
+void gch_stalls_get(const gch_mutator *mutator, gch_stalls *out, size_t bytes) {
+  const struct mutator *m = (const struct mutator *)mutator;
+  gch_stalls s = {0};
+  for (int i = 0; i < GCH_STALL_COUNT; i++) {
+    s.count[i] = at_load_relaxed(&m->stalls.count[i]);
+    s.ns[i] = at_load_relaxed(&m->stalls.ns[i]);
+  }
+  memset(out, 0, bytes);
   memcpy(out, &s, bytes < sizeof s ? bytes : sizeof s);
 }
 

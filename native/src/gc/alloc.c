@@ -113,7 +113,7 @@ static void stress(struct mutator *m) {
   options.concurrent = h->mover->concurrent;
   options.wait = false;
   gch_collect(&m->pub, &options, NULL);
-  mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
+  stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
 }
 
 gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t count) {

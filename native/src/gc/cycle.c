@@ -360,5 +360,5 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
     cycle_major(h, &options, &report);
   }
   cycle_leave(h);
-  mutator_stalled(h, GCH_STALL_ALLOC, clock_ns() - start);
+  stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
 }

@@ -9,6 +9,7 @@
 #include "gc/phase.h"
 #include "gc/produce_arena.h"
 #include "gc/registry.h"
+#include "gc/safepoint.h"
 #include "heap/mutator.h"
 #include "mover/mover.h"
 #include "os/thread.h"
@@ -53,11 +54,11 @@ static struct hook *hook_of(int signal) { return signal == SIGSEGV ? &hook_segv 
 
 /* --- answering ------------------------------------------------------------------------------------------------ */
 
-static void note_fault(gch_heap *h, uintptr_t address, uint64_t start, bool in_thread) {
+static void note_fault(gch_heap *h, struct mutator *m, uintptr_t address, uint64_t start, bool in_thread) {
   uint64_t ns = clock_ns() - start;
   at_add_relaxed(&h->measures.faults, 1);
   histogram_record(&h->measures.fault, ns);
-  mutator_stalled(h, GCH_STALL_FAULT, ns);
+  stall_count(h, m, GCH_STALL_FAULT, ns);
   heap_event(h, GCH_EVENT_FAULT, address, ns, in_thread, block_index(&h->layout, address));
 }
 
@@ -66,22 +67,25 @@ static void wake(gch_heap *h, uintptr_t address) {
   kernel_uffd_wake(&h->kernel, h->missing.fd, (void *)page, h->layout.page_bytes);
 }
 
-/* During a move. */
-static void answer(struct batch *b, uintptr_t address) {
+/* During a move. `start`: the message was read. Whose it is is asked while the thread waits. */
+static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t start) {
   gch_heap *h = b->heap;
-  uint64_t start = clock_ns();
+  uintptr_t address = fault->address;
   size_t block = block_index(&h->layout, address);
+  struct mutator *m = mutator_with(h, fault->thread);
   GCH_POINT(fault_read);
   switch (unit_state(h, block)) {
     case UNIT_ARMED:
       if (produce_unit(b, block, true)) {
         batch_publish(b);
-        note_fault(h, address, start, false);
-      } else {
-        batch_hurry(h); /* somebody was quicker */
-      }
+        note_fault(h, m, address, start, false);
+        break;
+      } /* else somebody was quicker */
+      /* fallthrough */
+    case UNIT_BUSY:
+      stall_wait(h, block, fault->thread, start);
+      batch_hurry(h);
       break;
-    case UNIT_BUSY: batch_hurry(h); break;
     case UNIT_MAPPED: wake(h, address); break;
     case UNIT_NONE:
       GCH_CHECK(false, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
@@ -93,10 +97,11 @@ static void answer(struct batch *b, uintptr_t address) {
 static void serve(gch_heap *h, struct batch *b) {
   struct uffd_fault faults[READ_FAULTS];
   int count = uffd_read_faults(&h->kernel, &h->missing, faults, READ_FAULTS, NULL);
+  uint64_t start = clock_ns();
   if (count > 0 && b != NULL) batch_publish(b);
   for (int i = 0; i < count; i++) {
     if (b != NULL)
-      answer(b, faults[i].address);
+      answer(b, &faults[i], start);
     else
       wake(h, faults[i].address);
   }
@@ -224,9 +229,9 @@ static void answer_moving(gch_heap *h, uintptr_t address) {
   batch_end(&b);
   note_cpu(h, cpu);
   if (own)
-    note_fault(h, address, start, true);
+    note_fault(h, mutator_here(h), address, start, true);
   else
-    mutator_stalled(h, GCH_STALL_UNIT, clock_ns() - start);
+    stall_count(h, mutator_here(h), GCH_STALL_UNIT, clock_ns() - start);
 }
 
 /* False: nothing of ours is in the way. Gaps are never opened, nor is anything in a child that has lost its heap. */

@@ -153,7 +153,7 @@ static void prepare(void) {
   told[0] = told[1] = -1;
   if (shares_memory() && pipe2(told, O_CLOEXEC) < 0) told[0] = told[1] = -1;
   for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here)
-    if (m->waits) mutator_stalled(m->pub.heap, GCH_STALL_FORK, clock_ns() - start);
+    if (m->waits) stall_count(m->pub.heap, m, GCH_STALL_FORK, clock_ns() - start);
 }
 
 /* --- parent --------------------------------------------------------------------------------------------------- */
@@ -227,7 +227,7 @@ static void drop_mutators(gch_heap *h) {
       m->buffer[0] = m->buffer[1] = 0;
       continue;
     }
-    m->thread = thread_id();
+    at_store(&m->thread, thread_id());
     m->next = h->world.mutators;
     h->world.mutators = m;
     count++;
@@ -238,6 +238,7 @@ static void drop_mutators(gch_heap *h) {
 static void forget_threads(gch_heap *h, bool are_held) {
   renew_locks(h, are_held);
   drop_mutators(h);
+  h->waiters = (struct waiters){0};
   at_store_seq(&h->world.stop, 0);
   controller_forget(h);
   faults_forget(h);

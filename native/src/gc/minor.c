@@ -5,7 +5,7 @@
  *          old or leaf arena, nothing is copied), EVACUATED (to a young block of the next age, or to an old or leaf
  *          block), or KEPT (pinned, or no memory for a destination): it counts as an old block where it stands
  *   move   roots and cards first (a card is cleaned, and marked again if it still leads to a young object), then
- *          destinations, moved arenas and kept blocks, in parallel
+ *          destinations, references in moved arenas and in kept blocks, in parallel; the pages of moved arenas last
  *
  * All objects of a block have one age, that of the block, so ageing writes no headers. Every destination exists before
  * anything is forwarded, so a collection that runs out of memory keeps more where it is and fails nothing.
@@ -234,25 +234,21 @@ static void publish_arenas(gch_heap *h, uintptr_t start, uint32_t arenas) {
   mover_publish(h, start + delta, start, arenas * (uint64_t)ARENA_BYTES);
 }
 
-static void move_arena(struct minor *m, const struct gather *g, uint32_t arena) {
+static void fix_arena(struct minor *m, const struct gather *g, uint32_t arena) {
   gch_heap *h = m->heap;
   size_t block = (size_t)arena * ARENA_BLOCKS;
-  if (h->tables.blocks[block].leaf) return; /* done before */
+  if (h->tables.blocks[block].leaf) return;
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) fix_block(g, block + i, (uintptr_t)h->tables.forward[block]);
-  publish_arenas(h, arena_address(&h->layout, arena), 1);
 }
 
-/* Leaf arenas are not read at all, so they are moved before the other workers are woken: a page move interrupts every CPU
- * that runs the process (measured: ten times the cost of the move of a huge page). */
-static void move_leaf(const struct minor *m) {
+/* When all is fixed, while the other workers sleep: gc/compact.c. Neighbours that stay neighbours go in one call. */
+static void move_arenas(const struct minor *m) {
   gch_heap *h = m->heap;
   const uint32_t *arenas = m->plan->arenas;
   for (uint32_t i = 0, n; i < m->plan->arena_count; i += n) {
     size_t block = (size_t)arenas[i] * ARENA_BLOCKS;
     n = 1;
-    if (!h->tables.blocks[block].leaf) continue;
     while (i + n < m->plan->arena_count && arenas[i + n] == arenas[i] + n &&
-           h->tables.blocks[block + n * ARENA_BLOCKS].leaf &&
            h->tables.forward[block + n * ARENA_BLOCKS] == h->tables.forward[block])
       n++;
     publish_arenas(h, arena_address(&h->layout, arenas[i]), n);
@@ -302,7 +298,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
     if (i < dests)
       fill_dest(m, &g, (uint32_t)i);
     else if (i < dests + moves)
-      move_arena(m, &g, m->plan->arenas[i - dests]);
+      fix_arena(m, &g, m->plan->arenas[i - dests]);
     else if (!h->tables.blocks[m->plan->fixes[i - dests - moves]].leaf)
       fix_block(&g, m->plan->fixes[i - dests - moves], 0);
   }
@@ -387,8 +383,8 @@ void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
   uint64_t marked_at = clock_ns();
   plan_minor(&m);
   uint64_t planned_at = clock_ns();
-  move_leaf(&m);
   team_run(h, move_worker, &m);
+  move_arenas(&m);
   finish_minor(&m);
   result->mark_ns = marked_at - start;
   result->plan_ns = planned_at - marked_at;

@@ -118,7 +118,7 @@ static void wait_resumed(struct mutator *m) {
   lock_lock(&h->world.lock);
   while (at_load_seq(&h->world.stop) != 0) cond_wait(&h->world.resumed, &h->world.lock);
   lock_unlock(&h->world.lock);
-  mutator_stalled(h, GCH_STALL_PAUSE, clock_ns() - start);
+  stall_count(h, m, GCH_STALL_PAUSE, clock_ns() - start);
 }
 
 void mutator_leave_native(struct mutator *m) {
@@ -131,7 +131,8 @@ void mutator_leave_native(struct mutator *m) {
 
 static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
-static __thread struct mutator *mine; /* mutators of this thread, of any heap */
+/* Mutators of this thread, of any heap. Initial-exec: a signal handler asks, so it must be reached without a call. */
+static __thread struct mutator *mine __attribute__((tls_model("initial-exec")));
 
 void mutators_enter_native(void) {
   for (struct mutator *m = mine; m != NULL; m = m->next_here) {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/sized.h"
 #include "base/units.h"
+#include "heap/mutator.h"
 #include "heap/small.h"
 #include "os/pages.h"
 #include "os/thread.h"
@@ -243,6 +244,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
 }
 
 void heap_delete(gch_heap *h) {
+  mutator_free_all(h);
   if (h->young.lock.name != NULL) small_destroy(h);
   if (h->frames.lock.name != NULL) frames_destroy(h);
   if (h->large.lock.name != NULL) large_destroy(h);

@@ -18,6 +18,7 @@
 #include "heap/frames.h"
 #include "heap/large.h"
 #include "heap/layout.h"
+#include "heap/stall.h"
 #include "heap/tables.h"
 #include "object/typetab.h"
 #include "os/kernel.h"
@@ -90,6 +91,7 @@ struct pins {
 struct world {
   struct lock mutators_lock; /* RANK_MUTATORS */
   struct mutator *mutators;  /* [lock: mutators] */
+  struct mutator *records;   /* [atomic] all there ever were: freed with the heap */
   uint32_t mutator_count;    /* [lock: mutators; atomic to read] */
   struct lock lock;          /* RANK_WORLD */
   struct cond stopped;       /* a mutator left managed state */
@@ -102,7 +104,7 @@ struct watchdog;
 
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
-  uint64_t stall_count[GCH_STALL_COUNT], stall_ns[GCH_STALL_COUNT];
+  struct stalls stalls; /* of all mutators */
   uint64_t refusals[GCH_REFUSAL_COUNT];
   uint64_t overdue_calls;
   uint64_t served_cpu_ns; /* CPU time of the fault handler and of mutators that make units */
@@ -135,6 +137,7 @@ struct gch_heap {
   struct roots roots;
   struct pins pins;
   struct world world;
+  struct waiters waiters;
   struct lock cycle_lock;       /* RANK_CYCLE */
   struct cond cycle_done;       /* [lock: cycle] the running cycle ended */
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */

@@ -1,5 +1,52 @@
 #include "heap/mutator.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+/* --- records -------------------------------------------------------------------------------------------------- */
+
+static void clear(struct mutator *m) {
+  memset(m, 0, offsetof(struct mutator, thread));
+  for (int i = 0; i < GCH_STALL_COUNT; i++) {
+    at_store_relaxed(&m->stalls.count[i], 0); /* somebody may still be counting for the one before */
+    at_store_relaxed(&m->stalls.ns[i], 0);
+  }
+}
+
+struct mutator *mutator_take(gch_heap *h, uint32_t thread) {
+  for (struct mutator *m = at_load(&h->world.records); m != NULL; m = m->next_record) {
+    uint32_t nobody = 0;
+    if (!at_cas(&m->thread, &nobody, thread)) continue;
+    clear(m);
+    return m;
+  }
+  struct mutator *m = calloc(1, sizeof *m);
+  if (m == NULL) return NULL;
+  m->thread = thread;
+  m->next_record = at_load(&h->world.records);
+  while (!at_cas(&h->world.records, &m->next_record, m)) {
+  }
+  return m;
+}
+
+void mutator_give(struct mutator *m) { at_store(&m->thread, 0); }
+
+void mutator_free_all(gch_heap *h) {
+  for (struct mutator *m = h->world.records, *next; m != NULL; m = next) {
+    next = m->next_record;
+    free(m);
+  }
+  h->world.records = NULL;
+}
+
+struct mutator *mutator_with(gch_heap *h, uint32_t thread) {
+  struct mutator *m = at_load(&h->world.records);
+  while (m != NULL && at_load(&m->thread) != thread) m = m->next_record;
+  return m;
+}
+
+/* --- buffers -------------------------------------------------------------------------------------------------- */
+
 static void sync_buffer(gch_heap *h, struct mutator *m, int leaf) {
   if (m->buffer[leaf] == 0) return;
   uint64_t bytes = m->pub.alloc_cursor[leaf] - m->buffer[leaf];

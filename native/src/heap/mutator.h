@@ -10,7 +10,6 @@ enum mutator_state { MUTATOR_NATIVE = 0, MUTATOR_MANAGED = 1 };
 struct mutator {
   struct gch_mutator pub; /* first: a gch_mutator is the address of its mutator */
   uint32_t state;         /* [atomic seq] enum mutator_state */
-  uint32_t thread;        /* [const] kernel's thread id */
   struct mutator *next;   /* [lock: mutators] */
   struct mutator *next_here; /* [owner] the same thread's mutator of another heap */
   uintptr_t buffer[2];    /* [owner] block that alloc_cursor bumps through, by leaf; 0: none */
@@ -18,17 +17,20 @@ struct mutator {
   uint64_t hash_seed;     /* [owner] */
   bool waits;             /* [owner] native for a wait inside gcheap: managed again when that is over */
   uint32_t paused;        /* [atomic] waits for a pause to be over, or has not noticed that it is */
+  /* Looked at by others without a lock, whoever has the record: last, for mutator_take. */
+  uint32_t thread;             /* [atomic] kernel's thread id; 0: nobody's, the record may be taken again */
+  struct mutator *next_record; /* [const] */
+  struct stalls stalls;        /* since it was attached */
 };
 
 static inline struct mutator *mutator_of(gch_mutator *m) { return (struct mutator *)m; }
 
-/* Counts a stall; in a move phase, pauses apart, also in the distribution of the phase. */
-static inline void mutator_stalled(gch_heap *h, gch_stall cause, uint64_t ns) {
-  at_add_relaxed(&h->measures.stall_count[cause], 1);
-  at_add_relaxed(&h->measures.stall_ns[cause], ns);
-  if (cause != GCH_STALL_PAUSE && at_load_relaxed(&h->phase) == GCH_PHASE_MOVE)
-    histogram_record(&h->measures.stall_move, ns);
-}
+/* A record for the thread, all else 0; NULL: no memory. It is given back with mutator_give, never freed before the heap. */
+struct mutator *mutator_take(gch_heap *h, uint32_t thread);
+void mutator_give(struct mutator *m);
+void mutator_free_all(gch_heap *h);
+/* The mutator of the thread, or NULL. Takes no lock; async-signal-safe. It stays who it is while the thread waits in it. */
+struct mutator *mutator_with(gch_heap *h, uint32_t thread);
 
 /* Writes the top of the blocks that one mutator bumps through. */
 void mutator_sync_one(gch_heap *h, struct mutator *m);

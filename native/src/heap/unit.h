@@ -15,6 +15,7 @@
 #define HEAP_UNIT_H
 
 #include "heap/heap.h"
+#include "heap/stall.h"
 
 enum unit_state { UNIT_NONE, UNIT_ARMED, UNIT_BUSY, UNIT_MAPPED };
 
@@ -33,8 +34,9 @@ static inline bool unit_claim(gch_heap *h, size_t block) {
 
 static inline void unit_done(gch_heap *h, size_t block) {
   GCH_POINT(unit_published);
-  uint8_t was = at_xchg(&h->tables.units[block], (uint8_t)UNIT_MAPPED);
+  uint8_t was = at_xchg_seq(&h->tables.units[block], (uint8_t)UNIT_MAPPED); /* seq_cst: Dekker, see stall_wait */
   GCH_CHECK(was == UNIT_BUSY, "unit %zu was in state %u when it was done, expected busy", block, was);
+  if (gch_unlikely(at_load_seq(&h->waiters.count) != 0)) stall_wait_over(h, block);
 }
 
 #endif

@@ -44,6 +44,7 @@ static const uint64_t SLEEP_NS = 50000, DROP_STEP = 2 << 20;
 
 static gch_status open_one(gch_heap *h, enum uffd_faults faults, struct uffd *out, gch_error *error) {
   struct uffd_wish wish = {.faults = faults, .allow_user_mode_only = true};
+  if (faults == UFFD_FAULTS_THREAD) wish.features = UABI_FEATURE_THREAD_ID; /* stalls are counted by thread */
   int rc = uffd_open(&h->kernel, &wish, out);
   if (rc >= 0) return GCH_OK;
   out->fd = -1;
