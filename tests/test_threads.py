@@ -108,6 +108,37 @@ def test_threads_share_a_heap(mover: str, concurrent: bool) -> None:
         heap.verify()
 
 
+@pytest.mark.parametrize("faults", ["thread", "signal"])
+@pytest.mark.parametrize("name", ["move", "copy"])
+def test_stalls_of_a_thread(name: str, faults: str) -> None:
+    n = 50_000
+    try:
+        heap = Heap("128MiB", mover=name, fault=faults)
+    except gcheap.Unsupported as error:
+        pytest.skip(str(error))
+    with heap:
+        node = heap.struct("Node", next=Ref, tag="i8")
+        nodes = heap.new(node, n)
+        nodes.tag = np.arange(n)
+        order = np.random.default_rng(1).permutation(n)
+        assert heap.thread_stalls().count["fault"] == 0
+
+        def touch(_number: int) -> None:
+            before = heap.thread_stalls()
+            assert sum(before.count.values()) == 0
+            for _ in range(20):
+                heap.collect(policy="all", concurrent=True, wait=False)
+                assert np.array_equal(nodes[order].tag, order)
+                if heap.thread_stalls().count["fault"]:
+                    break
+            stalls = heap.thread_stalls()
+            assert 0 < stalls.count["fault"] <= heap.stats.stall_count["fault"]
+            assert 0 < stalls.seconds["fault"] <= heap.stats.stall_s["fault"]
+
+        in_threads(1, touch)
+        assert heap.thread_stalls().count["fault"] == 0  # another thread's
+
+
 def test_close_waits_for_calls_and_ends_the_rest() -> None:
     heap = Heap("64MiB")
     node = heap.struct("Node", tag="i8")

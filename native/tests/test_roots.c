@@ -53,6 +53,37 @@ static void stale_handles(void) {
   CHECK_EQ(gch_handle_free(kit.heap, second), GCH_OK);
 }
 
+/* Two heaps whose handles have the same slots and generations; objects of the other one. */
+static void handles_of_two_heaps(void) {
+  struct kit mine = kit, other;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 512);
+  gch_ref o;
+  if (!kit_open(&other, &c)) return;
+  gch_handle ours[8], theirs[8];
+  for (int i = 0; i < 8; i++) {
+    ours[i] = gch_handle_new(mine.m, kit_node(&mine, 1));
+    theirs[i] = gch_handle_new(other.m, kit_node(&other, 2));
+    CHECK(ours[i] != 0 && theirs[i] != 0 && ours[i] != theirs[i]);
+  }
+  for (int i = 0; i < 8; i++) {
+    foreign(gch_handle_get(mine.m, theirs[i], &o));
+    CHECK(o == NULL);
+    foreign(gch_handle_set(mine.m, theirs[i], NULL));
+    CHECK_EQ(gch_handle_free(mine.heap, theirs[i]), GCH_BAD_VALUE);
+    CHECK_EQ(gch_handle_free(other.heap, ours[i]), GCH_BAD_VALUE);
+  }
+  gch_ref stranger = kit_node(&other, 3);
+  CHECK_EQ(gch_handle_new(mine.m, stranger), 0);
+  CHECK(strstr(gch_last_error(mine.m)->message, "is not of this heap") != NULL);
+  CHECK_EQ(gch_handle_set(mine.m, ours[0], stranger), GCH_BAD_VALUE);
+  for (int i = 0; i < 8; i++) {
+    CHECK(gch_handle_get(mine.m, ours[i], &o) == GCH_OK && *kit_number(o) == 1);
+    CHECK_EQ(gch_handle_free(mine.heap, ours[i]), GCH_OK);
+    CHECK_EQ(gch_handle_free(other.heap, theirs[i]), GCH_OK);
+  }
+  kit_close(&other);
+}
+
 /* Handles that one thread makes and another, not attached, frees, through collections. */
 static gch_handle mailbox[THREADS][64];
 
@@ -248,6 +279,7 @@ int main(void) {
   if (!kit_open(&kit, &c)) return 1;
   RUN(handles);
   RUN(stale_handles);
+  RUN(handles_of_two_heaps);
   RUN(concurrent_frees);
   RUN(static_slots);
   RUN(embedder);

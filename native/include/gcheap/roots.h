@@ -8,9 +8,11 @@
  * handle is recognised by its generation. */
 typedef uint64_t gch_handle;
 
-/* Makes a handle; managed state. 0 if memory is short (see gch_last_error). Never collects. */
+/* Makes a handle; managed state. 0 if memory is short, or the object is not of this heap (see gch_last_error). Never
+ * collects. */
 GCH_API gch_handle gch_handle_new(gch_mutator *mutator, gch_ref object);
-/* Reads / writes it; managed state. A freed or foreign handle gives GCH_BAD_VALUE, *out is NULL. */
+/* Reads / writes it; managed state. A freed or foreign handle gives GCH_BAD_VALUE, *out is NULL; so does an object of another
+ * heap. */
 GCH_API gch_status gch_handle_get(gch_mutator *mutator, gch_handle handle, gch_ref *out);
 GCH_API gch_status gch_handle_set(gch_mutator *mutator, gch_handle handle, gch_ref object);
 /* Frees it; any state, any thread, attached or not; never waits. */

@@ -267,6 +267,7 @@ static void unplan_block(gch_heap *h, size_t block) {
   at_store_relaxed(&h->tables.arenas[block / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
   bool flipped = h->to_flip >> layout_region(&h->layout, block_address(&h->layout, block)) & 1;
   if (!h->tables.blocks[block].leaf && flipped) unit_arm(h, block);
+  GCH_POINT(block_unplanned);
 }
 
 /* A large object in the arena was pinned since the plan: the others are copied out of it. */
@@ -296,6 +297,7 @@ static void unplan_large(gch_heap *h, uintptr_t object) {
   }
   for (size_t b = block_index(&h->layout, object); b <= block_index(&h->layout, object + e->bytes - 1) && !e->leaf; b++)
     unit_arm(h, b);
+  GCH_POINT(object_unplanned);
 }
 
 /* An object was pinned since the plan: its block is no source any more. Its destination slots stay empty. */
@@ -315,7 +317,7 @@ static void unplan(gch_heap *h, uintptr_t object) {
   size_t first = h->huge ? block - block % ARENA_BLOCKS : block, end = h->huge ? first + ARENA_BLOCKS : block + 1;
   for (size_t b = first; b < end; b++) {
     if (h->tables.forward[b] == 0) continue;
-    at_store(&h->tables.units[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)], (uint8_t)UNIT_NONE);
+    unit_reset(h, b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT));
     unplan_block(h, b);
   }
 }
@@ -408,7 +410,7 @@ static void note_staying(gch_heap *h, struct plan *p, uint32_t region) {
   bool small = h->layout.regions[region].space == SPACE_OLD;
   for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
     if (small && h->tables.units[b] == UNIT_ARMED && h->tables.dest[b] == 0) note_fix(p, b);
-    at_store(&h->tables.units[b], (uint8_t)UNIT_NONE);
+    unit_reset(h, b);
   }
 }
 
@@ -439,7 +441,7 @@ void flip_cancel(gch_heap *h) {
     uint32_t first, count = region_arenas(h, r, &first);
     for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
       struct block *block = &h->tables.blocks[b];
-      if (space_has_refs(space)) at_store(&h->tables.units[b], (uint8_t)UNIT_NONE);
+      if (space_has_refs(space)) unit_reset(h, b);
       if (block->state == BLOCK_USED && block->born) block->live = block->top;
       block->born = 0;
     }
@@ -455,9 +457,9 @@ static void settle_region(gch_heap *h, uint32_t region) {
     struct arena *arena = &h->tables.arenas[a];
     uint32_t mapped = 0;
     for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
-      uint8_t *unit = &h->tables.units[(size_t)a * ARENA_BLOCKS + i];
-      if (*unit != UNIT_NONE && !large) mapped |= (uint32_t)1 << i;
-      at_store(unit, (uint8_t)UNIT_NONE);
+      size_t unit = (size_t)a * ARENA_BLOCKS + i;
+      if (unit_state(h, unit) != UNIT_NONE && !large) mapped |= (uint32_t)1 << i;
+      unit_reset(h, unit);
     }
     if (arena->made == ARENA_WHOLE || h->mover->fill_in_place) continue; /* nothing went anywhere */
     at_and_relaxed(&arena->populated, mapped); /* statistics may be taken meanwhile */
@@ -473,8 +475,7 @@ void flip_end(gch_heap *h) {
       settle_region(h, r);
     } else if (h->armed >> r & 1) {
       h->mover->disarm(h, r);
-      for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
-        at_store(&h->tables.units[b], (uint8_t)UNIT_NONE);
+      for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) unit_reset(h, b);
     }
   }
   h->flipped = h->armed = 0;

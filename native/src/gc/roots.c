@@ -12,8 +12,16 @@ enum {
   PINS_AT_A_TIME = 64,
 };
 
+/* Handles of two heaps differ, though their slots and generations are the same: bits 17..31 of the generation are the heap's
+ * number. (A slot that has been used 65,536 times, or 32,768 heaps later, they may meet.) */
+static uint32_t next_stamp(void) {
+  static uint32_t heaps; /* [atomic] */
+  return at_add_relaxed(&heaps, 1) << 17;
+}
+
 gch_status roots_init(gch_heap *h, gch_error *error) {
   struct roots *r = &h->roots;
+  r->handle_stamp = next_stamp();
   lock_init(&h->pins.lock, RANK_PINS, "pins");
   r->handle_capacity = h->layout.tight ? (uint64_t)1 << 20 : (uint64_t)1 << 28;
   int rc = kernel_mmap(&h->kernel, NULL, r->handle_capacity * sizeof(struct handle_slot), PROT_READ | PROT_WRITE,
@@ -124,8 +132,15 @@ static void push_free(struct roots *r, uint32_t index) {
   } while (!at_cas(&r->handle_free, &head, next));
 }
 
+static bool is_ours(gch_mutator *m, gch_ref object) {
+  if (object == NULL || heap_contains(m->heap, (uintptr_t)object)) return true;
+  error_set(&mutator_of(m)->error, GCH_BAD_VALUE, "object %p is not of this heap", (void *)object);
+  return false;
+}
+
 gch_handle gch_handle_new(gch_mutator *m, gch_ref object) {
   struct roots *r = &m->heap->roots;
+  if (!is_ours(m, object)) return 0;
   uint32_t index = pop_free(r);
   if (index == 0) {
     uint64_t top = at_add(&r->handle_top, 1);
@@ -142,11 +157,15 @@ gch_handle gch_handle_new(gch_mutator *m, gch_ref object) {
   at_store(&slot->generation, generation);
   at_store(&slot->ref, (uint64_t)(uintptr_t)object);
   at_add_relaxed(&r->handle_count, 1);
-  return (gch_handle)generation << 32 | index;
+  return (gch_handle)(generation ^ r->handle_stamp) << 32 | index;
+}
+
+static uint32_t generation_of(const struct roots *r, gch_handle handle) {
+  return (uint32_t)(handle >> 32) ^ r->handle_stamp;
 }
 
 static struct handle_slot *handle_slot(struct roots *r, gch_handle handle) {
-  uint32_t index = (uint32_t)handle, generation = (uint32_t)(handle >> 32);
+  uint32_t index = (uint32_t)handle, generation = generation_of(r, handle);
   if (index == 0 || index > at_load(&r->handle_top) || (generation & 1) == 0) return NULL;
   struct handle_slot *slot = &r->handles[index - 1];
   return at_load(&slot->generation) == generation ? slot : NULL;
@@ -166,17 +185,19 @@ gch_status gch_handle_get(gch_mutator *m, gch_handle handle, gch_ref *out) {
 gch_status gch_handle_set(gch_mutator *m, gch_handle handle, gch_ref object) {
   struct handle_slot *slot = handle_slot(&m->heap->roots, handle);
   if (slot == NULL) return bad_handle(&mutator_of(m)->error, handle);
+  if (!is_ours(m, object)) return GCH_BAD_VALUE;
   at_store(&slot->ref, (uint64_t)(uintptr_t)object);
   return GCH_OK;
 }
 
 gch_status gch_handle_free(gch_heap *h, gch_handle handle) {
   struct handle_slot *slot = handle_slot(&h->roots, handle);
-  uint32_t generation = (uint32_t)(handle >> 32);
+  uint32_t generation = generation_of(&h->roots, handle);
   /* Whoever makes the generation even has freed it: a second free finds it changed. */
   if (slot == NULL || !at_cas(&slot->generation, &generation, generation + 1)) return GCH_BAD_VALUE;
   at_store(&slot->ref, 0);
   at_sub_relaxed(&h->roots.handle_count, 1);
+  GCH_POINT(handle_freed);
   push_free(&h->roots, (uint32_t)handle);
   return GCH_OK;
 }
@@ -227,6 +248,7 @@ gch_status pins_add(gch_heap *h, uintptr_t object) {
     at_add(&p->count, 1);
   }
   lock_unlock(&p->lock);
+  GCH_POINT(pinned);
   return room ? GCH_OK : GCH_NO_MEMORY;
 }
 
@@ -240,6 +262,7 @@ bool pins_remove(gch_heap *h, uintptr_t object) {
     if (--e->count == 0) at_sub(&heap_block(h, object)->pins, 1);
   }
   lock_unlock(&p->lock);
+  GCH_POINT(unpinned);
   return pinned;
 }
 

@@ -45,6 +45,7 @@ bool world_halt(gch_heap *h, gch_pause cause, struct pause *pause, uint64_t dead
   at_store_seq(&h->world.stop, 1); /* seq_cst: Dekker, see the header */
   for (struct mutator *m = h->world.mutators; m != NULL; m = m->next) at_store_relaxed(&m->pub.poll, 1); /* a hint */
   at_fence_seq();
+  GCH_POINT(world_stopping);
   /* Mutators in a tight loop answer within microseconds: spin for a moment before paying for a sleep. */
   while (!all_stopped(h) && clock_ns() - pause->asked_ns < SPIN_NS) spin_pause();
   if (!all_stopped(h)) {
@@ -58,6 +59,7 @@ bool world_halt(gch_heap *h, gch_pause cause, struct pause *pause, uint64_t dead
     lock_unlock(&h->world.lock);
   }
   pause->stopped_ns = clock_ns();
+  GCH_POINT(world_stopped);
   return all_stopped(h);
 }
 
@@ -67,6 +69,7 @@ void world_run(gch_heap *h) {
   at_store_seq(&h->world.stop, 0);
   cond_broadcast(&h->world.resumed);
   lock_unlock(&h->world.lock);
+  GCH_POINT(world_resumed);
 }
 
 /* Cycle lock held: a pause of a minor is one of the latest cycle. */
@@ -107,6 +110,7 @@ void mutator_enter_native(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   GCH_ASSERT(at_load_relaxed(&m->state) == MUTATOR_MANAGED); /* relaxed: only the owner writes it */
   at_store_seq(&m->state, MUTATOR_NATIVE);
+  GCH_POINT(mutator_native);
   if (gch_unlikely(at_load_seq(&h->world.stop) != 0)) wake_stopper(h);
 }
 
@@ -123,6 +127,7 @@ static void wait_resumed(struct mutator *m) {
 
 void mutator_leave_native(struct mutator *m) {
   at_store_seq(&m->state, MUTATOR_MANAGED);
+  GCH_POINT(mutator_managed); /* and may be one in a stopped world, for a moment */
   if (gch_likely(at_load_seq(&m->pub.heap->world.stop) == 0)) return;
   mutators_let_pass();
 }

@@ -244,7 +244,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
 }
 
 void heap_delete(gch_heap *h) {
-  mutator_free_all(h);
+  mutator_forget_all(h);
   if (h->young.lock.name != NULL) small_destroy(h);
   if (h->frames.lock.name != NULL) frames_destroy(h);
   if (h->large.lock.name != NULL) large_destroy(h);

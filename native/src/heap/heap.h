@@ -70,6 +70,7 @@ struct roots {
   uint64_t handle_top;         /* [atomic] slots ever used */
   uint64_t handle_free;        /* [atomic] low 32: index + 1 of the first free slot; high 32: counts pushes */
   uint64_t handle_count;       /* [atomic] in use */
+  uint32_t handle_stamp;       /* [const] tells this heap's handles from others' */
   gch_ref **statics;           /* [lock: mutators] malloc'd */
   size_t static_count, static_capacity;
   gch_roots_fn fn; /* [stw] */
@@ -91,7 +92,7 @@ struct pins {
 struct world {
   struct lock mutators_lock; /* RANK_MUTATORS */
   struct mutator *mutators;  /* [lock: mutators] */
-  struct mutator *records;   /* [atomic] all there ever were: freed with the heap */
+  struct mutator *records;   /* [atomic] all there ever were; heap/mutator.c */
   uint32_t mutator_count;    /* [lock: mutators; atomic to read] */
   struct lock lock;          /* RANK_WORLD */
   struct cond stopped;       /* a mutator left managed state */

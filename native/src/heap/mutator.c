@@ -29,12 +29,17 @@ struct mutator *mutator_take(gch_heap *h, uint32_t thread) {
   return m;
 }
 
-void mutator_give(struct mutator *m) { at_store(&m->thread, 0); }
+/* Whoever comes second, its holder or the end of the heap, frees it. */
+static const uint32_t HEAP_GONE = UINT32_MAX;
 
-void mutator_free_all(gch_heap *h) {
+void mutator_give(struct mutator *m) {
+  if (at_xchg(&m->thread, (uint32_t)0) == HEAP_GONE) free(m);
+}
+
+void mutator_forget_all(gch_heap *h) {
   for (struct mutator *m = h->world.records, *next; m != NULL; m = next) {
     next = m->next_record;
-    free(m);
+    if (at_xchg(&m->thread, HEAP_GONE) == 0) free(m);
   }
   h->world.records = NULL;
 }

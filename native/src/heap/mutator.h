@@ -25,10 +25,12 @@ struct mutator {
 
 static inline struct mutator *mutator_of(gch_mutator *m) { return (struct mutator *)m; }
 
-/* A record for the thread, all else 0; NULL: no memory. It is given back with mutator_give, never freed before the heap. */
+/* A record for the thread, all else 0; NULL: no memory. It is given back with mutator_give, never freed before the heap; but a
+ * holder that is no mutator of the heap any more (an orphan, or in a child of fork()) may have it for longer. */
 struct mutator *mutator_take(gch_heap *h, uint32_t thread);
 void mutator_give(struct mutator *m);
-void mutator_free_all(gch_heap *h);
+/* The heap ends. */
+void mutator_forget_all(gch_heap *h);
 /* The mutator of the thread, or NULL. Takes no lock; async-signal-safe. It stays who it is while the thread waits in it. */
 struct mutator *mutator_with(gch_heap *h, uint32_t thread);
 

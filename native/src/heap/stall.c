@@ -35,7 +35,8 @@ void stall_wait(gch_heap *h, size_t unit, uint32_t thread, uint64_t start) {
 void stall_wait_over(gch_heap *h, size_t unit) {
   struct waiters *w = &h->waiters;
   for (int i = 0; i < WAITERS; i++) {
-    uint64_t word = at_load_seq(&w->all[i].word), start = at_load_relaxed(&w->all[i].start); /* of the word, if we win it */
+    uint64_t word = at_load_seq(&w->all[i].word),
+             start = at_load_relaxed(&w->all[i].start); /* of the word, if we win it */
     if (word == TAKEN || word == 0 || word >> 32 != unit || !at_cas(&w->all[i].word, &word, 0)) continue;
     at_add_seq(&w->count, UINT32_MAX);
     stall_count(h, mutator_with(h, (uint32_t)word), GCH_STALL_UNIT, clock_ns() - start);

@@ -23,7 +23,15 @@ static inline enum unit_state unit_state(const gch_heap *h, size_t block) {
   return (enum unit_state)at_load(&h->tables.units[block]);
 }
 
-static inline void unit_arm(gch_heap *h, size_t block) { at_store(&h->tables.units[block], (uint8_t)UNIT_ARMED); }
+static inline void unit_arm(gch_heap *h, size_t block) {
+  at_store(&h->tables.units[block], (uint8_t)UNIT_ARMED);
+  GCH_POINT(unit_armed);
+}
+
+static inline void unit_reset(gch_heap *h, size_t block) {
+  at_store(&h->tables.units[block], (uint8_t)UNIT_NONE);
+  GCH_POINT(unit_reset);
+}
 
 static inline bool unit_claim(gch_heap *h, size_t block) {
   uint8_t armed = UNIT_ARMED;

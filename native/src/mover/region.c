@@ -117,6 +117,7 @@ void quiet_close(gch_heap *h) {
 static enum region_registration registered(const gch_heap *h, uint32_t region) { return region_registered(h, region); }
 static void set_registered(gch_heap *h, uint32_t region, enum region_registration to) {
   at_store(&h->registration[region], (uint8_t)to);
+  GCH_POINT(region_registered);
 }
 
 /* Is the call that answered `rc` to be made again? Counts the first refusal of a row. */
