@@ -373,7 +373,8 @@ struct large_fixer {
   uint64_t *end; /* of the range */
 };
 
-/* Arrays of references need no looking at headers: what a slot will read is fetched when one some way before it is fixed. */
+/* Arrays of references need no looking at headers: what a slot will read is fetched when one some way before it is fixed (if
+ * that is visited: nulls are not). */
 SCAN_INLINE void fix_large_slot(uint64_t *slot, void *context) {
   struct large_fixer *f = context;
   if (slot + LARGE_LAG < f->end) fetch_slot(slot + LARGE_LAG, &f->fixer);

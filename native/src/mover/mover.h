@@ -26,7 +26,7 @@ enum region_registration {
 
 struct mover_ops {
   gch_mover id;
-  bool promotes_pages; /* handing pages over is cheaper than copying objects */
+  bool promotes_pages; /* pages are handed over rather than objects copied; in a pause: last */
   bool slides;          /* destinations are blocks emptied just before (gc/plan.c) */
   bool recycles;       /* supply can use a consumed source's pages */
   bool fixes_at_source; /* relocated blocks are fixed where they are, then published; else copied, then fixed */

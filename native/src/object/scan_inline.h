@@ -1,7 +1,7 @@
 /* Visiting the reference slots of an object, or of a part of it.
  *
- * `visit(slot, context)` must be inlinable: every caller gets its own loop. It sees every slot, also one that holds null, or
- * that the type's tag rule says holds no reference. */
+ * `visit(slot, context)` must be inlinable: every caller gets its own loop. Slots are visited whatever they hold, null and words
+ * that are no references by the type's tag rule included, but where it says otherwise. */
 #ifndef OBJECT_SCAN_INLINE_H
 #define OBJECT_SCAN_INLINE_H
 
