@@ -6,19 +6,17 @@ directory and against a limit) before any memory is taken for its data. Nothing 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gcheap._files import replacing
 from gcheap._graphcheck import GraphFormatError
 
 FORMAT_VERSION = 1
@@ -54,28 +52,12 @@ def write_npz(
     members["type_names"] = names
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with (
-        _whole_or_gone(os.fsdecode(path)) as file,
+        replacing(path) as file,
         zipfile.ZipFile(file, "w", compression=method, allowZip64=True) as archive,
     ):
         for name in _MEMBERS:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, members[name], allow_pickle=False)
-
-
-@contextlib.contextmanager
-def _whole_or_gone(file: str) -> Iterator[IO[bytes]]:
-    """Open a file for writing; after an error, which names it, no half of it is left."""
-    is_file = False
-    try:
-        with open(file, "wb") as stream:
-            is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-            yield stream
-    except BaseException as error:
-        if is_file:
-            os.unlink(file)
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, error.strerror, file) from None
-        raise
 
 
 def _narrow(array: AnyArray) -> AnyArray:

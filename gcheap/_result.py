@@ -14,7 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "load_schema", "machine", "result", "write_json"]
+from gcheap._files import replacing
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "available_bytes",
+    "load_schema",
+    "machine",
+    "meminfo",
+    "result",
+    "write_json",
+]
 
 SCHEMA_VERSION = 1
 
@@ -48,7 +58,8 @@ def write_json(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
     if os.fspath(path) == "-":
         print(text)
     else:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with replacing(path) as file:
+            file.write((text + "\n").encode())
 
 
 def machine() -> dict[str, Any]:
@@ -85,6 +96,45 @@ def meminfo() -> dict[str, int]:
         if len(words) == 2 and words[1] == "kB":
             values[name] = int(words[0]) * 1024
     return values
+
+
+def available_bytes() -> int:
+    """Return how much memory the process may still take: what the kernel says is available, or what
+    its control groups (v1 or v2) leave of their limits, whichever is less; 0 if nothing says."""
+    rooms = [room for room in map(_room, _cgroup_folders()) if room is not None]
+    return min([meminfo().get("MemAvailable", 0), *rooms])
+
+
+def _cgroup_folders() -> list[Path]:
+    """Return the folders of the process's memory control group and of those around it."""
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+        inner = mount / path.lstrip("/")
+        return [mount] + [p for p in (inner, *inner.parents) if mount in p.parents]
+    return []
+
+
+def _room(folder: Path) -> int | None:
+    """Return what the control group has left, None where it has no limit. Cached pages of files
+    that are not in use count as left: the kernel drops them first."""
+    v1 = (folder / "memory.limit_in_bytes").exists()
+    limit = _number(folder / ("memory.limit_in_bytes" if v1 else "memory.max"))
+    used = _number(folder / ("memory.usage_in_bytes" if v1 else "memory.current"))
+    if limit is None or used is None:
+        return None
+    cached = 0
+    for line in _lines(str(folder / "memory.stat")):
+        if line.startswith("total_inactive_file " if v1 else "inactive_file "):
+            cached = int(line.split()[1])
+    return max(0, limit - used + cached)
+
+
+def _number(file: Path) -> int | None:
+    lines = _lines(str(file))
+    return int(lines[0]) if lines and lines[0].isdigit() else None
 
 
 def cpu_model() -> str:

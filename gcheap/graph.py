@@ -362,6 +362,9 @@ class ObjectGraph:
     def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> None:
         """Write the graph to ``path`` as ``.npz`` (the name is taken as it is).
 
+        The file is there when all of it is: what was there before stays until then, and if this
+        fails.
+
         Raises:
             GraphFormatError: the graph is not valid; nothing is written.
             OSError: the file cannot be written; nothing is left of it.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._result import meminfo
+from gcheap._result import available_bytes
 from gcheap.graph import ObjectGraph
 from gcheap.sources.ageing import Ageing, ageing
 from gcheap.workloads import Schedule
@@ -94,7 +94,7 @@ def prepare(
 
 
 def _check_memory(source: str, wanted: int | None) -> None:
-    available = meminfo().get("MemAvailable", 0)
+    available = available_bytes()
     needed = ARRAYS_AND_HEAP * (wanted or 0)
     if available and needed > available:
         raise ValueError(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from gcheap._graphcheck import GraphFormatError
-from gcheap._result import meminfo
+from gcheap._result import available_bytes
 
 __all__ = ["MAGIC_BYTES", "Log", "Progress", "check_magic", "contents"]
 
@@ -91,7 +91,7 @@ def contents(file: str, limit: int, progress: Progress) -> mmap.mmap:
 
 def _memory_to_use() -> int:
     """Return how many bytes a dump in memory may have: half of what is available."""
-    return meminfo().get("MemAvailable", 0) // 2
+    return available_bytes() // 2
 
 
 def _in_memory(stream: IO[bytes], size: int, file: str, progress: Progress) -> mmap.mmap:

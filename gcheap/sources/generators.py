@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcheap._bfs import slot_chunks, slot_positions
-from gcheap._result import meminfo
+from gcheap._result import available_bytes
 from gcheap.graph import HEADER_BYTES, SLOT_BYTES, ObjectGraph, rounded
 from gcheap.sources._rmat import rmat_graph
 
@@ -192,7 +192,7 @@ def generate(name: str, nbytes: int, seed: int | None = 0) -> ObjectGraph:
         raise ValueError(
             f"no generator is called {name!r}, expected one of {', '.join(GENERATORS)}"
         )
-    available = meminfo().get("MemAvailable", 0)
+    available = available_bytes()
     if available and nbytes > BYTES_AN_ARRAY_BYTE * available:
         raise ValueError(
             f"nbytes is {nbytes}, expected at most {BYTES_AN_ARRAY_BYTE * available}: the graph's "
