@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.kit import CLOCK, measure, run_of
+from gcheap.compare.memory import peak_share
 from gcheap.compare.rows import Row
 
 
@@ -33,7 +34,7 @@ def test_move_time_beside(benchmark: Any, case: str) -> None:
         run = run_of("mixed", row, 0.6 if age == "aged" else 0.0, huge_faults=policy)
         benchmark.extra_info.update(
             faults=run["faults_served"],
-            peak_over_before=run["physical_peak"] - run["physical_before"],
+            peak_share=peak_share(run),
         )
         return float(run["move_s"])
 

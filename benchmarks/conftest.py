@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import bars
+from benchmarks.kit import LIVE
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -14,8 +15,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if session is None:
         return
     medians = {one.name: one.stats.median for one in session.benchmarks if one.stats.data}
-    lines = bars.judge(medians)
+    lines = bars.judge(medians, LIVE)
     if lines:
         terminalreporter.section("bars")
-        for line in lines:
+        for line in (bars.heading(LIVE), *lines):
             terminalreporter.write_line(line)

@@ -50,11 +50,13 @@ class Windows:
         cycle: begin and end of the collection.
         move: of its move phase, None if it had none beside mutators.
         pauses: int64 (n, 2), begin and end of each pause.
+        moving: of its move phase, in the pause too; None if it is not known.
     """
 
     cycle: Window
     move: Window | None
     pauses: npt.NDArray[np.int64]
+    moving: Window | None = None
 
 
 def find_windows(events: Events, cycle: GCEvent | None, called: Window) -> Windows:
@@ -72,7 +74,8 @@ def find_windows(events: Events, cycle: GCEvent | None, called: Window) -> Windo
     whole = called
     if len(phases) and len(ended) and int(phases["b"][0]) == PHASE_IDLE:
         whole = (int(phases["time"][0]), int(ended[-1]))
-    return Windows(whole, _move_window(phases) if cycle.concurrent else None, _pauses(events))
+    moving = _move_window(phases)
+    return Windows(whole, moving if cycle.concurrent else None, _pauses(events), moving)
 
 
 def _move_window(phases: Events) -> Window | None:

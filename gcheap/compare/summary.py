@@ -19,7 +19,10 @@ MEASURES = (
     "physical_before",
     "physical_after",
     "physical_peak",
+    "physical_at_flip",
+    "physical_peak_moving",
     "allocated_bytes",
+    "allocated_moving",
     "mark_s",
     "plan_s",
     "pause_flip_s",
@@ -46,6 +49,12 @@ MEASURES = (
     "bytes_copied",
     "bytes_released",
     "faults_served",
+    "mem_free_before",
+    "mem_free_at_flip",
+    "mem_free_least_moving",
+    "mem_free",
+    "cgroup_at_flip",
+    "cgroup_peak_moving",
 )
 """What is summarised; dots lead into a run's objects."""
 

@@ -28,7 +28,7 @@ from gcheap.compare.measure import (
     stall_figures,
     timeline,
 )
-from gcheap.compare.memory import PeakMeter, physical_bytes
+from gcheap.compare.memory import MoveWatch, PeakMeter, physical_bytes
 from gcheap.compare.rows import CONTROL, Row
 from gcheap.heap import Heap
 from gcheap.refs import RefArray
@@ -105,20 +105,27 @@ def run_row(
         aged_by = heap.stats.major_count
         beside = Beside(heap, table, prepared.schedule, gap_ns=GAP_NS)
         before, allocated = physical_bytes() - baseline, heap.stats.allocated_bytes
+        free = meminfo().get("MemFree", 0)
+        watch = MoveWatch(heap)
         with PeakMeter() as meter, beside:
             time.sleep(quiet_s)
-            cycle, called = _collect(heap, row, quiet_s)
+            cycle, called = _collect(heap, row, quiet_s, watch)
             time.sleep(quiet_s)
         seen = beside.result
         assert seen is not None  # the with above ended
         stats = heap.stats
+        windows = find_windows(heap.events(), cycle, called)
+        moving = watch.figures(cycle, windows, baseline)
+        peak = max(meter.peak, watch.peak_before) - baseline
         memory = {
             "physical_before": before,
             "physical_after": physical_bytes() - baseline,
-            "physical_peak": meter.peak - baseline,
+            "physical_peak": max(peak, moving["physical_peak_moving"] or 0),
+            **moving,
             "allocated_bytes": stats.allocated_bytes - allocated,
+            "staging_bytes": stats.staging_bytes,
+            "mem_free_before": free,
         }
-        windows = find_windows(heap.events(), cycle, called)
         figures = _figures(cycle, windows, seen, called, stats)
         problem = problem_of(heap, table, prepared.shadow, prepared.schedule, seen)
         del table, beside
@@ -158,15 +165,19 @@ def _minors(heap: Heap) -> None:
         heap.collect(minor=True)
 
 
-def _collect(heap: Heap, row: Row, quiet_s: float) -> tuple[GCEvent | None, tuple[int, int]]:
-    began = time.monotonic_ns()
-    cycle: GCEvent | None = None
+def _collect(
+    heap: Heap, row: Row, quiet_s: float, watch: MoveWatch
+) -> tuple[GCEvent | None, tuple[int, int]]:
     if row.mode == CONTROL:
+        began = time.monotonic_ns()
         time.sleep(quiet_s)
-    else:
-        concurrent = row.mode == "concurrent"
+        return None, (began, time.monotonic_ns())
+    concurrent = row.mode == "concurrent"
+    with watch:
+        began = time.monotonic_ns()
         cycle = heap.collect(concurrent=concurrent, policy=row.policy)  # type: ignore[arg-type]
-    return cycle, (began, time.monotonic_ns())
+        ended = time.monotonic_ns()
+    return cycle, (began, ended)
 
 
 def _figures(
