@@ -120,7 +120,9 @@ class Heap(Unpicklable):
             pages at their new address.
         fault: "thread" or "signal": who answers a touch of a missing page.
         nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto".
-        huge: True (also "on"), False ("off") or "auto": huge pages.
+        huge: True (also "on"), False ("off") or "auto": huge pages. "auto" is off: they buy speed
+            with stalls (a thread may wait for 2 MiB, not for a page) and memory (an arena holds 2
+            MiB until the last thing in it dies). ``stats.huge`` says what is.
         huge_faults: "latency" or "throughput".
         gc_threads: threads that mark and move, the caller included; 0: the CPUs, at most 8.
         staging: bytes of frames that hold what is being moved, at least 512 KiB, or "auto".

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,17 @@ def test_movers_have_other_names(alias: str, name: str) -> None:
         pytest.skip(str(error))
     with heap:
         assert heap.stats.mover == name
+
+
+@pytest.mark.parametrize("huge", ["auto", "off", False])
+def test_huge_pages_are_not_taken_unasked(huge: str | bool) -> None:
+    """What the documentation of ``huge`` and of GCH_HUGE_AUTO says."""
+    with Heap("8MiB", mover="memcpy", huge=huge) as heap:
+        assert heap.stats.huge is False
+    policy = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    there = policy.exists() and "[never]" not in policy.read_text(encoding="ascii")
+    with Heap("8MiB", mover="memcpy", huge=True) as heap:
+        assert heap.stats.huge == there
 
 
 def test_collections_keep_what_is_reachable(mover: str) -> None:

@@ -145,6 +145,18 @@ static void spec_errors(void) {
   kernel_close(&k);
 }
 
+static void remap_is_move(void) {
+  kernel_init(&k);
+  inject("remap:EBUSY@nth=1,partial=4096; move:EEXIST-after; register:without=remap");
+  CHECK_EQ(k.rule_count, 3);
+  CHECK_EQ(k.rules[0].call, KERNEL_MOVE);
+  CHECK_EQ(k.rules[1].call, KERNEL_MOVE);
+  CHECK(k.rules[2].without_move);
+  kernel_inject_clear(&k);
+  CHECK(strstr(refused("remaps:EBUSY"), "remaps") != NULL);
+  kernel_close(&k);
+}
+
 /* The answers of `count` harmless calls (advice 0 on nothing), as a string of '.', 'x'. */
 static const char *pattern(int count) {
   static char text[256];
@@ -337,6 +349,7 @@ int main(void) {
   RUN(shared_object);
   RUN(pagemap);
   RUN(spec_errors);
+  RUN(remap_is_move);
   RUN(conditions);
   RUN(seeds);
   RUN(after);

@@ -27,6 +27,10 @@ typedef enum gch_fault_mode {
  * of it at once. */
 typedef enum gch_huge_faults { GCH_HUGE_LATENCY = 0, GCH_HUGE_THROUGHPUT } gch_huge_faults;
 
+/* Pages of the heap. AUTO is OFF: huge pages are a choice, because they buy speed with stalls and memory. Whoever touches an arena
+ * that is not ready may wait for all 2 MiB of it, not for a page; and an arena of which one block is in use holds 2 MiB,
+ * until the last thing in it has died. What was not asked for is declined (MADV_NOHUGEPAGE), whatever the kernel's policy.
+ * ON is off too where the kernel has none, or the mover cannot (`simulated`): gch_stats.huge says what is. */
 typedef enum gch_huge { GCH_HUGE_AUTO = 0, GCH_HUGE_ON, GCH_HUGE_OFF } gch_huge;
 
 /* Which live pages a major collection moves. */

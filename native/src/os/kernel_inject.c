@@ -2,7 +2,7 @@
  *
  *   spec      := rule { ";" rule }
  *   rule      := call ":" action [ "@" condition { "," condition } ]
- *   call      := a name of KERNEL_CALLS, or "*" for every call
+ *   call      := a name of KERNEL_CALLS, "remap" (move's other name, here and below), or "*" for every call
  *   action    := ERRNO            answer -ERRNO without making the call
  *              | ERRNO "-after"   make the call, then answer -ERRNO (transfers report 0 bytes): bug B1 of Linux 6.18
  *              | "delay=" TIME    wait, then make the call; TIME is a number and ns, us, ms or s
@@ -153,11 +153,14 @@ __attribute__((format(printf, 2, 3))) static int complain(struct reader *r, cons
   return -EINVAL;
 }
 
+/* As it was first proposed, UFFDIO_MOVE was UFFDIO_REMAP. */
+static const char *call_name_of(const char *name) { return strcmp(name, "remap") == 0 ? "move" : name; }
+
 static int read_call(struct reader *r, const char *name, struct kernel_rule *rule) {
   rule->call = KERNEL_CALL_COUNT;
   if (strcmp(name, "*") == 0) return 0;
   for (uint32_t i = 0; i < KERNEL_CALL_COUNT; i++)
-    if (strcmp(name, kernel_call_name(i)) == 0) {
+    if (strcmp(call_name_of(name), kernel_call_name(i)) == 0) {
       rule->call = i;
       return 0;
     }
@@ -201,7 +204,8 @@ static bool after_would_leak(uint32_t call) {
 }
 
 static int read_without(struct reader *r, const char *what, struct kernel_rule *rule) {
-  if (strcmp(what, "move") != 0) return complain(r, "Only 'move' can be left out of what is offered, not '%s'.", what);
+  if (strcmp(call_name_of(what), "move") != 0)
+    return complain(r, "Only 'move' can be left out of what is offered, not '%s'.", what);
   if (rule->call != KERNEL_REGISTER && rule->call != KERNEL_UFFD_OPEN)
     return complain(r, "without= is for register and uffd_open.");
   rule->without_move = true;
