@@ -42,7 +42,7 @@ run: hello module ## compare gcheap with its alternatives on this machine: table
 	@mkdir -p $(OUT)
 	$(BIN)/gcheap compare --json $(OUT)/compare.json --plot $(OUT)/compare.png
 
-test: hello test-c test-python test-examples ## the C tests, the Python tests, the example hosts (less than 8 minutes on 2 cores)
+test: hello test-c test-python test-examples ## the C tests, the Python tests, the example hosts and the README's C (less than 8 minutes on 2 cores)
 
 test-c: setup
 	@cd native && $(CONFIGURE) --preset test
@@ -56,7 +56,8 @@ test-python: module
 
 test-examples: setup
 	@mkdir -p $(OUT)
-	$(BIN)/python -m pytest -q -m examples --junitxml=$(OUT)/examples.xml tests/packaging/test_examples.py
+	$(BIN)/python -m pytest -q -m examples --junitxml=$(OUT)/examples.xml \
+	  tests/packaging/test_examples.py tests/packaging/test_readme.py
 
 machine: module ## tests that change the machine: swap, compaction, cgroup, unprivileged user, fork
 	@mkdir -p $(OUT)

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES, COLUMNS = 20, 120
 TOOLS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -46,21 +47,29 @@ def test_python_example(tmp_path: Path) -> None:
     assert _run(sys.executable, "-P", program, cwd=tmp_path).strip() == said
 
 
-@pytest.mark.packaging
+@pytest.mark.examples
 @pytest.mark.timeout(170)
-def test_c_example(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("gcc", "pkg-config"))), reason="no gcc or no pkg-config here"
+)
+def test_c_example(tmp_path: Path, prefix: Path) -> None:
     """Built against an installed tree: the command of the README, with another prefix."""
     assert "make -C native install PREFIX=" in README
-    if shutil.which("pkg-config") is None:
-        pytest.skip("no pkg-config here")
     code, said = example("c")
-    source, program, prefix = tmp_path / "host.c", tmp_path / "host", tmp_path / "prefix"
+    source, program = tmp_path / "host.c", tmp_path / "host"
     source.write_text(code, encoding="utf-8")
-    _run("make", "-C", ROOT / "native", "install", f"PREFIX={prefix}", "JOBS=2")
     (found,) = prefix.rglob("pkgconfig")
     flags = _run("pkg-config", "--cflags", "--libs", "gcheap", PKG_CONFIG_PATH=str(found)).split()
     _run("gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", program)
     assert _run(program, LD_LIBRARY_PATH=str(found.parent)).strip() == said
+
+
+@pytest.mark.parametrize("language", ["c", "python"])
+def test_examples_are_short(language: str) -> None:
+    code, _ = example(language)
+    lines = code.splitlines()
+    assert len(lines) <= LINES
+    assert max(map(len, lines)) <= COLUMNS
 
 
 def test_documents_exist() -> None:
