@@ -54,6 +54,15 @@ def test_every_section_of_rules_has_examples() -> None:
         assert references(section), section.splitlines()[0]
 
 
+def test_every_rule_has_an_example() -> None:
+    """A list's items are rules, and so is what speaks of calls; the rest introduces a section."""
+    sections = re.split(r"^## ", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    for section in sections:
+        for part in re.split(r"\n\s*\n|\n(?=- )", section.partition("\n")[2].strip()):
+            if part.startswith("- ") or "gch_" in part:
+                assert references(part), part
+
+
 def fix() -> None:
     def corrected(match: re.Match[str]) -> str:
         found = [i for i, line in enumerate(_lines(match["path"]), 1) if match["token"] in line]

@@ -170,7 +170,7 @@ static void *run_client(void *argument) {
   while (__atomic_load_n(&c->shared->stop, __ATOMIC_RELAXED) == 0) {
     one_operation(c);
     if (c->operations % 4096 != 0) continue;
-    gch_detach(c->m); /* comes and goes, as a pool's threads do */
+    gch_detach(c->m); /* comes and goes, as a pool's threads do; it holds no reference of any heap here */
     if (gch_attach(c->shared->cache->heap, &c->m, &error) != GCH_OK) {
       fail(c, error.message, 0);
       return NULL;
