@@ -66,7 +66,7 @@ machine: module ## tests that change the machine: swap, compaction, cgroup, unpr
 packaging: module ## sdist, wheel, clean environment; C programs through pkg-config and find_package
 	$(BIN)/python -m pytest -q -m packaging $(PYTEST_ARGS)
 
-bench: module ## every benchmark of benchmarks/, results in out/bench.json
+bench: module ## every benchmark of benchmarks/, with GCHEAP_BENCH_LIVE=64MiB live (bars: 1GiB), results in out/bench.json
 	@mkdir -p $(OUT)
 	@test -d benchmarks || { echo "gcheap: benchmarks/ does not exist yet" >&2; exit 1; }
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py test_*.py' --benchmark-only \

@@ -72,6 +72,18 @@ def test_examples_are_short(language: str) -> None:
     assert max(map(len, lines)) <= COLUMNS
 
 
+def test_every_bar_names_benchmarks() -> None:
+    """The table of bars: each KEY is made of words that names of benchmarks have."""
+    (table,) = re.findall(r"^\| what \| bar \|.*\n\| ---.*\n((?:\|.*\n)+)", README, re.MULTILINE)
+    keys = re.findall(r"`([^`]+)` (?:\(4GiB\) )?\|$", table, re.MULTILINE)
+    assert len(keys) == len(table.splitlines())
+    files = list((ROOT / "benchmarks").glob("bench_*.py"))
+    known = "".join(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in files)
+    for key in keys:
+        for word in set(key.split()) - {"and", "or", "not"}:
+            assert word in known, key
+
+
 def test_documents_exist() -> None:
     """Links into the repository lead somewhere."""
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README):
