@@ -117,6 +117,16 @@ def _cgroup_folders() -> list[Path]:
     return []
 
 
+def cgroup_usage_files() -> list[Path]:
+    """Return what may say how much the process's memory control group is charged with, best first.
+
+    In a container the group's own folder may not be there: the mount then shows it as the root.
+    """
+    folders = _cgroup_folders()
+    names = ("memory.current", "memory.usage_in_bytes")
+    return [folder / name for folder in (*folders[1:2], *folders[:1]) for name in names]
+
+
 def _room(folder: Path) -> int | None:
     """Return what the control group has left, None where it has no limit. Cached pages of files
     that are not in use count as left: the kernel drops them first."""

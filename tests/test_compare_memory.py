@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcheap import Heap
+from gcheap import Heap, _result
+from gcheap.compare import memory
 from gcheap.compare.inputs import prepare, write_prepared
 from gcheap.compare.measure import Windows
 from gcheap.compare.memory import NEAR_NS, SAMPLE_DTYPE, MoveWatch, peak_share
@@ -115,6 +116,29 @@ def test_share_of_huge_pages_asks_the_cgroup_or_what_is_free() -> None:
     assert peak_share(run_like(huge=True)) == pytest.approx(1.07)
     without = {"cgroup_at_flip": None, "cgroup_peak_moving": None}
     assert peak_share(run_like(huge=True, **without)) == pytest.approx(1.12)
+
+
+def test_the_cgroup_is_found_at_its_folder_or_at_the_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.setattr(_result, "_cgroup_folders", lambda: [tmp_path, inner, tmp_path / "a"])
+
+    def said() -> str:
+        descriptor = memory._open_cgroup()
+        if descriptor < 0:
+            return "none"
+        with open(descriptor, encoding="ascii") as file:
+            return file.read()
+
+    assert said() == "none"
+    (tmp_path / "memory.usage_in_bytes").write_text("7")
+    assert said() == "7"
+    (inner / "memory.current").write_text("5")
+    assert said() == "5"
+    monkeypatch.setattr(_result, "_cgroup_folders", list)
+    assert said() == "none"
 
 
 # --- runs -------------------------------------------------------------------------------------

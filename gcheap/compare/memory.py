@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from gcheap._errors import exception_for
 from gcheap._ffi import ffi, lib, text
+from gcheap._result import cgroup_usage_files
 from gcheap.compare.measure import Window, Windows
 from gcheap.heap import Heap
 from gcheap.stats import GCEvent
@@ -124,22 +125,12 @@ def peak_share(run: dict[str, Any]) -> float | None:
 
 
 def _open_cgroup() -> int:
-    """Open the file that says what this process's memory cgroup is charged with; -1: none.
-
-    Inside a container the path may be relative to a mount that shows the cgroup as its root.
-    """
-    for line in Path("/proc/self/cgroup").read_text("utf-8", "replace").splitlines():
-        _, controllers, folder = line.split(":", 2)
-        mount, name = Path("/sys/fs/cgroup"), "memory.current"
-        if controllers:
-            mount, name = mount / "memory", "memory.usage_in_bytes"
-        if controllers and "memory" not in controllers.split(","):
+    """Open the file that says what this process's memory cgroup is charged with; -1: none."""
+    for file in cgroup_usage_files():
+        try:
+            return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             continue
-        for place in (mount / folder.lstrip("/"), mount):
-            try:
-                return os.open(place / name, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                continue
     return -1
 
 
