@@ -7,6 +7,8 @@ SEED ?=
 WERROR ?= OFF
 # sanitize, stress: address | thread | empty (sanitize: both; stress: none)
 SANITIZE ?=
+# stress: another preset than `verify` or the sanitizer's, e.g. test
+STRESS_BUILD ?=
 # more arguments for pytest, e.g. PYTEST_ARGS="-k graph -x"
 PYTEST_ARGS ?=
 
@@ -28,12 +30,15 @@ CONFIGURE = cmake --log-level=NOTICE -DGCHEAP_WERROR=$(WERROR)
 # libstdc++ too: loaded later (by matplotlib), its exceptions would not be known to the sanitizer, which then gives up.
 LIBASAN = $(shell gcc -print-file-name=libasan.so) $(shell gcc -print-file-name=libstdc++.so.6)
 ASAN_ENV = LD_PRELOAD="$(LIBASAN)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+# Without address space randomisation: the thread sanitizer wants its places in memory.
+FIXED_ADDRESSES = $$(setarch -R true 2>/dev/null && echo setarch -R)
+STRESS_PRESET = $(or $(STRESS_BUILD),$(PRESET_$(SANITIZE)),verify)
 C_FILES = $(shell git ls-files --cached 'native/*.c' 'native/*.h')
 NOT_SLOW := not machine and not packaging and not examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-python test-examples machine packaging bench stress lint format sanitize clean setup module \
-  tools hello $(addprefix sanitize-,address thread python) $(addprefix lint-,python types c lengths headers)
+  tools hello asan-python stress-c stress-python $(addprefix sanitize-,address thread python) $(addprefix lint-,python types c lengths headers)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +69,8 @@ machine: module ## tests that change the machine: swap, compaction, cgroup, unpr
 	$(BIN)/python -m pytest -q -m machine --junitxml=$(OUT)/machine.xml $(PYTEST_ARGS)
 
 packaging: module ## sdist, wheel, clean environment; C programs through pkg-config and find_package
-	$(BIN)/python -m pytest -q -m packaging $(PYTEST_ARGS)
+	@mkdir -p $(OUT)
+	$(BIN)/python -m pytest -q -m packaging --junitxml=$(OUT)/packaging.xml $(PYTEST_ARGS)
 
 bench: module ## every benchmark of benchmarks/, with GCHEAP_BENCH_LIVE=64MiB live (bars: 1GiB), results in out/bench.json
 	@mkdir -p $(OUT)
@@ -72,28 +78,37 @@ bench: module ## every benchmark of benchmarks/, with GCHEAP_BENCH_LIVE=64MiB li
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py test_*.py' --benchmark-only \
 	  --benchmark-json=$(OUT)/bench.json --timeout=0 $(PYTEST_ARGS)
 
-stress: hello setup ## long random runs: SECONDS=60 each, SANITIZE=address|thread, SEED=n
-	@cd native && $(CONFIGURE) --preset $(or $(PRESET_$(SANITIZE)),verify)
-	@cmake --build build/$(or $(PRESET_$(SANITIZE)),verify)
-	@.ci/programs stress build/$(or $(PRESET_$(SANITIZE)),verify)/tests $(SECONDS) $(SEED)
+stress: hello stress-c stress-python ## long random runs, C and Python: SECONDS=60 each, SANITIZE=address|thread, SEED=n
+
+stress-c: setup
+	@cd native && $(CONFIGURE) --preset $(STRESS_PRESET)
+	@cmake --build build/$(STRESS_PRESET)
+	@$(if $(filter thread,$(SANITIZE)),$(FIXED_ADDRESSES)) .ci/programs stress build/$(STRESS_PRESET)/tests $(SECONDS) $(SEED)
+
+# The interpreter is not built for the thread sanitizer.
+stress-python: $(if $(filter address,$(SANITIZE)),asan-python,module)
+	$(if $(filter thread,$(SANITIZE)),@echo "gcheap: no Python program runs under the thread sanitizer",\
+	  $(if $(filter address,$(SANITIZE)),$(ASAN_ENV) build/asan-venv/bin/python,$(BIN)/python) \
+	  -P tests/stress/stress_arrays.py $(SECONDS) $(SEED))
 
 sanitize: hello $(addprefix sanitize-,$(SANITIZERS)) ## address+undefined (C and Python), then thread (C); SANITIZE= selects one
 
-# Without address space randomisation: the thread sanitizer wants its places in memory.
 sanitize-address sanitize-thread: sanitize-%: setup
 	@cd native && $(CONFIGURE) --preset $(PRESET_$*)
 	@cmake --build build/$(PRESET_$*)
 	@mkdir -p $(OUT)
-	cd native && $(if $(filter thread,$*),$$(setarch -R true 2>/dev/null && echo setarch -R)) \
+	cd native && $(if $(filter thread,$*),$(FIXED_ADDRESSES)) \
 	  ctest --preset $(PRESET_$*) --parallel $(JOBS) --output-junit $(abspath $(OUT))/ctest-$*.xml
 	$(if $(filter address,$*),@$(MAKE) --no-print-directory sanitize-python)
 
 # An environment that sees the packages of $(VENV) but not its editable gcheap, with a module built for the sanitizer.
-sanitize-python: setup
+asan-python: setup
 	@.ci/borrow build/asan-venv $(BIN)/python
 	@build/asan-venv/bin/python -m pip install -q --no-index --no-build-isolation --no-deps --force-reinstall . \
 	  -Cbuild-dir=build/asan-module -Ccmake.build-type=Debug -Cinstall.strip=false \
 	  -Ccmake.define.GCHEAP_SANITIZE=address -Ccmake.define.GCHEAP_VERIFY=ON
+
+sanitize-python: asan-python
 	@mkdir -p $(OUT)
 	$(ASAN_ENV) build/asan-venv/bin/python -P -m pytest -q -p no:cacheprovider -m "$(NOT_SLOW)" --benchmark-disable \
 	  --timeout=300 --junitxml=$(OUT)/pytest-address.xml $(PYTEST_ARGS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offered import not_here
 
 import gcheap
 from gcheap import Heap, ObjectGraph, Ref, bridge
@@ -149,7 +150,7 @@ def test_a_mutator_beside_compactions(mover: str, fault: str, concurrent: bool) 
     try:
         heap = Heap("96MiB", mover=mover, fault=fault)
     except gcheap.Unsupported as error:
-        pytest.skip(str(error))
+        not_here(mover, error)
     with heap:
         table = heap.load(graph)
         with Beside(heap, table, schedule, seconds=60) as beside:

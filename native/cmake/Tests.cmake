@@ -1,6 +1,6 @@
 # The C tests, linked with the static library, so that they reach private functions.
 #   tests/test_<module>.c           a ctest each; exit status 77 means skipped
-#   tests/stress_*.c, fuzz_*.c      programs `NAME SECONDS [SEED]`; `make stress` and .ci/run start them
+#   tests/stress_*.c, fuzz_*.c      programs `NAME SECONDS [SEED]`; `make stress` starts the former, .ci/run both for a short time
 file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c tests/stress_*.c tests/fuzz_*.c)
 
 foreach(source IN LISTS test_sources)
@@ -14,3 +14,8 @@ foreach(source IN LISTS test_sources)
     set_tests_properties(${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77)
   endif()
 endforeach()
+
+# A library that finds no `move` where the kernel offers it must fail its tests; where the kernel does not, they say so.
+add_test(NAME a_missing_move_is_seen COMMAND test_misreported)
+set_tests_properties(a_missing_move_is_seen PROPERTIES TIMEOUT 120 ENVIRONMENT GCH_TEST_UNAVAILABLE=uffd_open:EMFILE
+                     PASS_REGULAR_EXPRESSION "this kernel offers UFFDIO_MOVE;SKIP .*: move: ")

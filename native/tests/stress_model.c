@@ -1,7 +1,9 @@
 /* Several mutators, each with a model of its own, on one heap: concurrent majors under way while they allocate, store,
  * pin and compare; a native thread reads and writes pinned leaf memory through every flip.
  *
- *   stress_model SECONDS [SEED]      every configuration of the list gets its share of the time */
+ *   stress_model SECONDS [SEED]      every configuration of the list gets its share of the time
+ *
+ * A configuration whose mover does not work here is left out, and said so; any other that cannot be opened is a failure. */
 #include "base/clock.h"
 #include "kit.h"
 #include "model.h"
@@ -93,7 +95,11 @@ static void *join(void *arg) {
   struct stress *s = arg;
   struct model model;
   static uint32_t number;
-  if (!model_join(&model, &s->first, s->seed * 100 + at_add(&number, 1), NULL)) return NULL;
+  gch_error error = {0};
+  if (!model_join(&model, &s->first, s->seed * 100 + at_add(&number, 1), &error)) {
+    complain(s, "join", error.message);
+    return NULL;
+  }
   play(s, &model, false);
   model_leave(&model);
   return NULL;
@@ -120,9 +126,10 @@ static uint64_t run(const struct configuration *c, uint64_t seed, uint64_t ns) {
   config.huge = c->huge;
   config.huge_faults = c->huge_faults;
   config.inject = c->inject;
+  if (!kit_available(c->mover)) return 0; /* which has said why */
   if (!model_open(&s.first, &config, seed, &error)) {
-    printf("  %s: %s\n", gch_mover_name(c->mover), error.message);
-    return 0;
+    complain(&s, "open", error.message);
+    return 1;
   }
   gch_ref lent = gch_alloc_array(s.first.m, s.first.types[MODEL_BYTES], LENT_BYTES + 64);
   gch_pin(s.first.m, lent, &s.lent);
@@ -147,6 +154,7 @@ int main(int argc, char **argv) {
   uint64_t seconds = argc > 1 ? strtoull(argv[1], NULL, 0) : 6, failures = 0;
   uint64_t seed = argc > 2 && *argv[2] ? strtoull(argv[2], NULL, 0) : clock_ns() % 1000000;
   size_t count = sizeof LIST / sizeof LIST[0];
+  check_test = "stress_model";
   printf("stress_model %llu %llu\n", (unsigned long long)seconds, (unsigned long long)seed);
   for (size_t i = 0; i < count && failures == 0; i++)
     failures += run(&LIST[i], seed + i, seconds * 1000000000u / count);

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "kit.h"
 #include "model.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -56,12 +56,13 @@ static gch_config config_of(struct kind kind) {
   return c;
 }
 
-/* A model full of objects; false: the mover does not work here. */
+/* A model full of objects; false: the mover does not work here, or a check has failed. */
 static bool open_model(struct model *model, struct kind kind, uint64_t seed) {
   gch_error error = {0};
   gch_config c = config_of(kind);
-  if (!model_open(model, &c, seed, &error)) {
-    printf("    %s: %s\n", gch_mover_name(kind.mover), error.message);
+  if (!kit_available(kind.mover)) return false;
+  if (!CHECK(model_open(model, &c, seed, &error))) {
+    fprintf(stderr, "    %s: %s\n", gch_mover_name(kind.mover), error.message);
     return false;
   }
   model_table(model, 6000);

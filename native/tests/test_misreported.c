@@ -34,7 +34,7 @@ static void then_refused(void) {
 }
 
 int main(void) {
-  if (!kit_available(GCH_MOVER_MOVE)) return CHECK_EXIT_SKIPPED;
+  if (!kit_available(GCH_MOVER_MOVE)) return CHECK_EXIT_SKIPPED; /* which has said why */
   kit_watchdog(60);
   RUN(misreported);
   RUN(then_refused);

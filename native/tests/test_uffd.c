@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/units.h"
 #include "check.h"
+#include "offered.h"
 #include "os/pages.h"
 #include "os/probe.h"
 #include "os/thread.h"
@@ -123,7 +124,7 @@ static void registering(void) {
 static void moving(void) {
   struct pair p;
   uint64_t moved = 99;
-  if (!machine.move.works) SKIP("move", machine.move.text);
+  if (!machine.move.works && CHECK(!offered_move())) SKIP("move", machine.move.text);
   pair_open(&p, UFFD_FAULTS_THREAD, false);
   CHECK_EQ(move(&p, 0, 0, &moved), -EINVAL); /* validation leaves .move untouched */
   CHECK_EQ(moved, 0);
@@ -147,7 +148,7 @@ static void moving_under_injection(void) {
   struct pair p;
   uint64_t moved;
   char spec[96];
-  if (!machine.move.works) SKIP("move", machine.move.text);
+  if (!machine.move.works && CHECK(!offered_move())) SKIP("move", machine.move.text);
   pair_open(&p, UFFD_FAULTS_THREAD, false);
   inject("move:EBUSY@nth=1;move:EEXIST-after@nth=2");
   CHECK_EQ(move(&p, 0, 1, &moved), -EBUSY);
@@ -313,6 +314,7 @@ int main(void) {
   kernel_init(&k);
   probe_run(&k, &machine);
   if (machine.uffd_features == 0 || !machine.copy.works) {
+    CHECK(!offered_move());
     RUN(nothing);
     return CHECK_SUMMARY();
   }

@@ -1,14 +1,19 @@
-"""The program that the machine tests drive, compiled once a session with the core's sources."""
+"""The program of the machine tests, compiled once a session; what they change of the machine."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "native"
+MIB = 1 << 20
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +30,29 @@ def pressure(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["gcc", *options, *includes, *sources, "-o", program], check=True)
     program.chmod(0o755)
     return program
+
+
+@pytest.fixture(scope="module")
+def swap() -> Iterator[None]:
+    """A swap file of 512 MiB for as long as these tests run."""
+    if os.geteuid() != 0 or shutil.which("mkswap") is None:
+        pytest.skip("a swap file needs root and mkswap")
+    if Path("/proc/swaps").read_text().count("\n") > 1:
+        yield
+        return
+    path = Path(f"/var/tmp/gcheap-swap-{uuid.uuid4().hex}")
+    try:
+        with path.open("wb") as file:
+            path.chmod(0o600)
+            for _ in range(512):
+                file.write(bytes(MIB))
+        subprocess.run(["mkswap", path], check=True, capture_output=True)
+        on = subprocess.run(["swapon", path], capture_output=True, text=True)
+        if on.returncode != 0:
+            pytest.skip(f"swapon: {on.stderr.strip()}")
+        try:
+            yield
+        finally:
+            subprocess.run(["swapoff", path], check=True)
+    finally:
+        path.unlink(missing_ok=True)

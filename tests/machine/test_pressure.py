@@ -1,11 +1,10 @@
-"""Moves while the machine swaps, migrates pages, has no memory left, or grants no privileges."""
+"""Moves while the machine swaps, migrates pages, or has no memory left."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from swapping import swapped_out
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(120)]
 
 MIB = 1 << 20
 EXIST_MOVED, EXIST, BUSY, COPIED, AGAIN, NO_MEMORY, OTHER = range(7)
-NOBODY = 65534
 FAULTS = ["thread", "signal"]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -44,41 +43,6 @@ def run_forced(pressure: Path, *arguments: object) -> dict[str, Any]:
 
 
 # --- swap --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def swap() -> Iterator[None]:
-    """A swap file of 512 MiB for as long as these tests run."""
-    if os.geteuid() != 0 or shutil.which("mkswap") is None:
-        pytest.skip("a swap file needs root and mkswap")
-    if Path("/proc/swaps").read_text().count("\n") > 1:
-        yield
-        return
-    path = Path(f"/var/tmp/gcheap-swap-{uuid.uuid4().hex}")
-    try:
-        with path.open("wb") as file:
-            path.chmod(0o600)
-            for _ in range(512):
-                file.write(bytes(MIB))
-        subprocess.run(["mkswap", path], check=True, capture_output=True)
-        on = subprocess.run(["swapon", path], capture_output=True, text=True)
-        if on.returncode != 0:
-            pytest.skip(f"swapon: {on.stderr.strip()}")
-        try:
-            yield
-        finally:
-            subprocess.run(["swapoff", path], check=True)
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def swapped_out() -> int:
-    """Pages that this machine has written to swap since it booted."""
-    for line in Path("/proc/vmstat").read_text().splitlines():
-        name, value = line.split()
-        if name == "pswpout":
-            return int(value)
-    return 0
 
 
 @pytest.mark.move
@@ -184,25 +148,3 @@ def test_compacts_within_16_mib_more_than_lives(pressure: Path, group: Group, fa
     result = json.loads(output.splitlines()[-1])
     assert result["majors"] > 3
     assert result["mover"] == "move"
-
-
-# --- no privileges -----------------------------------------------------------------------------
-
-
-@as_root
-@pytest.mark.move
-@pytest.mark.parametrize("faults", FAULTS)
-@pytest.mark.parametrize("mover", ["move", "copy"])
-def test_works_without_privileges(pressure: Path, mover: str, faults: str) -> None:
-    if shutil.which("setpriv") is None:
-        pytest.skip("no setpriv")
-    prefix = (
-        "setpriv",
-        f"--reuid={NOBODY}",
-        f"--regid={NOBODY}",
-        "--clear-groups",
-        "--no-new-privs",
-    )
-    result = run(pressure, mover, faults, 32, 2, "none", prefix=(*prefix, "--bounding-set=-all"))
-    assert result["mover"] == mover
-    assert result["majors"] > 3

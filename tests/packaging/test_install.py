@@ -64,8 +64,24 @@ def test_wheel_holds_the_package_only(wheel: Path) -> None:
     assert [n for n in names if n.endswith((".c", ".h", ".a", ".pc"))] == []
 
 
+USE = """
+import numpy as np
+import gcheap.doctor
+with gcheap.Heap("64MiB") as heap:
+    node = heap.struct("Node", next=gcheap.Ref, tag="i8")
+    nodes = heap.new(node, 20_000)
+    nodes.tag = np.arange(20_000)
+    nodes.next = nodes[::-1]
+    majors = [heap.collect(policy="all", concurrent=c) for c in (False, True)]
+    assert all(event.live_objects > 20_000 and event.units > 0 for event in majors)
+    assert np.array_equal(nodes.next.tag, np.arange(20_000)[::-1])
+    heap.verify()
+    print(gcheap.doctor.examine().chosen, heap.stats.mover, majors[1].concurrent)
+"""
+
+
 def test_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
-    """Only the dependencies are borrowed; gcheap itself comes from the wheel."""
+    """Only the dependencies are borrowed; gcheap itself comes from the wheel, and works."""
     environment = tmp_path / "environment"
     _run(ROOT / ".ci" / "borrow", environment, sys.executable)
     python = environment / "bin" / "python"
@@ -75,6 +91,9 @@ def test_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     assert where.startswith(str(environment))
     for command in ([environment / "bin" / "gcheap"], [python, "-P", "-m", "gcheap"]):
         assert _run(*command, "--version", cwd=tmp_path).split() == ["gcheap", version]
+    chosen, mover, concurrent = _run(python, "-P", "-c", USE, cwd=tmp_path).split()
+    assert mover == chosen
+    assert concurrent == str(mover in ("move", "copy", "simulated"))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,17 @@
 /* A heap under pressure from the machine; driven by tests/machine.
  *
- *   pressure MOVER FAULTS LIVE_MIB SECONDS PRESSURE...     FAULTS: thread, signal; PRESSURE: none, pageout, compact, wait
+ *   pressure MOVER FAULTS LIVE_MIB SECONDS PRESSURE...     FAULTS: thread, signal
+ *
+ * PRESSURE: none, pageout, compact, fork, wait.
  *
  * Fills a heap to LIVE_MIB (half in small objects, half in large ones), then collects in the pause and beside itself by
  * turns while threads put pressure on: `pageout` swaps the heap's memory out again and again, `compact` has the kernel
- * migrate pages. `wait`: prints "ready" and waits for a line before it collects. Everything is compared after each
+ * migrate pages. `fork`: children are made while pages move; each compares and collects its copy of the heap, as its parent goes
+ * on. `wait`: prints "ready" and waits for a line before it collects. Everything is compared after each
  * collection. Ends with a line of JSON; exit status 0: all was well. */
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "kit.h"
@@ -17,13 +21,16 @@
 #define MADV_PAGEOUT 21
 #endif
 
-enum { LARGE_COUNT = 64 };
+enum { LARGE_COUNT = 64, CHILD_SECONDS = 60 };
 
 struct pressure {
   struct kit k;
   uint64_t nodes, large_words, end_ns;
   uint32_t done;      /* [atomic] */
   uint64_t squeezes;  /* [atomic] */
+  bool forking;
+  pid_t child; /* 0: none */
+  uint64_t forks;
   const char *failed; /* why pressure could not be put on */
 };
 
@@ -86,22 +93,56 @@ static bool compare(struct pressure *p, gch_ref *root) {
   return true;
 }
 
+static void end_child(struct pressure *p) {
+  int status = -1;
+  if (p->child == 0) return;
+  gch_native_enter(p->k.m);
+  CHECK_EQ(waitpid(p->child, &status, 0), p->child);
+  gch_native_leave(p->k.m);
+  CHECK_EQ(status, 0);
+  p->child = 0;
+}
+
+/* A child, made while a concurrent major is moving; the one before it has ended by then. */
+static void make_child(struct pressure *p, gch_ref *root) {
+  end_child(p);
+  kit_major(&p->k, GCH_POLICY_ALL, true, false);
+  fflush(NULL);
+  p->child = fork();
+  if (p->child != 0) {
+    CHECK(p->child > 0);
+    p->forks++;
+    return;
+  }
+  alarm(CHILD_SECONDS);
+  compare(p, root);
+  for (int concurrent = 0; concurrent < 2; concurrent++) {
+    for (uint64_t i = 0; i < p->nodes; i += 31) kit_put_node(&p->k, &root[0], i, i);
+    kit_major(&p->k, GCH_POLICY_ALL, concurrent, true);
+    if (!compare(p, root) || !kit_verify(&p->k)) break;
+  }
+  fflush(NULL);
+  _exit(check_failures != 0);
+}
+
 static void work(struct pressure *p, gch_ref *root) {
   for (uint64_t round = 0; running(p); round++) {
+    if (p->forking) make_child(p, root);
     for (uint64_t i = round % 7; i < p->nodes; i += 97) kit_put_node(&p->k, &root[0], i, i); /* some garbage */
     kit_major(&p->k, round % 3 ? GCH_POLICY_ALL : GCH_POLICY_NEEDED, round % 2, round % 4 != 3);
     if (!compare(p, root) || !kit_verify(&p->k)) break;
   }
   gch_collect_wait(p->k.m, NULL);
+  end_child(p);
   at_store(&p->done, 1);
 }
 
 static void report(struct pressure *p) {
   gch_stats s;
   gch_stats_get(p->k.heap, &s, sizeof s);
-  printf("{\"mover\": \"%s\", \"majors\": %llu, \"squeezes\": %llu, \"faults\": %llu, \"refusals\": [",
+  printf("{\"mover\": \"%s\", \"majors\": %llu, \"squeezes\": %llu, \"forks\": %llu, \"faults\": %llu, \"refusals\": [",
          gch_mover_name((gch_mover)s.mover), (unsigned long long)s.major_count, (unsigned long long)p->squeezes,
-         (unsigned long long)s.faults);
+         (unsigned long long)p->forks, (unsigned long long)s.faults);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) printf("%s%llu", i ? ", " : "", (unsigned long long)s.refusals[i]);
   printf("], \"reason\": \"%s\", \"failed\": \"%s\", \"checks_failed\": %d}\n", s.mover_reason,
          p->failed ? p->failed : "", check_failures);
@@ -124,7 +165,10 @@ int main(int argc, char **argv) {
   GCH_FRAME(p.k.m, root, 2);
   if (!CHECK(fill(&p, root, live))) return 1;
   kit_major(&p.k, GCH_POLICY_NEEDED, false, true);
-  for (int i = 5; i < argc; i++) wait |= strcmp(argv[i], "wait") == 0;
+  for (int i = 5; i < argc; i++) {
+    wait |= strcmp(argv[i], "wait") == 0;
+    p.forking |= strcmp(argv[i], "fork") == 0;
+  }
   if (wait) {
     puts("ready"), fflush(stdout);
     if (fgets(line, sizeof line, stdin) == NULL) return 1;
