@@ -215,7 +215,7 @@ def _note(cycle: GCEvent | None, row: Row, aged_by: int) -> str:
 
 
 def _attributed(stats: HeapStats) -> dict[str, Any] | None:
-    """Return the stalls that the mutator itself put down to the move phase, of any length."""
+    """Return the stalls that were counted in the move phase, of any length."""
     stalls = stats.stall_move
     if not stalls.count:
         return None
