@@ -72,6 +72,18 @@ def open_side(config: dict[str, Any]) -> Side:
     return Side(heap, node)
 
 
+def some_elements(how: str, n: int, rng: np.random.Generator) -> Any:
+    """Draw an index into ``n`` elements, from either end; elements of an array come twice, too."""
+    if how == "element":
+        return int(rng.integers(-n, n))
+    if how == "slice":
+        a, b, step = (int(x) for x in rng.integers([0, 0, 1], [n, n + 1, 4]))
+        return slice(a, b, step) if a <= b else slice(a, b or None, -step)
+    if how == "mask":
+        return rng.random(n) < rng.random()
+    return rng.integers(-n, n, int(rng.integers(0, n + 1)))
+
+
 class HeapMachine(RuleBasedStateMachine):
     """The shadow: objects are numbers; ``next``, ``other``, ``data`` by number, -1 is null."""
 
@@ -87,16 +99,20 @@ class HeapMachine(RuleBasedStateMachine):
         self.blobs: list[np.ndarray[Any, Any]] = []
         self.loads: list[ObjectGraph] = []
 
-    # --- operations ------------------------------------------------------------------------------
-
-    @precondition(lambda self: len(self.tables) < MAX_TABLES)
-    @rule(n=counts)
-    def new(self, n: int) -> None:
+    def new_nodes(self, n: int) -> np.ndarray[Any, Any]:
         ids = np.arange(n) + len(self.next)
         self.next = np.append(self.next, np.full(n, -1))
         self.other = np.append(self.other, np.full(n, -1))
         self.data = np.append(self.data, np.full(n, -1))
         self.weight = np.append(self.weight, np.zeros(n, dtype=np.float32))
+        return ids
+
+    # --- operations ------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.tables) < MAX_TABLES)
+    @rule(n=counts)
+    def new(self, n: int) -> None:
+        ids = self.new_nodes(n)
         self.tables.append(ids)
         self.typed.append(True)
         for side in self.sides:
@@ -189,30 +205,35 @@ class HeapMachine(RuleBasedStateMachine):
             side.tables[at][mask] = None
 
     @precondition(lambda self: sum(map(len, self.tables)))
-    @rule(seed=seeds, how=st.sampled_from(["element", "slice", "mask", "index"]), one=st.booleans())
-    def store_elements(self, seed: int, how: str, one: bool) -> None:
-        """References, of one object or of as many, into elements of a table that exists."""
+    @rule(
+        seed=seeds,
+        how=st.sampled_from(["element", "slice", "mask", "index"]),
+        one=st.booleans(),
+        young=st.booleans(),
+    )
+    def store_elements(self, seed: int, how: str, one: bool, young: bool) -> None:
+        """One object, or as many references as elements, into a table that exists.
+
+        ``young``: the table is old, and the objects are new; nothing but the table keeps them.
+        """
         rng = np.random.default_rng(seed)
         full = [at for at, table in enumerate(self.tables) if len(table)]
         to, source = (int(x) for x in rng.choice(full, 2))
-        n = len(self.tables[to])
-        key: Any
-        if how == "element":
-            key, one = int(rng.integers(-n, n)), True
-        elif how == "slice":
-            a, b, step = (int(x) for x in rng.integers([0, 0, 1], [n, n + 1, 4]))
-            key = slice(a, b, step) if a <= b else slice(a, b or None, -step)
-        elif how == "mask":
-            key = rng.random(n) < rng.random()
-        else:  # some of them twice: the last value stays
-            key = rng.integers(-n, n, int(rng.integers(0, n + 1)))
-        count = 1 if how == "element" else len(self.tables[to][key])
+        ids = self.tables[to]
+        key: Any = some_elements(how, len(ids), rng)
+        one = one or how == "element"
+        count = 1 if how == "element" else len(ids[key])
         chosen = rng.integers(0, len(self.tables[source]), 1 if one else count)
-        stored = self.tables[source][chosen]
+        values = self.new_nodes(len(chosen)) if young else self.tables[source][chosen]
         for side in self.sides:
-            values = side.tables[source]
-            side.tables[to][key] = values[int(chosen[0])] if one else values[chosen]
-        self.tables[to][key] = stored[0] if one else stored
+            if young:
+                side.heap.collect(minor=True, promote=True)
+                refs = side.heap.new(side.node, len(chosen))
+                refs.tag = values
+            else:
+                refs = side.tables[source][chosen]
+            side.tables[to][key] = refs[0] if one else refs
+        ids[key] = values[0] if one else values
 
     @precondition(lambda self: self.tables)
     @rule(seed=seeds)
