@@ -2,7 +2,11 @@
  *
  * The shadow is an array of records by object id; every heap object carries its id in its payload. Roots are slots of
  * one frame, handles, and pins. model_check walks both from the roots at once. Several models may share a heap: one
- * opens it (model_open), every thread joins it (model_join) with objects of its own. */
+ * opens it (model_open), every thread joins it (model_join) with objects of its own.
+ *
+ * Ages: the record says after how many minor collections an object was born, so how many it has survived is known, and
+ * whether it may be young. Minors are counted when their pause is over, so this is exact only if the model's own thread
+ * makes all collections, and off by one where one other thread does. */
 #ifndef TESTS_MODEL_H
 #define TESTS_MODEL_H
 
@@ -10,6 +14,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "heap/heap.h"
+#include "object/header.h"
 
 enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6 };
 enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
@@ -19,6 +26,16 @@ struct model_object {
   uint32_t visited;
   uint32_t hash;  /* identity hash, 0: never asked for */
   uint32_t *refs; /* ids, 0: null */
+  uint64_t born;  /* minors before it */
+  uint64_t majors, promotions; /* before it */
+};
+
+/* What is checked of ages. */
+enum model_ages {
+  MODEL_AGES_NONE,
+  MODEL_AGES_NEAR, /* what is young has survived what its block says, give or take one; who else collects is one thread */
+  MODEL_AGES_YOUNG, /* exactly that, and not too much; collections are ours */
+  MODEL_AGES_ALL, /* and what is old is old for a reason; survivors find room */
 };
 
 struct model {
@@ -34,9 +51,13 @@ struct model {
   uint32_t handle_ids[MODEL_HANDLES]; /* 0: no handle */
   gch_ref pins[MODEL_PINS];
   uint32_t pin_ids[MODEL_PINS]; /* 0: nothing pinned */
-  bool pinning;                 /* the steps pin too */
+  bool pinning; /* the steps pin too */
   uint64_t random;
   uint32_t largest; /* elements of the largest arrays */
+  enum model_ages ages;
+  uint64_t promotions; /* minors that were asked to promote all */
+  uint64_t aged,
+      kept; /* objects that were found with an age, and early in the place of the young, but old: kept there */
 };
 
 static inline uint64_t model_random(struct model *model) {
@@ -114,6 +135,31 @@ static inline uint32_t model_ref_count(const struct model_object *o) {
     default: return 0;
   }
 }
+static inline uint64_t model_minors(const struct model *model) {
+  return at_load_relaxed(&model->heap->measures.minor_count);
+}
+static inline uint64_t model_majors(const struct model *model) {
+  return at_load_relaxed(&model->heap->measures.major_count);
+}
+
+/* Young or old, as the rule of ageing says? Large objects are born old. What is old before its time was promoted by a
+ * collection that promotes all, or is in a block that was kept where it stands, which only pins bring about. */
+static inline bool model_age_is_right(struct model *model, const struct model_object *o, gch_ref p) {
+  const gch_heap *h = model->heap;
+  uint64_t survived = model_minors(model) - o->born, limit = h->config.promote_age;
+  if (model->ages == MODEL_AGES_NONE || header_is_large(header_load((uintptr_t)p))) return true;
+  if (heap_is_young(h, (uintptr_t)p)) {
+    model->aged += survived > 0;
+    uint64_t age = heap_block(h, (uintptr_t)p)->age, slack = model->ages == MODEL_AGES_NEAR;
+    return age <= limit && age <= survived + slack && survived <= age + slack;
+  }
+  if (model->ages != MODEL_AGES_ALL || survived > limit) return true;
+  if (o->majors != model_majors(model) || o->promotions != model->promotions) return true;
+  bool kept = survived > 0 && model->pinning && heap_in_young(h, (uintptr_t)p);
+  model->kept += kept;
+  return kept;
+}
+
 static inline uint8_t model_byte(uint32_t id, uint32_t i) { return (uint8_t)(id * 31 + i * 7 + (i >> 8)); }
 static inline uint32_t model_bytes_offset(uint32_t kind) { return kind == MODEL_BYTES ? 16 : 32; }
 
@@ -126,7 +172,11 @@ static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t k
     model->objects = realloc(model->objects, model->capacity * sizeof *model->objects);
   }
   uint32_t id = model->count++;
-  model->objects[id] = (struct model_object){.kind = kind, .count = count};
+  model->objects[id] = (struct model_object){.kind = kind,
+                                             .count = count,
+                                             .born = model_minors(model),
+                                             .majors = model_majors(model),
+                                             .promotions = model->promotions};
   uint32_t refs = model_ref_count(&model->objects[id]);
   if (refs > 0) model->objects[id].refs = calloc(refs, sizeof(uint32_t));
   *model_id_slot(o) = id;
@@ -283,7 +333,7 @@ static inline uint32_t model_check(struct model *model) {
   while (w.top > 0 && bad == 0) {
     struct model_pending p = w.stack[--w.top];
     const struct model_object *o = &model->objects[p.id];
-    if (!model_is(model, p.id, p.o)) bad = p.id;
+    if (!model_is(model, p.id, p.o) || !model_age_is_right(model, o, p.o)) bad = p.id;
     for (uint32_t i = 0; i < model_ref_count(o) && bad == 0; i++) {
       gch_ref target = gch_load(p.o, 16 + 8 * i);
       uint32_t id = o->refs[i];

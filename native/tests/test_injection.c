@@ -74,6 +74,8 @@ static const struct answer MOVES[] = {
     {"move:EFAULT@p=0.1,seed=9", GCH_REFUSAL_COPIED},
     {"move:EEXIST-after@p=0.1,seed=10;move:EAGAIN@partial=4096,p=0.2,seed=11", GCH_REFUSAL_EXIST_MOVED},
     {"move:delay=200us@every=3", -1},
+    {"move:ESRCH@p=0.2,seed=12", GCH_REFUSAL_COPIED},
+    {"move:ESRCH@partial=8192,p=0.2,seed=13", GCH_REFUSAL_COPIED},
 };
 
 static void answers_to_moves(void) {
@@ -101,9 +103,15 @@ static void answers_to_copies(void) {
       {"copy:ENOENT@p=0.2,seed=3", GCH_REFUSAL_OTHER},
       {"copy:ENOMEM@p=0.2,seed=4", GCH_REFUSAL_NO_MEMORY},
       {"copy:EEXIST@partial=4096,p=0.1,seed=5", GCH_REFUSAL_EXIST},
+      {"copy:EFAULT@p=0.2,seed=6", GCH_REFUSAL_OTHER},
+      {"copy:EFAULT@partial=4096,p=0.2,seed=7", GCH_REFUSAL_OTHER},
+      {"copy:ESRCH@p=0.2,seed=8", GCH_REFUSAL_OTHER},
   };
-  mover = GCH_MOVER_COPY, faults = GCH_FAULT_THREAD;
-  play_all(copies, sizeof copies / sizeof copies[0]);
+  mover = GCH_MOVER_COPY;
+  for (int signal = 0; signal < 2; signal++) {
+    faults = signal ? GCH_FAULT_SIGNAL : GCH_FAULT_THREAD;
+    play_all(copies, sizeof copies / sizeof copies[0]);
+  }
 }
 
 /* The calls around the moves, now and then: registration, flips, waking, looking. */
@@ -128,6 +136,70 @@ static void answers_to_other_calls(void) {
   };
   faults = GCH_FAULT_THREAD;
   for (mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++) play_all(others, sizeof others / sizeof others[0]);
+}
+
+/* More of those that hardly ever happen: a descriptor that cannot be read or closed, flips refused for other reasons than
+ * memory. A wake that fails has been done: one that has not would leave a thread asleep, and no kernel does that. */
+static void rare_answers(void) {
+  static const struct answer rare[] = {
+      {"mremap:EINVAL@p=0.5,seed=1", -1},
+      {"mremap:EFAULT@p=0.5,seed=2", -1},
+      {"mremap:EAGAIN@p=0.97,seed=3", -1},
+      {"wake:EINVAL-after@p=0.5,seed=4;move:EBUSY@p=0.2,seed=5;copy:EAGAIN@p=0.2,seed=6", -1},
+      {"read:EIO@p=0.5,seed=7", -1},
+  };
+  for (mover = GCH_MOVER_MOVE; mover <= GCH_MOVER_COPY; mover++)
+    for (int signal = 0; signal < 2; signal++) {
+      faults = signal ? GCH_FAULT_SIGNAL : GCH_FAULT_THREAD;
+      for (size_t i = 0; i < sizeof rare / sizeof rare[0]; i++) {
+        gch_stats stats;
+        bool read = strncmp(rare[i].spec, "read:", 5) == 0; /* by the thread that answers faults */
+        if ((read && signal) || !play(rare[i].spec, false, GCH_HUGE_OFF, &stats)) continue;
+        if (!play(rare[i].spec, true, GCH_HUGE_OFF, &stats) || !CHECK(fired > 0)) return;
+      }
+    }
+}
+
+/* A cycle closes the quiet descriptor where it can neither register with it nor unregister from it; that fails, too. */
+static void refused_closes(void) {
+  for (int concurrent = 1; concurrent >= 0; concurrent--) {
+    struct model model;
+    gch_error error = {0};
+    gch_config c = kit_config(GCH_MOVER_MOVE, 64, 512);
+    if (!CHECK(model_open(&model, &c, 9, &error))) return;
+    model_table(&model, 1000);
+    CHECK_EQ(gch_inject(model.heap, "close:EIO-after;register:ENOMEM@from=2;unregister:ENOMEM", &error), GCH_OK);
+    for (int round = 0; round < 8; round++) {
+      gch_collect_options o;
+      gch_collect_options_init(&o);
+      o.policy = GCH_POLICY_ALL;
+      o.concurrent = concurrent != 0 || round < 4;
+      for (int n = 0; n < 1000; n++) model_step(&model);
+      if (round == 6) CHECK_EQ(gch_inject(model.heap, "", &error), GCH_OK);
+      CHECK_EQ(gch_collect(model.m, &o, NULL), GCH_OK);
+      CHECK_EQ(model_check(&model), 0);
+      CHECK_EQ(gch_verify(model.m, &error), GCH_OK);
+    }
+    CHECK(at_load(&model.heap->kernel.counters[KERNEL_CLOSE].injected) > 0);
+    CHECK(model_close(&model, &error));
+  }
+}
+
+/* Collections unmap nothing. What cannot be unmapped or closed when a heap ends is left, and the next one does not mind. */
+static void refusals_at_the_end(void) {
+  for (int i = 0; i < 2; i++) {
+    struct model model;
+    gch_error error = {0};
+    gch_config c = kit_config(GCH_MOVER_MOVE, 64, 512);
+    if (!CHECK(model_open(&model, &c, 5, &error))) return;
+    model_table(&model, 1000);
+    for (int n = 0; n < 4000; n++) model_step(&model);
+    CHECK_EQ(gch_inject(model.heap, i == 0 ? "munmap:ENOMEM;close:EIO-after" : "", &error), GCH_OK);
+    CHECK_EQ(gch_collect(model.m, NULL, NULL), GCH_OK);
+    CHECK_EQ(model_check(&model), 0);
+    CHECK_EQ(at_load(&model.heap->kernel.counters[KERNEL_MUNMAP].injected), 0);
+    CHECK(model_close(&model, &error));
+  }
 }
 
 static void answers_to_simulated_moves(void) {
@@ -231,6 +303,9 @@ int main(void) {
   RUN(answers_to_moves_of_huge_arenas);
   RUN(answers_to_copies);
   RUN(answers_to_other_calls);
+  RUN(rare_answers);
+  RUN(refused_closes);
+  RUN(refusals_at_the_end);
   RUN(answers_to_simulated_moves);
   RUN(misreported_without_pagemap);
   RUN(a_kernel_without_page_moves);

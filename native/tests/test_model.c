@@ -3,6 +3,8 @@
 #include "kit.h"
 #include "model.h"
 
+enum { ROOMY_KIB = 1024 }; /* with such a nursery survivors always find room (heap/small.c: YOUNG_SPARE) */
+
 struct scenario {
   gch_mover mover;
   bool concurrent, pins;
@@ -39,6 +41,7 @@ static gch_status collect(struct model *model, const struct scenario *s) {
   o.policy = o.minor ? GCH_POLICY_NEEDED : policy;
   o.concurrent = s->concurrent && !o.minor;
   o.wait = model_below(model, 2) != 0;
+  model->promotions += o.promote;
   return gch_collect(model->m, &o, NULL);
 }
 
@@ -82,6 +85,7 @@ static bool play(const struct scenario *s, uint64_t seed, int steps, int every) 
   if (!CHECK(opened)) return false;
   if (s->page != 0) CHECK_EQ(model.heap->layout.page_bytes, s->page);
   model.pinning = s->pins;
+  model.ages = s->concurrent ? MODEL_AGES_NEAR : s->nursery_kib < ROOMY_KIB ? MODEL_AGES_YOUNG : MODEL_AGES_ALL;
   model_table(&model, s->table);
   bool good = drive(&model, s, text, (int)kit_scaled((uint64_t)steps, 4), every);
   if (!CHECK(model_close(&model, &error))) printf("    %s: %s\n", text, error.message);

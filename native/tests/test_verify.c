@@ -1,5 +1,6 @@
 /* The verifier finds what is wrong with an arena: each thing that heap/tables.h says of one, and what a cycle must not
- * leave over, is broken by hand in each space of which it is said, found, and mended. */
+ * leave over, is broken by hand in each space of which it is said, found, and mended. So are ages, the accounting of
+ * young blocks, and free lists. */
 #include "huge.h"
 
 /* Objects in every space: old and young, with references and without, small and large. */
@@ -190,6 +191,127 @@ static void moved_by_pages(void) {
   }
 }
 
+/* --- ages ------------------------------------------------------------------------------------------------------- */
+
+/* Of what is young, what was kept where it was young, what is old, and what is free. */
+static void ages(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 64, 1024);
+  c.promote_age = 2;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 4);
+  root[0] = kit_node(&k, 1);
+  kit_minor(&k, true);
+  root[1] = kit_node(&k, 2);
+  kit_minor(&k, false);
+  root[2] = kit_bytes(&k, 64), root[3] = kit_bytes(&k, 100000);
+  CHECK_EQ(gch_pin(k.m, root[2], NULL), GCH_OK);
+  kit_minor(&k, false);
+  gch_ref fresh = kit_node(&k, 3);
+  struct block *old = heap_block(k.heap, (uintptr_t)root[0]), *survivor = heap_block(k.heap, (uintptr_t)root[1]);
+  struct block *kept = heap_block(k.heap, (uintptr_t)root[2]), *large = heap_block(k.heap, (uintptr_t)root[3]);
+  struct block *eden = heap_block(k.heap, (uintptr_t)fresh), *idle = old + ARENA_BLOCKS - 1;
+  CHECK(eden->state == BLOCK_YOUNG && survivor->state == BLOCK_YOUNG && survivor->age == 2);
+  CHECK(kept->state == BLOCK_USED && heap_in_young(k.heap, (uintptr_t)root[2]) && idle->state == BLOCK_FREE);
+  kit_verify(&k);
+  struct block *none[] = {old, large, idle};
+  for (int i = 0; i < 3; i++) {
+    none[i]->age = 1;
+    found(&k, "has age 1, expected at most 0");
+    none[i]->age = 0;
+  }
+  kept->age = survivor->age = 2;
+  kit_verify(&k);
+  kept->age = 3;
+  found(&k, "has age 3, expected at most 2");
+  kept->age = 0, survivor->age = 3;
+  found(&k, "has age 3, expected at most 2");
+  survivor->age = 0;
+  found(&k, "2 young blocks have age 0 and 0 more, 1 and 1 are accounted for");
+  survivor->age = 2, eden->age = 1;
+  found(&k, "0 young blocks have age 0 and 2 more, 1 and 1 are accounted for");
+  eden->age = 0;
+  kit_verify(&k);
+  gch_unpin(k.heap, root[2]);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+/* --- free lists --------------------------------------------------------------------------------------------------- */
+
+static void free_handles(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 64, 1024);
+  gch_handle handles[4];
+  if (!kit_open(&k, &c)) return;
+  struct roots *r = &k.heap->roots;
+  for (int i = 0; i < 4; i++) handles[i] = gch_handle_new(k.m, NULL);
+  for (int i = 0; i < 3; i++) gch_handle_free(k.heap, handles[i]); /* the list: 3, 2, 1; 4 is in use */
+  uint64_t head = r->handle_free;
+  CHECK_EQ((uint32_t)head, 3);
+  kit_verify(&k);
+  r->handle_free = head + 1;
+  found(&k, "handle 4 of 4 is in the list of free ones, but not free");
+  r->handle_free = head + 2;
+  found(&k, "handle 5 of 4 is in the list of free ones, but was never made");
+  r->handle_free = head;
+  r->handles[1].ref = 16; /* the visit of roots would have found an address in the heap */
+  found(&k, "handle 2 of 4 is in the list of free ones, but not free");
+  r->handles[1].ref = 0;
+  r->handles[0].next_free = 3;
+  found(&k, "5 or more in the list of free ones");
+  r->handles[0].next_free = 0, r->handle_count++;
+  found(&k, "2 handles are in use and 3 in the list of free ones, 4 were made");
+  r->handle_count--;
+  gch_handle_free(k.heap, handles[3]);
+  kit_verify(&k);
+  kit_close(&k);
+}
+
+static void free_entries_of_large_objects(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 64, 1024);
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 1);
+  struct large_space *s = &k.heap->large;
+  root[0] = kit_bytes(&k, 100000);
+  for (int i = 0; i < 3; i++) kit_bytes(&k, 100000); /* garbage */
+  kit_major(&k, GCH_POLICY_NEEDED, false, true);
+  uint32_t head = s->free_list, second = s->entries[head].next_free;
+  CHECK(head != 0 && second != 0);
+  kit_verify(&k);
+  s->free_list = second;
+  found(&k, "3 entries of large objects are free, their list has 2");
+  s->free_list = head, s->entries[second].next_free = head;
+  found(&k, "3 entries of large objects are free, their list has 4 or more");
+  s->entries[second].next_free = 1;
+  found(&k, "entry 1 of 5 of large objects is in the list of free ones, but not free");
+  s->entries[second].next_free = 10 - 1 - head - second; /* 2, 3, 4: the third of them */
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
+static void frames_at_rest(void) {
+  struct kit k;
+  gch_config c = kit_config(GCH_MOVER_MEMCPY, 64, 1024);
+  if (!kit_open(&k, &c)) return;
+  struct frames *f = &k.heap->frames;
+  kit_verify(&k);
+  f->free_count--;
+  found(&k, "frames are free at rest");
+  bits_clear(f->free, f->slots - 1);
+  found(&k, "frames are free at rest"); /* taken by somebody, and accounted for */
+  f->free_count++, bits_set(f->free, f->slots - 1);
+  f->pooled = 1;
+  found(&k, "are frames at rest");
+  f->pooled = 0, f->arena_taken = 1;
+  found(&k, "are taken at rest");
+  f->arena_taken = 0;
+  kit_verify(&k);
+  kit_close(&k);
+}
+
 int main(void) {
   alarm(110);
   RUN(arenas_of_small_pages);
@@ -197,5 +319,9 @@ int main(void) {
   RUN(memory_that_was_kept);
   RUN(map_of_large_objects);
   RUN(moved_by_pages);
+  RUN(ages);
+  RUN(free_handles);
+  RUN(free_entries_of_large_objects);
+  RUN(frames_at_rest);
   return CHECK_SUMMARY();
 }

@@ -3,6 +3,9 @@
 Two heaps with configurations of their own (mover, fault mode, ageing, nursery, threads, stress) go
 through the same operations. After each of them the verifier runs; the graph extracted from each
 heap must be the shadow's, value by value and reference by reference, and so the two agree (I9).
+
+Every kind of writer stores: handles (``Ref``), scatters, graph loads, arrays of references small
+and large by element, slice, mask and index array, and a thread in C with the inline barrier.
 """
 
 from __future__ import annotations
@@ -24,16 +27,20 @@ from hypothesis.stateful import (
 import gcheap
 from gcheap import Heap, ObjectGraph, Ref, bridge
 from gcheap.sources import generators
+from gcheap.workloads import Beside, Schedule, replay
 
 MOVERS = ("move", "copy", "simulated", "memcpy-fresh", "memcpy-sliding")
 NODE_BYTES = 48
 MAX_TABLES = 6
+LARGE = 12_000  # references: an array of more than one block
 
 configs = st.fixed_dictionaries(
     {
         "mover": st.sampled_from(MOVERS),
         "fault": st.sampled_from(["thread", "signal"]),
         "huge": st.sampled_from([False, True]),
+        "huge_faults": st.sampled_from(["latency", "throughput"]),
+        "staging": st.sampled_from(["512KiB", "2MiB", "auto"]),
         "nursery": st.sampled_from(["256KiB", "1MiB", "auto"]),
         "promote_age": st.integers(1, 4),
         "gc_threads": st.integers(1, 3),
@@ -41,7 +48,7 @@ configs = st.fixed_dictionaries(
     }
 )
 seeds = st.integers(0, 2**32 - 1)
-counts = st.one_of(st.integers(0, 20), st.integers(1000, 5000))
+counts = st.one_of(st.integers(0, 20), st.integers(1000, 5000), st.just(LARGE))
 
 
 @dataclass
@@ -65,6 +72,18 @@ def open_side(config: dict[str, Any]) -> Side:
     return Side(heap, node)
 
 
+def some_elements(how: str, n: int, rng: np.random.Generator) -> Any:
+    """Draw an index into ``n`` elements, from either end; elements of an array come twice, too."""
+    if how == "element":
+        return int(rng.integers(-n, n))
+    if how == "slice":
+        a, b, step = (int(x) for x in rng.integers([0, 0, 1], [n, n + 1, 4]))
+        return slice(a, b, step) if a <= b else slice(a, b or None, -step)
+    if how == "mask":
+        return rng.random(n) < rng.random()
+    return rng.integers(-n, n, int(rng.integers(0, n + 1)))
+
+
 class HeapMachine(RuleBasedStateMachine):
     """The shadow: objects are numbers; ``next``, ``other``, ``data`` by number, -1 is null."""
 
@@ -80,16 +99,20 @@ class HeapMachine(RuleBasedStateMachine):
         self.blobs: list[np.ndarray[Any, Any]] = []
         self.loads: list[ObjectGraph] = []
 
-    # --- operations ------------------------------------------------------------------------------
-
-    @precondition(lambda self: len(self.tables) < MAX_TABLES)
-    @rule(n=counts)
-    def new(self, n: int) -> None:
+    def new_nodes(self, n: int) -> np.ndarray[Any, Any]:
         ids = np.arange(n) + len(self.next)
         self.next = np.append(self.next, np.full(n, -1))
         self.other = np.append(self.other, np.full(n, -1))
         self.data = np.append(self.data, np.full(n, -1))
         self.weight = np.append(self.weight, np.zeros(n, dtype=np.float32))
+        return ids
+
+    # --- operations ------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.tables) < MAX_TABLES)
+    @rule(n=counts)
+    def new(self, n: int) -> None:
+        ids = self.new_nodes(n)
         self.tables.append(ids)
         self.typed.append(True)
         for side in self.sides:
@@ -181,6 +204,37 @@ class HeapMachine(RuleBasedStateMachine):
         for side in self.sides:
             side.tables[at][mask] = None
 
+    @precondition(lambda self: sum(map(len, self.tables)))
+    @rule(
+        seed=seeds,
+        how=st.sampled_from(["element", "slice", "mask", "index"]),
+        one=st.booleans(),
+        young=st.booleans(),
+    )
+    def store_elements(self, seed: int, how: str, one: bool, young: bool) -> None:
+        """One object, or as many references as elements, into a table that exists.
+
+        ``young``: the table is old, and the objects are new; nothing but the table keeps them.
+        """
+        rng = np.random.default_rng(seed)
+        full = [at for at, table in enumerate(self.tables) if len(table)]
+        to, source = (int(x) for x in rng.choice(full, 2))
+        ids = self.tables[to]
+        key: Any = some_elements(how, len(ids), rng)
+        one = one or how == "element"
+        count = 1 if how == "element" else len(ids[key])
+        chosen = rng.integers(0, len(self.tables[source]), 1 if one else count)
+        values = self.new_nodes(len(chosen)) if young else self.tables[source][chosen]
+        for side in self.sides:
+            if young:
+                side.heap.collect(minor=True, promote=True)
+                refs = side.heap.new(side.node, len(chosen))
+                refs.tag = values
+            else:
+                refs = side.tables[source][chosen]
+            side.tables[to][key] = refs[0] if one else refs
+        ids[key] = values[0] if one else values
+
     @precondition(lambda self: self.tables)
     @rule(seed=seeds)
     def drop_table(self, seed: int) -> None:
@@ -238,6 +292,28 @@ class HeapMachine(RuleBasedStateMachine):
         self.loads.append(graph)
         for side in self.sides:
             side.loads.append(side.heap.load(graph))
+
+    @precondition(lambda self: self.loads)
+    @rule(seed=seeds, policy=st.sampled_from(["needed", "all"]), concurrent=st.booleans())
+    def store_from_c(self, seed: int, policy: Any, concurrent: bool) -> None:
+        """A thread in C stores with the inline barrier, before, in and after a collection."""
+        rng = np.random.default_rng(seed)
+        at = int(rng.integers(len(self.loads)))
+        graph = self.loads[at]
+        if not len(graph.roots):
+            return
+        schedule = Schedule.random(
+            len(graph.roots), rng, int(rng.integers(1, 5000)), store_every=int(rng.integers(1, 4))
+        )
+        ops = int(rng.integers(1, 20_000))
+        self.loads[at], checksum = replay(graph, schedule, ops)
+        for side in self.sides:
+            beside = Beside(side.heap, side.loads[at], schedule, max_ops=ops, gap_capacity=16)
+            beside.start()
+            side.heap.collect(policy=policy, concurrent=concurrent)
+            result = beside.finish(now=False)
+            assert (result.ops, result.checksum) == (ops, checksum)
+            assert result.failed_allocs == 0
 
     @precondition(lambda self: self.loads)
     @rule()

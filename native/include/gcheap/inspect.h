@@ -9,8 +9,9 @@
 typedef bool (*gch_walk_fn)(gch_ref object, const gch_type *type, uint64_t bytes, void *data);
 GCH_API gch_status gch_walk(gch_mutator *mutator, gch_walk_fn fn, void *data);
 
-/* Checks every invariant that can be checked with the world stopped: references, both maps, cards, tables,
- * free lists, accounting. GCH_CORRUPT with a message that names the first breach. */
+/* Checks every invariant that can be checked with the world stopped: references, both maps, cards, tables, ages,
+ * free lists, accounting. (Of handles: that what is in the list is free; that nothing is missing from it cannot be
+ * seen, because handles may be freed meanwhile.) GCH_CORRUPT with a message that names the first breach. */
 GCH_API gch_status gch_verify(gch_mutator *mutator, gch_error *error);
 
 /* A block of the heap as `gcheap map` draws it. */

@@ -1,6 +1,7 @@
 /* What is checked, in this order: tables at rest (no mark, no forwarding left over), arenas (heap/tables.h says what holds of
- * them), blocks against arenas, the accounting of used bytes, every object's header, every reference (it leads to the start of an object that exists:
- * I1), every reference from old to young against its card, every root, the pin counts.
+ * them), blocks against arenas, their ages, the accounting of used bytes and of young blocks, free lists (entries of large
+ * objects, frames of the move), every object's header, every reference (it leads to the start of an object that exists:
+ * I1), every reference from old to young against its card, every root, the handles that are free, the pin counts.
  *
  * Young objects have no live bits, so the mark map, which is all zero at rest, serves to remember their starts. */
 #include "diag/verify.h"
@@ -16,6 +17,7 @@ struct verifier {
   gch_error *error;
   bool failed;
   uint64_t used_bytes;
+  uint64_t eden, survivors; /* young blocks */
   uintptr_t object; /* being checked */
   const struct type_info *type;
 };
@@ -62,6 +64,21 @@ static void check_rest(struct verifier *v, size_t b) {
     FAIL(v, "block %zu has marks at rest", b);
 }
 
+/* What is young has survived as many minors as its block says, at most those after which it is promoted. A block that a minor
+ * has kept is old where it stands, and keeps its age; nothing else that is old has one, nor what is free. */
+static void check_age(struct verifier *v, size_t b, enum space_id space) {
+  const struct block *block = &v->heap->tables.blocks[b];
+  bool may_age = space == SPACE_YOUNG && block->state != BLOCK_FREE;
+  uint32_t most = may_age ? v->heap->config.promote_age : 0;
+  if (block->age > most)
+    FAIL(v, "block %zu (state %u) has age %u, expected at most %u", b, block->state, block->age, most);
+  if (block->state != BLOCK_YOUNG) return;
+  if (block->age == 0)
+    v->eden++;
+  else
+    v->survivors++;
+}
+
 static void check_block(struct verifier *v, size_t b, enum space_id space) {
   const gch_heap *h = v->heap;
   const struct block *block = &h->tables.blocks[b];
@@ -80,6 +97,16 @@ static void check_block(struct verifier *v, size_t b, enum space_id space) {
       bits_find_next(h->tables.live, (uint64_t)b * BLOCK_GRANULES, (uint64_t)(b + 1) * BLOCK_GRANULES) != BITS_NONE)
     FAIL(v, "free block %zu has live objects", b);
   if (!large && used) v->used_bytes += BLOCK_BYTES;
+  check_age(v, b, space);
+}
+
+/* Both are written by minors and by who takes a block, none of which goes on now. */
+static void check_young(struct verifier *v) {
+  const struct young_space *y = &v->heap->young;
+  uint64_t eden = at_load_relaxed(&y->blocks), survivors = at_load_relaxed(&y->survivors);
+  if (v->eden != eden || v->survivors != survivors)
+    FAIL(v, "%llu young blocks have age 0 and %llu more, %llu and %llu are accounted for", (unsigned long long)v->eden,
+         (unsigned long long)v->survivors, (unsigned long long)eden, (unsigned long long)survivors);
 }
 
 static void check_tables(struct verifier *v) {
@@ -100,6 +127,61 @@ static void check_tables(struct verifier *v) {
   if (!v->failed && v->used_bytes != at_load(&h->used_bytes))
     FAIL(v, "blocks and large objects add up to %llu bytes, %llu are accounted for", (unsigned long long)v->used_bytes,
          (unsigned long long)at_load(&h->used_bytes));
+  if (!v->failed) check_young(v);
+}
+
+/* --- free lists ----------------------------------------------------------------------------------------------- */
+
+/* Entries of large objects that nobody has are in the list, each once. */
+static void check_large_entries(struct verifier *v) {
+  struct large_space *s = &v->heap->large;
+  uint32_t idle = 0, listed = 0;
+  lock_lock(&s->lock);
+  for (uint32_t id = 1; id < s->count; id++)
+    idle += s->entries[id].base == 0 && s->entries[id].birth == LARGE_NOT_IN_BIRTH;
+  for (uint32_t id = s->free_list; id != 0 && listed <= idle && !v->failed; id = s->entries[id].next_free, listed++)
+    if (id >= s->count || s->entries[id].base != 0)
+      FAIL(v, "entry %u of %u of large objects is in the list of free ones, but not free", id, s->count);
+  lock_unlock(&s->lock);
+  if (listed != idle)
+    FAIL(v, "%u entries of large objects are free, their list has %u%s", idle, listed, listed > idle ? " or more" : "");
+}
+
+/* Nothing moves: nobody has taken a frame, and no source that was read is kept as one. */
+static void check_frames(struct verifier *v) {
+  struct frames *f = &v->heap->frames;
+  uint64_t first = (uint64_t)f->arena_slots * ARENA_BLOCKS;
+  lock_lock(&f->lock);
+  uint64_t free = bits_count_range(f->free, first, f->slots);
+  uint32_t count = f->free_count, runs = f->run_count, pooled = f->pooled, arenas = f->arena_count;
+  uint32_t taken = f->arena_taken, held = f->arena_held;
+  lock_unlock(&f->lock);
+  if (free != count || free != f->slots - first)
+    FAIL(v, "%llu of %llu frames are free at rest, %u are accounted for", (unsigned long long)free,
+         (unsigned long long)(f->slots - first), count);
+  if (taken != 0 || (uint64_t)held >> f->arena_slots != 0)
+    FAIL(v, "frames of arenas, %u in all: %08x are taken at rest, %08x have memory", f->arena_slots, taken, held);
+  if (runs != 0 || pooled != 0 || arenas != 0)
+    FAIL(v, "%u blocks in %u runs, and %u arenas, are frames at rest", pooled, runs, arenas);
+}
+
+/* Who holds a handle may free it at any time, but only the program, which stands still, takes one: what is in the list
+ * stays there, and is free. That all that are free are in it cannot be said: some may be on their way. */
+static void check_handles(struct verifier *v) {
+  struct roots *r = &v->heap->roots;
+  uint64_t top = at_load(&r->handle_top), listed = 0;
+  for (uint32_t index = (uint32_t)at_load(&r->handle_free); index != 0 && listed <= top && !v->failed; listed++) {
+    const struct handle_slot *slot = &r->handles[index - 1];
+    if (index > top || at_load(&slot->generation) % 2 != 0 || at_load(&slot->ref) != 0)
+      FAIL(v, "handle %u of %llu is in the list of free ones, but %s", index, (unsigned long long)top,
+           index > top ? "was never made" : "not free");
+    else
+      index = at_load_relaxed(&slot->next_free); /* published by the head */
+  }
+  uint64_t used = at_load_relaxed(&r->handle_count); /* read last: it only falls meanwhile */
+  if (!v->failed && listed + used > top)
+    FAIL(v, "%llu handles are in use and %llu%s in the list of free ones, %llu were made", (unsigned long long)used,
+         (unsigned long long)listed, listed > top ? " or more" : "", (unsigned long long)top);
 }
 
 /* --- objects -------------------------------------------------------------------------------------------------- */
@@ -192,10 +274,14 @@ static void check_pins(struct verifier *v) {
 
 gch_status verify_heap(gch_heap *h, gch_error *error) {
   struct verifier v = {.heap = h, .error = error};
-  if (phase_now(h) == GCH_PHASE_IDLE) check_tables(&v);
+  bool rests = phase_now(h) == GCH_PHASE_IDLE;
+  if (rests) check_tables(&v);
+  if (rests && !v.failed) check_large_entries(&v);
+  if (rests && !v.failed) check_frames(&v);
   if (!v.failed) walk_heap(h, note_object, &v);
   if (!v.failed) walk_heap(h, check_object, &v);
   if (!v.failed) roots_visit(h, check_root, &v);
+  if (!v.failed) check_handles(&v);
   walk_heap(h, forget_object, h);
   if (!v.failed) check_pins(&v);
   return v.failed ? GCH_CORRUPT : GCH_OK;
