@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from offered import offers_move
 
 import gcheap
 from gcheap import Heap, ObjectGraph, Ref, bridge
@@ -67,6 +68,7 @@ def open_side(config: dict[str, Any]) -> Side:
     try:
         heap = Heap("96MiB", **config)
     except gcheap.Unsupported:
+        assert config.get("mover") != "move" or not offers_move()
         heap = Heap("96MiB", **{**config, "mover": "auto", "fault": "thread"})
     node = heap.struct("Node", next=Ref, other=Ref("Node"), tag="i8", weight="f4", data=Ref)
     return Side(heap, node)
