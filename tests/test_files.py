@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gcheap import _result
+from gcheap import _memory
 from gcheap._files import replacing
 
 
@@ -100,14 +100,14 @@ def test_what_control_groups_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         group(tmp_path / "d", V1, ("100\n", "900\n", "")),
         tmp_path / "none",
     )
-    assert [_result._room(folder) for folder in limited] == [150, 80, None, 0, None]
-    monkeypatch.setattr(_result, "_cgroup_folders", lambda: list(limited[:3]))
-    assert _result.available_bytes() == 80
-    monkeypatch.setattr(_result, "_cgroup_folders", list)
-    assert 0 < _result.available_bytes() <= _result.meminfo()["MemTotal"]
+    assert [_memory._room(folder) for folder in limited] == [150, 80, None, 0, None]
+    monkeypatch.setattr(_memory, "_cgroup_folders", lambda: list(limited[:3]))
+    assert _memory.available_bytes() == 80
+    monkeypatch.setattr(_memory, "_cgroup_folders", list)
+    assert 0 < _memory.available_bytes() <= _memory.meminfo()["MemTotal"]
 
 
 def test_the_folders_of_this_process() -> None:
-    folders = _result._cgroup_folders()
+    folders = _memory._cgroup_folders()
     assert all(str(folder).startswith("/sys/fs/cgroup") for folder in folders)
     assert len(set(folders)) == len(folders)

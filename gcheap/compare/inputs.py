@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._result import available_bytes
+from gcheap._memory import available_bytes
 from gcheap.graph import ObjectGraph
 from gcheap.sources.ageing import Ageing, ageing
 from gcheap.workloads import Schedule

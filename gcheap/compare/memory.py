@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from gcheap._errors import exception_for
 from gcheap._ffi import ffi, lib, text
-from gcheap._result import cgroup_usage_files
+from gcheap._memory import cgroup_usage_files
 from gcheap.compare.measure import Window, Windows
 from gcheap.heap import Heap
 from gcheap.stats import GCEvent

@@ -16,7 +16,7 @@ from typing import Any
 
 from gcheap import bridge
 from gcheap._errors import GcheapError, Unsupported
-from gcheap._result import meminfo
+from gcheap._memory import meminfo
 from gcheap.compare.check import problem_of
 from gcheap.compare.inputs import Prepared, read_prepared
 from gcheap.compare.measure import (

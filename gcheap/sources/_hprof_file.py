@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from gcheap._graphcheck import GraphFormatError
-from gcheap._result import available_bytes
+from gcheap._memory import available_bytes
 
 __all__ = ["MAGIC_BYTES", "Log", "Progress", "check_magic", "contents"]
 

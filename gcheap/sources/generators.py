@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gcheap._bfs import slot_chunks, slot_positions
-from gcheap._result import available_bytes
+from gcheap._memory import available_bytes
 from gcheap.graph import HEADER_BYTES, SLOT_BYTES, ObjectGraph, rounded
 from gcheap.sources._rmat import rmat_graph
 

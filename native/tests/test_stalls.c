@@ -147,6 +147,7 @@ static void records_are_taken_again(void) {
   CHECK_EQ(records(kit.heap), 2);
   CHECK(mutator_with(kit.heap, thread_id()) == mutator_of(kit.m));
   CHECK(mutator_with(kit.heap, 0x7fffffff) == NULL);
+  CHECK(mutator_with(kit.heap, 0) == NULL);
   kit_close(&kit);
 }
 

@@ -45,7 +45,7 @@ void mutator_forget_all(gch_heap *h) {
 }
 
 struct mutator *mutator_with(gch_heap *h, uint32_t thread) {
-  struct mutator *m = at_load(&h->world.records);
+  struct mutator *m = thread == 0 ? NULL : at_load(&h->world.records); /* 0: nobody, not who has a free record */
   while (m != NULL && at_load(&m->thread) != thread) m = m->next_record;
   return m;
 }
