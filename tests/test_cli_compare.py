@@ -127,6 +127,7 @@ def test_rate_counts_within_the_window() -> None:
 
 COME_AND_GO = """
 import json, mmap
+from gcheap.compare.memory import PeakMeter, physical_bytes
 size, filling = 32 << 20, bytes([1]) * (1 << 20)
 before = physical_bytes()
 with PeakMeter() as meter:
