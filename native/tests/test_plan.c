@@ -1,5 +1,5 @@
-/* The planner: its threshold against a naive one, and plans made on real heaps (test_plan_simulated.c: on none): nothing overlaps, destinations were free,
- * forwarding is idempotent (I12), policies do what they say. */
+/* The planner: its threshold against a naive one, and plans made on real heaps (test_plan_simulated.c: on none): nothing
+ * overlaps, destinations were free, forwarding is idempotent (I12), policies do what they say. */
 #include "gc/plan.h"
 
 #include "gc/cycle.h"
