@@ -159,6 +159,7 @@ $(STAMP): pyproject.toml constraints.txt | tools
 # An editable install, rebuilt here and not at import.
 module: $(MODULE)/.installed
 	@cmake --build $(MODULE) --target _native -- $(if $(V),,--quiet) >&2
+	@rm -f $(SITE)/gcheap/_native.abi3.so # CMake takes one that is a second older for the same
 	@cmake --install $(MODULE) --component python --strip --prefix $(SITE) >/dev/null
 
 $(MODULE)/.installed: $(STAMP)
