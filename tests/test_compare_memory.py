@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcheap import Heap, _result
+from gcheap import Heap, _memory
 from gcheap.compare import memory
 from gcheap.compare.inputs import prepare, write_prepared
 from gcheap.compare.measure import Windows
@@ -123,7 +123,7 @@ def test_the_cgroup_is_found_at_its_folder_or_at_the_root(
 ) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
-    monkeypatch.setattr(_result, "_cgroup_folders", lambda: [tmp_path, inner, tmp_path / "a"])
+    monkeypatch.setattr(_memory, "_cgroup_folders", lambda: [tmp_path, inner, tmp_path / "a"])
 
     def said() -> str:
         descriptor = memory._open_cgroup()
@@ -137,7 +137,7 @@ def test_the_cgroup_is_found_at_its_folder_or_at_the_root(
     assert said() == "7"
     (inner / "memory.current").write_text("5")
     assert said() == "5"
-    monkeypatch.setattr(_result, "_cgroup_folders", list)
+    monkeypatch.setattr(_memory, "_cgroup_folders", list)
     assert said() == "none"
 
 
