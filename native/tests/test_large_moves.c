@@ -255,7 +255,7 @@ static void play_groups(gch_mover mover, gch_huge huge) {
     if (cycle == 3) CHECK_EQ(gch_pin(kit.m, pinned = root[GROUPED - 1], NULL), GCH_OK);
     gch_cycle r = kit_major(&kit, GCH_POLICY_ALL, cycle == 2, true);
     const struct plan *p = h->plan;
-    CHECK_EQ(p->large_arena_count > 0, h->mover->recycles && h->huge);
+    CHECK_EQ(p->large_arena_count > 0, h->mover->moves_pages && h->huge);
     if ((cycle == 1 || cycle == 2) && mover == GCH_MOVER_MOVE) CHECK(r.arenas_moved >= 16 && r.bytes_copied < 1 << 20);
     for (int i = 0; i < GROUPED; i++)
       if (!(i % 2 ? check_filled(root[i], (uint8_t)i) : check_numbered(root[i], 1000))) break;

@@ -49,7 +49,7 @@ void batch_publish(struct batch *b) {
     publish_by_copy(h, h->missing.fd, b->dst, b->src, b->bytes, 0);
   else
     h->mover->publish_armed(h, b->dst, b->src, b->bytes);
-  bool moved = h->mover->recycles && !copies(h);
+  bool moved = h->mover->moves_pages && !copies(h);
   if (b->framed) frames_done(h, b->src, (uint32_t)(b->bytes / BLOCK_BYTES), moved);
   if (b->framed && !moved) frames_add_extra(h, (int64_t)b->bytes);
   if (!b->framed && copies(h)) consume_copied(h, b->src, b->bytes, true);

@@ -67,7 +67,7 @@ void compact_supply_arena(gch_heap *h, uintptr_t start) {
   uint32_t none = ARENA_UNMADE;
   if (at_load_relaxed(&arena->populated) == UINT32_MAX && at_load(&arena->made) != ARENA_MAKING) return;
   if (at_cas(&arena->made, &none, (uint32_t)ARENA_MAKING)) {
-    must_supply(h, start, ARENA_BYTES, h->mover->recycles ? frames_reuse_arena(h) : 0);
+    must_supply(h, start, ARENA_BYTES, h->mover->moves_pages ? frames_reuse_arena(h) : 0);
     arena_set_huge(arena, true);
     at_store(&arena->populated, UINT32_MAX);
     at_store(&arena->made, (uint32_t)ARENA_WHOLE);
@@ -80,7 +80,7 @@ static void supply_run(gch_heap *h, uintptr_t dst, uint32_t blocks) {
   uint32_t bit = (uint32_t)(block_index(&h->layout, dst) % ARENA_BLOCKS);
   for (uint32_t done = 0, n; done < blocks; done += n) {
     uintptr_t frame = 0;
-    n = h->mover->recycles ? frames_reuse(h, blocks - done, &frame) : 0;
+    n = h->mover->moves_pages ? frames_reuse(h, blocks - done, &frame) : 0;
     if (n == 0) n = blocks - done;
     must_supply(h, dst + done * (uintptr_t)BLOCK_BYTES, n * (uint64_t)BLOCK_BYTES, frame);
   }
@@ -126,7 +126,7 @@ static void ensure_empty(gch_heap *h, uintptr_t start, uint32_t blocks) {
 
 /* A whole arena's bits go as its pages do: see mover/liveness.h. */
 static void take_bits(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  if (bytes == ARENA_BYTES && h->mover->recycles) {
+  if (bytes == ARENA_BYTES && h->mover->moves_pages) {
     liveness_hand_over(h, h->tables.live, arena_index(&h->layout, dst), h->tables.live, arena_index(&h->layout, src),
                        1);
     heap_arena(h, src)->cleared = 1;
@@ -148,21 +148,13 @@ static void copy_block(struct compaction *c, size_t block) {
   mover_count_copied(h, BLOCK_BYTES);
 }
 
-/* In place, of a block that will move with its pages. */
-static void fix_references(struct compaction *c, size_t block) {
-  if (!c->heap->tables.blocks[block].leaf) fix_block(&c->gather, block, (uintptr_t)c->heap->tables.forward[block]);
-}
-
-/* `move`: references first, then pages. */
-static bool moves_last(const gch_heap *h) { return h->mover->promotes_pages; }
-
 /* Relocates `blocks` neighbouring blocks that go the same way. */
 static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
   gch_heap *h = c->heap;
   uintptr_t src = block_address(&h->layout, block), delta = (uintptr_t)h->tables.forward[block];
   uint64_t bytes = blocks * (uint64_t)BLOCK_BYTES;
   if (h->mover->fixes_at_source) {
-    for (uint32_t i = 0; i < blocks && !moves_last(h); i++) fix_references(c, block + i);
+    for (uint32_t i = 0; i < blocks && !h->mover->moves_pages; i++) fix_relocating(&c->gather, block + i);
     ensure_empty(h, src + delta, blocks);
     h->mover->publish(h, src + delta, src, bytes);
   } else {
@@ -180,7 +172,7 @@ static void relocate_run(struct compaction *c, size_t block, uint32_t blocks) {
 static void relocate_blocks(struct compaction *c, uint32_t from, uint32_t to) {
   gch_heap *h = c->heap;
   const uint32_t *moves = c->plan->moves;
-  uint32_t longest = h->mover->recycles ? ARENA_BLOCKS : c->chunk;
+  uint32_t longest = h->mover->moves_pages ? ARENA_BLOCKS : c->chunk;
   for (uint32_t i = from, end; i < to; i = end) {
     int64_t delta = h->tables.forward[moves[i]];
     size_t dst = moves[i] + (size_t)(delta >> BLOCK_SHIFT);
@@ -208,12 +200,6 @@ static void slide_blocks(struct compaction *c, uint32_t chain) {
   }
 }
 
-static int64_t arena_delta(const gch_heap *h, uint32_t arena) {
-  size_t b = (size_t)arena * ARENA_BLOCKS;
-  while (h->tables.forward[b] == 0) b++; /* some block of a relocated arena lives */
-  return h->tables.forward[b];
-}
-
 /* The pages of an arena go where they are, run by run of blocks that have any: a hole would go as pages of zeros, which the tables
  * at the other end do not know of. */
 static void publish_arena(gch_heap *h, uintptr_t dst, uintptr_t src) {
@@ -238,11 +224,6 @@ static void settle_arenas(gch_heap *h, uintptr_t dst, uintptr_t src, uint32_t co
   }
 }
 
-static void fix_arena(struct compaction *c, uint32_t arena) {
-  for (size_t b = (size_t)arena * ARENA_BLOCKS; b < ((size_t)arena + 1) * ARENA_BLOCKS; b++)
-    if (c->heap->tables.forward[b] != 0) fix_references(c, b);
-}
-
 static void copy_arena(struct compaction *c, uint32_t arena, uintptr_t src, uintptr_t dst) {
   gch_heap *h = c->heap;
   struct gather g = c->gather;
@@ -257,9 +238,9 @@ static void copy_arena(struct compaction *c, uint32_t arena, uintptr_t src, uint
 
 static void relocate_arena(struct compaction *c, uint32_t arena) {
   gch_heap *h = c->heap;
-  uintptr_t src = arena_address(&h->layout, arena), dst = src + (uintptr_t)arena_delta(h, arena);
+  uintptr_t src = arena_address(&h->layout, arena), dst = src + (uintptr_t)plan_arena_delta(h, arena);
   if (h->mover->fixes_at_source) {
-    fix_arena(c, arena);
+    fix_arena(&c->gather, arena);
     ensure_empty(h, dst, ARENA_BLOCKS);
     publish_arena(h, dst, src);
   } else {
@@ -285,7 +266,7 @@ static void fill_dest(struct compaction *c, struct drops *drops, uint32_t dest) 
 }
 
 static void fill_dests(struct compaction *c, struct drops *drops, uint32_t from, uint32_t to) {
-  if (c->heap->mover->recycles) {
+  if (c->heap->mover->moves_pages) {
     drops_flush(drops); /* what this worker has consumed serves first */
     supply_dests(c->heap, &c->plan->dests[from], to - from);
   }
@@ -303,19 +284,10 @@ static void fill_chain(struct compaction *c, struct drops *drops, uint32_t chain
 
 /* --- `move`: pages, when references are fixed ------------------------------------------------------------------- */
 
-static bool is_full(const gch_heap *h, uint32_t arena) {
-  return at_load_relaxed(&h->tables.arenas[arena].populated) == UINT32_MAX; /* nobody else's */
-}
-
-/* Neighbours that stay neighbours go in one call. */
-static void move_arenas(gch_heap *h, const uint32_t *arenas, uint32_t count) {
-  for (uint32_t i = 0, n; i < count; i += n) {
-    int64_t delta = arena_delta(h, arenas[i]);
-    n = 1;
-    while (i + n < count && arenas[i + n] == arenas[i] + n && n < CALL_BYTES / ARENA_BYTES && is_full(h, arenas[i]) &&
-           is_full(h, arenas[i + n]) && arena_delta(h, arenas[i + n]) == delta)
-      n++;
-    uintptr_t src = arena_address(&h->layout, arenas[i]), dst = src + (uintptr_t)delta;
+static void move_arenas(gch_heap *h, const struct plan *p) {
+  for (uint32_t i = 0, n; i < p->arena_count; i += n) {
+    n = plan_arena_run(h, p, i);
+    uintptr_t src = arena_address(&h->layout, p->arenas[i]), dst = src + (uintptr_t)plan_arena_delta(h, p->arenas[i]);
     for (uint32_t k = 0; k < n; k++) ensure_empty(h, dst + k * (uintptr_t)ARENA_BYTES, ARENA_BLOCKS);
     if (n > 1)
       h->mover->publish(h, dst, src, n * (uint64_t)ARENA_BYTES);
@@ -329,7 +301,7 @@ static void move_arenas(gch_heap *h, const uint32_t *arenas, uint32_t count) {
 static void move_fixed(struct compaction *c) {
   gch_heap *h = c->heap;
   const struct plan *p = c->plan;
-  move_arenas(h, p->arenas, p->arena_count);
+  move_arenas(h, p);
   relocate_blocks(c, 0, p->move_count);
   compact_move_large_arenas(h, p);
   if (!h->huge) compact_move_large(h, p);
@@ -351,15 +323,17 @@ static bool take(struct compaction *c, enum list list, uint32_t chunk, uint64_t 
   return true;
 }
 
-/* `move`: of what relocates, the part before pages move. */
+/* `move`: of what relocates, the part before pages move. Where arenas are huge, large objects that do not go whole are copied. */
 static void fix_relocated(struct compaction *c) {
   const struct plan *p = c->plan;
   uint32_t i, to;
-  while (take(c, LIST_ARENAS, 1, p->arena_count, &i, &to)) fix_arena(c, p->arenas[i]);
+  while (take(c, LIST_ARENAS, 1, p->arena_count, &i, &to)) fix_arena(&c->gather, p->arenas[i]);
   while (take(c, LIST_LARGE_ARENAS, 1, p->large_arena_count, &i, &to))
     compact_fix_large_arena(&c->gather, &p->large_arenas[i]);
   while (take(c, LIST_MOVES, 8, p->move_count, &i, &to))
-    for (; i < to; i++) fix_references(c, p->moves[i]);
+    for (; i < to; i++) fix_relocating(&c->gather, p->moves[i]);
+  while (!c->heap->huge && take(c, LIST_PIECES, 1, p->piece_count, &i, &to))
+    compact_fix_piece(&c->gather, &p->pieces[i]);
 }
 
 static void relocate(struct compaction *c) {
@@ -379,15 +353,10 @@ static void evacuate(struct compaction *c, struct drops *drops) {
   while (take(c, LIST_LARGE_CHAINS, 1, p->large_chain_count, &i, &to)) compact_slide_large(&c->gather, i);
 }
 
-static void do_pieces(struct compaction *c) {
-  bool pages_move = moves_last(c->heap) && !c->heap->huge;
+static void copy_pieces(struct compaction *c) {
   uint32_t i, to;
-  while (take(c, LIST_PIECES, 1, c->plan->piece_count, &i, &to)) {
-    if (pages_move)
-      compact_fix_piece(&c->gather, &c->plan->pieces[i]);
-    else
-      compact_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
-  }
+  while (take(c, LIST_PIECES, 1, c->plan->piece_count, &i, &to))
+    compact_copy_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
 }
 
 static void fix(struct compaction *c) {
@@ -398,13 +367,12 @@ static void fix(struct compaction *c) {
 
 /* `fills`: what needs memory, too. */
 static void work_on_lists(struct compaction *c, struct drops *drops, bool fills) {
-  gch_heap *h = c->heap;
-  if (moves_last(h))
+  if (c->heap->mover->moves_pages)
     fix_relocated(c);
   else if (fills)
     relocate(c);
   if (fills) evacuate(c, drops);
-  if (fills || (moves_last(h) && !h->huge)) do_pieces(c);
+  if (fills) copy_pieces(c);
   fix(c);
 }
 
@@ -434,6 +402,6 @@ void compact_in_pause(gch_heap *h, struct plan *plan) {
   share_budget(&c);
   if (h->huge) consume_count(h, plan, true);
   team_run(h, compact_worker, &c);
-  if (moves_last(h)) move_fixed(&c);
+  if (h->mover->moves_pages) move_fixed(&c);
   at_add_relaxed(&h->moved.released, frames_settle(h));
 }

@@ -13,7 +13,7 @@ struct drops drops_of(gch_heap *h, uint32_t threads) {
 void drops_flush(struct drops *d) {
   if (d->start == d->end) return;
   uint32_t blocks = (uint32_t)((d->end - d->start) / BLOCK_BYTES);
-  uint32_t kept = d->heap->mover->recycles ? frames_give(d->heap, d->start, blocks) : 0;
+  uint32_t kept = d->heap->mover->moves_pages ? frames_give(d->heap, d->start, blocks) : 0;
   uintptr_t rest = d->start + kept * (uintptr_t)BLOCK_BYTES;
   if (kept < blocks && mover_release(d->heap, rest, d->end - rest))
     frames_add_extra(d->heap, -(int64_t)(d->end - rest));
@@ -37,7 +37,7 @@ void block_unpopulate(gch_heap *h, uintptr_t at, uint32_t blocks) {
 
 /* True: dropped. Else it serves as a frame, or the kernel will not take it. */
 static bool give_arena(gch_heap *h, uintptr_t memory) {
-  if (h->mover->recycles && frames_give_arena(h, memory)) return false;
+  if (h->mover->moves_pages && frames_give_arena(h, memory)) return false;
   return mover_release(h, memory, ARENA_BYTES);
 }
 

@@ -57,6 +57,27 @@ void plan_add_pieces(gch_heap *h, struct plan *p, uint32_t id) {
     p->pieces[p->piece_count++] = (struct large_piece){id, i};
 }
 
+int64_t plan_arena_delta(const gch_heap *h, uint32_t arena) {
+  size_t b = (size_t)arena * ARENA_BLOCKS;
+  while (h->tables.forward[b] == 0) b++; /* some block of a relocated arena lives */
+  return h->tables.forward[b];
+}
+
+static bool is_full(const gch_heap *h, uint32_t arena) {
+  return at_load_relaxed(&h->tables.arenas[arena].populated) == UINT32_MAX; /* nobody else's */
+}
+
+uint32_t plan_arena_run(const gch_heap *h, const struct plan *p, uint32_t from) {
+  const uint32_t *arenas = &p->arenas[from];
+  int64_t delta = plan_arena_delta(h, arenas[0]);
+  uint32_t n = 1, most = p->arena_count - from;
+  if (most > CALL_BYTES / ARENA_BYTES) most = CALL_BYTES / ARENA_BYTES;
+  while (n < most && arenas[n] == arenas[0] + n && is_full(h, arenas[0]) && is_full(h, arenas[n]) &&
+         plan_arena_delta(h, arenas[n]) == delta)
+    n++;
+  return n;
+}
+
 /* --- extents -------------------------------------------------------------------------------------------------- */
 
 struct extents_job {
@@ -366,6 +387,15 @@ void fix_block(const struct gather *g, size_t block, uintptr_t home) {
     each_object(g, block, fix_object_later, &f);
     fix_rest(&f);
   }
+}
+
+void fix_relocating(const struct gather *g, size_t block) {
+  if (!g->heap->tables.blocks[block].leaf) fix_block(g, block, (uintptr_t)g->heap->tables.forward[block]);
+}
+
+void fix_arena(const struct gather *g, uint32_t arena) {
+  for (size_t b = (size_t)arena * ARENA_BLOCKS; b < ((size_t)arena + 1) * ARENA_BLOCKS; b++)
+    if (g->heap->tables.forward[b] != 0) fix_relocating(g, b);
 }
 
 struct large_fixer {

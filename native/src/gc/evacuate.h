@@ -13,7 +13,10 @@
 
 #include "heap/heap.h"
 
-enum { TEAM_CHAINS = 64 };
+enum {
+  TEAM_CHAINS = 64,
+  CALL_BYTES = 32 << 20, /* at most so much in a call that moves pages: it holds locks of the mappings */
+};
 
 /* tables.dest of a destination: index + 1 in plan.dests, or this bit and the block it relocates from. */
 #define DEST_RELOCATED 0x80000000u
@@ -64,6 +67,11 @@ void plan_destroy(gch_heap *heap, struct plan *plan);
 void plan_reset(struct plan *plan);
 /* Lists a large object by its pieces. */
 void plan_add_pieces(gch_heap *heap, struct plan *plan, uint32_t id);
+/* How far an arena of plan.arenas goes. */
+int64_t plan_arena_delta(const gch_heap *heap, uint32_t arena);
+/* How many of plan.arenas, from index `from` on, can go in one call: neighbours that stay neighbours, and have memory in every
+ * block; at least one, at most CALL_BYTES. World stopped. */
+uint32_t plan_arena_run(const gch_heap *heap, const struct plan *plan, uint32_t from);
 
 /* Fills `extents` of the lines of the sources from index `from` on (and clears `dest`); `map` says which objects live. Parallel. */
 void evacuate_extents(gch_heap *heap, struct plan *plan, uint32_t from, const uint64_t *map);
@@ -93,6 +101,9 @@ void evacuate_gather(const struct gather *gather, uint32_t dest, uintptr_t into)
 /* Forwards the references of the live objects of block `block` in place, read at address + source_delta; they will
  * live at address + home (for cards). */
 void fix_block(const struct gather *gather, size_t block, uintptr_t home);
+/* The same for a block that relocates, where it is, and for all such blocks of an arena. */
+void fix_relocating(const struct gather *gather, size_t block);
+void fix_arena(const struct gather *gather, uint32_t arena);
 /* The same for the part of large objects that lies in [from, to). */
 void fix_large(const struct gather *gather, uintptr_t from, uintptr_t to, uintptr_t home);
 

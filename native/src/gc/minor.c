@@ -52,7 +52,7 @@ static bool is_old_enough(const struct minor *m, const struct block *b) {
 static bool arena_moves(const struct minor *m, uint32_t arena) {
   const struct block *b = &m->heap->tables.blocks[(size_t)arena * ARENA_BLOCKS];
   uint64_t live = 0;
-  if (!m->heap->mover->promotes_pages || m->heap->tables.arenas[arena].used != UINT32_MAX) return false;
+  if (!m->heap->mover->moves_pages || m->heap->tables.arenas[arena].used != UINT32_MAX) return false;
   for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
     if (b[i].state != BLOCK_YOUNG || at_load_relaxed(&b[i].pins) != 0 || !is_old_enough(m, &b[i])) return false;
     live += b[i].live;
@@ -234,24 +234,11 @@ static void publish_arenas(gch_heap *h, uintptr_t start, uint32_t arenas) {
   mover_publish(h, start + delta, start, arenas * (uint64_t)ARENA_BYTES);
 }
 
-static void fix_arena(struct minor *m, const struct gather *g, uint32_t arena) {
-  gch_heap *h = m->heap;
-  size_t block = (size_t)arena * ARENA_BLOCKS;
-  if (h->tables.blocks[block].leaf) return;
-  for (uint32_t i = 0; i < ARENA_BLOCKS; i++) fix_block(g, block + i, (uintptr_t)h->tables.forward[block]);
-}
-
-/* When all is fixed, while the other workers sleep: gc/compact.c. Neighbours that stay neighbours go in one call. */
+/* When all is fixed, while the other workers sleep: gc/compact.c. */
 static void move_arenas(const struct minor *m) {
-  gch_heap *h = m->heap;
-  const uint32_t *arenas = m->plan->arenas;
   for (uint32_t i = 0, n; i < m->plan->arena_count; i += n) {
-    size_t block = (size_t)arenas[i] * ARENA_BLOCKS;
-    n = 1;
-    while (i + n < m->plan->arena_count && arenas[i + n] == arenas[i] + n &&
-           h->tables.forward[block + n * ARENA_BLOCKS] == h->tables.forward[block])
-      n++;
-    publish_arenas(h, arena_address(&h->layout, arenas[i]), n);
+    n = plan_arena_run(m->heap, m->plan, i);
+    publish_arenas(m->heap, arena_address(&m->heap->layout, m->plan->arenas[i]), n);
   }
 }
 
@@ -298,7 +285,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
     if (i < dests)
       fill_dest(m, &g, (uint32_t)i);
     else if (i < dests + moves)
-      fix_arena(m, &g, m->plan->arenas[i - dests]);
+      fix_arena(&g, m->plan->arenas[i - dests]);
     else if (!h->tables.blocks[m->plan->fixes[i - dests - moves]].leaf)
       fix_block(&g, m->plan->fixes[i - dests - moves], 0);
   }

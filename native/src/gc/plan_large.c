@@ -237,7 +237,7 @@ void plan_release_relocation(gch_heap *h, const struct relocation *r) {
 static void plan_groups(struct planner *p, uint64_t *cursor) {
   gch_heap *h = p->heap;
   uint32_t first = layout_first_region(&h->layout, p->space);
-  if (!h->huge || p->options.policy != GCH_POLICY_ALL || !h->mover->recycles) return;
+  if (!h->huge || p->options.policy != GCH_POLICY_ALL || !h->mover->moves_pages) return;
   bool packs = packing_gains(p);
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, p->space); r++) {
     uint32_t start, count = region_arenas(h, r, &start);

@@ -143,10 +143,10 @@ static void make_whole(struct arena_production *p) {
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) make_block(p, first + (uint32_t)__builtin_ctz(rest));
   h->mover->publish_armed(h, p->at, p->page, ARENA_BYTES);
   if (!p->frame && p->page != p->at + p->delta) block_unpopulate(h, p->page - p->delta, ARENA_BLOCKS);
-  if (p->frame) frames_done_arena(h, p->page, h->mover->recycles);
-  if (p->frame && !h->mover->recycles) frames_add_extra(h, ARENA_BYTES);
+  if (p->frame) frames_done_arena(h, p->page, h->mover->moves_pages);
+  if (p->frame && !h->mover->moves_pages) frames_add_extra(h, ARENA_BYTES);
   at_store(&arena->populated, UINT32_MAX);
-  bool huge = h->mover->recycles || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
+  bool huge = h->mover->moves_pages || space_is_large(heap_region(h, p->at)->space); /* dead pages came along */
   at_store_relaxed(&arena->huge, (uint8_t)huge); /* see `decide` */
   at_store(&arena->made, ARENA_WHOLE);
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) unit_done(h, first + (uint32_t)__builtin_ctz(rest));

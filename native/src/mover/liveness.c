@@ -18,7 +18,7 @@ static bool register_map(gch_heap *h, uint64_t *map) {
 }
 
 bool liveness_register(gch_heap *h) {
-  return h->mover->promotes_pages && is_aligned(ARENA_MAP_BYTES, pages_size()) && register_map(h, h->tables.live) &&
+  return h->mover->moves_pages && is_aligned(ARENA_MAP_BYTES, pages_size()) && register_map(h, h->tables.live) &&
          register_map(h, h->tables.mark);
 }
 

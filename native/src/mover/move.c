@@ -189,8 +189,7 @@ static void move_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64
 
 const struct mover_ops mover_move = {
     .id = GCH_MOVER_MOVE,
-    .promotes_pages = true,
-    .recycles = true,
+    .moves_pages = true,
     .fixes_at_source = true,
     .concurrent = true,
     .range_calls = UABI_RANGE_MOVE | UABI_RANGE_COPY,

@@ -26,9 +26,10 @@ enum region_registration {
 
 struct mover_ops {
   gch_mover id;
-  bool promotes_pages; /* pages are handed over rather than objects copied; in a pause: last */
+  /* publish hands pages over: arenas are promoted and relocated whole, supply recycles the pages of consumed sources, and in a
+   * pause pages move last (gc/compact.c). */
+  bool moves_pages;
   bool slides;          /* destinations are blocks emptied just before (gc/plan.c) */
-  bool recycles;       /* supply can use a consumed source's pages */
   bool fixes_at_source; /* relocated blocks are fixed where they are, then published; else copied, then fixed */
   bool concurrent;      /* can arm: has all that follows `drop` */
   bool signals;         /* a touch of armed memory is SIGSEGV, whatever the fault mode */
