@@ -7,6 +7,7 @@
 #include "gc/faults.h"
 #include "gc/produce_arena.h"
 #include "gc/team.h"
+#include "heap/frames.h"
 #include "heap/small.h"
 #include "os/thread.h"
 
@@ -36,6 +37,8 @@ static bool take_arena(struct movement *m, uint32_t *out) {
 static void look_around(struct batch *b) {
   if (batch_wanted(b)) batch_publish(b);
   faults_serve(b);
+  uint64_t released = frames_trim(b->heap);
+  if (released != 0) at_add_relaxed(&b->heap->moved.released, released);
 }
 
 static void move_blocks(struct batch *b, size_t from, size_t to) {

@@ -10,6 +10,7 @@
 
 enum {
   HOME_KEPT = 16, /* home slots whose memory is kept between cycles */
+  SLACK_MOST = 64,
   NEAR_RUNS = 8,  /* runs looked at for one that is long enough */
   SETTLE_SLOTS = ARENA_BLOCKS, /* home slots dropped in a call: nobody else can have them meanwhile */
 };
@@ -33,6 +34,7 @@ gch_status frames_init(gch_heap *h, gch_error *error) {
   }
   f->arena_limit = (uint32_t)(h->config.staging_bytes / ARENA_BYTES);
   if (f->arena_limit > sizeof f->arenas / sizeof f->arenas[0]) f->arena_limit = sizeof f->arenas / sizeof f->arenas[0];
+  f->slack = f->slots / 4 < SLACK_MOST ? f->slots / 4 : SLACK_MOST;
   f->runs = malloc(f->slots * sizeof *f->runs);
   f->free = calloc(bits_words(f->slots), sizeof(uint64_t));
   f->held = calloc(bits_words(f->slots), sizeof(uint64_t));
@@ -82,7 +84,7 @@ static uint32_t take_pooled(struct frames *f, uint32_t want, uintptr_t *start) {
   run->blocks -= blocks;
   *start = run->start + run->blocks * (uintptr_t)BLOCK_BYTES; /* its warm end */
   if (run->blocks == 0) *run = f->runs[--f->run_count];
-  f->pooled -= blocks;
+  at_store_relaxed(&f->pooled, f->pooled - blocks);
   return blocks;
 }
 
@@ -144,9 +146,23 @@ uint32_t frames_give(gch_heap *h, uintptr_t start, uint32_t blocks) {
   uint32_t room = f->slots - f->pooled;
   if (blocks > room) blocks = room;
   if (blocks > 0) f->runs[f->run_count++] = (struct frame_run){start, blocks};
-  f->pooled += blocks;
+  at_store_relaxed(&f->pooled, f->pooled + blocks);
   lock_unlock(&f->lock);
   return blocks;
+}
+
+uint64_t frames_trim(gch_heap *h) {
+  struct frames *f = &h->frames;
+  uint32_t most = f->slots - f->slack;
+  uint64_t released = 0;
+  while (at_load_relaxed(&f->pooled) > most) { /* a hint: whoever takes frames may be quicker */
+    uintptr_t start = 0;
+    lock_lock(&f->lock);
+    uint32_t blocks = f->pooled > most ? take_pooled(f, f->pooled - most, &start) : 0;
+    lock_unlock(&f->lock);
+    if (blocks > 0) released += release(h, start, blocks * (uint64_t)BLOCK_BYTES);
+  }
+  return released;
 }
 
 uint32_t frames_reuse(gch_heap *h, uint32_t want, uintptr_t *start) {

@@ -3,7 +3,9 @@
  * An evacuated destination is filled in a frame and published by moving the frame's pages, which leaves a hole where
  * the frame was; a source block whose last reader is done becomes a frame where it stands. So memory circulates and
  * nothing is allocated while moving: the pool starts with what the FRAMES region holds and lives on what the sources
- * give back. Beyond the staging budget what is given back is dropped (its memory returned).
+ * give back. Beyond the staging budget what is given back is dropped (its memory returned). A drop interrupts every CPU that
+ * runs the process, so nobody is to make one while a program waits for the unit that emptied the source: beside mutators
+ * workers keep some room in the pool (`slack`, frames_trim), dropping between two units.
  *
  * Frames are taken and given in runs of neighbouring blocks, because a run is published in one call: with a second CPU
  * busy in the process, a call pays one TLB shootdown, which costs as much as moving a hundred pages.
@@ -42,7 +44,8 @@ struct frames {
   uint64_t *held;         /* [lock] bit a home slot: it has memory */
   struct frame_run *runs; /* [lock] consumed blocks, warmest last */
   uint32_t run_count;     /* [lock] */
-  uint32_t pooled;        /* [lock] blocks in the runs, at most `slots` */
+  uint32_t pooled;        /* [atomic, written under lock] blocks in the runs, at most `slots` */
+  uint32_t slack;         /* [const] blocks */
   uintptr_t arenas[16];   /* [lock] consumed huge arenas */
   uint32_t arena_count;   /* [lock] */
   uint32_t arena_limit;   /* [const] */
@@ -62,6 +65,8 @@ uint32_t frames_take(gch_heap *heap, uint32_t want, bool must, uintptr_t *start)
 void frames_done(gch_heap *heap, uintptr_t start, uint32_t blocks, bool published);
 /* Consumed source blocks join the pool; returns how many there was room for, from the first on. */
 uint32_t frames_give(gch_heap *heap, uintptr_t start, uint32_t blocks);
+/* Drops pooled blocks until there is room for `slack` more; returns bytes released. */
+uint64_t frames_trim(gch_heap *heap);
 /* At most `want` neighbouring consumed blocks given back before, or 0; nothing is populated for it. */
 uint32_t frames_reuse(gch_heap *heap, uint32_t want, uintptr_t *start);
 /* A consumed huge arena given back before, or 0. */
