@@ -296,8 +296,10 @@ static void runs_of_consumed_blocks(void) {
   CHECK_EQ(frames_give(h, region + ARENA_BYTES, slots), slots - 2); /* the budget: the caller drops the rest */
   CHECK_EQ(frames_give(h, region + 4 * (uintptr_t)ARENA_BYTES, 1), 0);
   CHECK_EQ(h->frames.slack, slots / 4);
+  CHECK(frames_want_trim(&h->frames));
   CHECK_EQ(frames_trim(h), h->frames.slack * (uint64_t)BLOCK_BYTES);
   CHECK_EQ(h->frames.pooled, slots - h->frames.slack);
+  CHECK(!frames_want_trim(&h->frames));
   CHECK_EQ(frames_trim(h), 0);
   CHECK_EQ(frames_give(h, region + 4 * (uintptr_t)ARENA_BYTES, slots), h->frames.slack);
   h->frames.run_count = h->frames.pooled = 0;

@@ -323,7 +323,7 @@ static bool take(struct compaction *c, enum list list, uint32_t chunk, uint64_t 
   return true;
 }
 
-/* `move`: of what relocates, the part before pages move. Where arenas are huge, large objects that do not go whole are copied. */
+/* `move`: of what relocates, the part before pages move. */
 static void fix_relocated(struct compaction *c) {
   const struct plan *p = c->plan;
   uint32_t i, to;
@@ -332,8 +332,6 @@ static void fix_relocated(struct compaction *c) {
     compact_fix_large_arena(&c->gather, &p->large_arenas[i]);
   while (take(c, LIST_MOVES, 8, p->move_count, &i, &to))
     for (; i < to; i++) fix_relocating(&c->gather, p->moves[i]);
-  while (!c->heap->huge && take(c, LIST_PIECES, 1, p->piece_count, &i, &to))
-    compact_fix_piece(&c->gather, &p->pieces[i]);
 }
 
 static void relocate(struct compaction *c) {
@@ -353,10 +351,15 @@ static void evacuate(struct compaction *c, struct drops *drops) {
   while (take(c, LIST_LARGE_CHAINS, 1, p->large_chain_count, &i, &to)) compact_slide_large(&c->gather, i);
 }
 
-static void copy_pieces(struct compaction *c) {
+static void fix_pieces(struct compaction *c) {
+  uint32_t i, to;
+  while (take(c, LIST_PIECES, 1, c->plan->piece_count, &i, &to)) compact_fix_piece(&c->gather, &c->plan->pieces[i]);
+}
+
+static void move_pieces(struct compaction *c) {
   uint32_t i, to;
   while (take(c, LIST_PIECES, 1, c->plan->piece_count, &i, &to))
-    compact_copy_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
+    compact_move_piece(&c->gather, &c->plan->pieces[i], c->chunk * (uint64_t)BLOCK_BYTES);
 }
 
 static void fix(struct compaction *c) {
@@ -367,12 +370,16 @@ static void fix(struct compaction *c) {
 
 /* `fills`: what needs memory, too. */
 static void work_on_lists(struct compaction *c, struct drops *drops, bool fills) {
-  if (c->heap->mover->moves_pages)
+  bool pages_last = c->heap->mover->moves_pages;
+  if (pages_last)
     fix_relocated(c);
   else if (fills)
     relocate(c);
   if (fills) evacuate(c, drops);
-  if (fills) copy_pieces(c);
+  if (pages_last && !c->heap->huge) /* else what does not go by whole arenas is copied */
+    fix_pieces(c);
+  else if (fills)
+    move_pieces(c);
   fix(c);
 }
 

@@ -11,8 +11,8 @@ void compact_supply_arena(gch_heap *heap, uintptr_t start);
 
 /* Fixes the references in a piece of a large object, where it is. */
 void compact_fix_piece(const struct gather *gather, const struct large_piece *piece);
-/* The same where it is to be, copied there by `step` bytes, whole blocks; or where it stays. */
-void compact_copy_piece(const struct gather *gather, const struct large_piece *piece, uint64_t step);
+/* Moves it, by `step` bytes, whole blocks, and fixes it; or fixes it where it stays. */
+void compact_move_piece(const struct gather *gather, const struct large_piece *piece, uint64_t step);
 /* An arena of large objects that relocates with its pages: fixes its references, where it is. */
 void compact_fix_large_arena(const struct gather *gather, const struct relocation *arena);
 /* Moves the pages of all of these. */

@@ -64,7 +64,7 @@ void compact_fix_piece(const struct gather *g, const struct large_piece *piece) 
   if (!e->leaf) fix_large(g, from, to, e->forward - e->base);
 }
 
-void compact_copy_piece(const struct gather *g, const struct large_piece *piece, uint64_t step) {
+void compact_move_piece(const struct gather *g, const struct large_piece *piece, uint64_t step) {
   gch_heap *h = g->heap;
   uintptr_t from, to;
   const struct large *e = piece_pages(h, piece, &from, &to);

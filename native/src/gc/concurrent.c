@@ -33,12 +33,12 @@ static bool take_arena(struct movement *m, uint32_t *out) {
   return false;
 }
 
-/* Between two units. */
+/* Between two units. What drops holds none. */
 static void look_around(struct batch *b) {
-  if (batch_wanted(b)) batch_publish(b);
+  bool trims = frames_want_trim(&b->heap->frames);
+  if (trims || batch_wanted(b)) batch_publish(b);
   faults_serve(b);
-  uint64_t released = frames_trim(b->heap);
-  if (released != 0) at_add_relaxed(&b->heap->moved.released, released);
+  if (trims) at_add_relaxed(&b->heap->moved.released, frames_trim(b->heap));
 }
 
 static void move_blocks(struct batch *b, size_t from, size_t to) {

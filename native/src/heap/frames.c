@@ -10,7 +10,7 @@
 
 enum {
   HOME_KEPT = 16, /* home slots whose memory is kept between cycles */
-  SLACK_MOST = 64,
+  SLACK_MOST = 64, /* blocks: two full runs of drops (gc/consume.c) */
   NEAR_RUNS = 8,  /* runs looked at for one that is long enough */
   SETTLE_SLOTS = ARENA_BLOCKS, /* home slots dropped in a call: nobody else can have them meanwhile */
 };

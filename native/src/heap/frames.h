@@ -4,8 +4,8 @@
  * the frame was; a source block whose last reader is done becomes a frame where it stands. So memory circulates and
  * nothing is allocated while moving: the pool starts with what the FRAMES region holds and lives on what the sources
  * give back. Beyond the staging budget what is given back is dropped (its memory returned). A drop interrupts every CPU that
- * runs the process, so nobody is to make one while a program waits for the unit that emptied the source: beside mutators
- * workers keep some room in the pool (`slack`, frames_trim), dropping between two units.
+ * runs the process, so it is best made by nobody for whom a program waits: beside mutators, where pages are small, workers keep
+ * some room in the pool (`slack`), dropping when they hold no unit (frames_trim).
  *
  * Frames are taken and given in runs of neighbouring blocks, because a run is published in one call: with a second CPU
  * busy in the process, a call pays one TLB shootdown, which costs as much as moving a hundred pages.
@@ -27,6 +27,7 @@
 #define HEAP_FRAMES_H
 
 #include <gcheap/types.h>
+#include "base/atomic.h"
 #include "base/lock.h"
 
 struct frame_run {
@@ -65,6 +66,10 @@ uint32_t frames_take(gch_heap *heap, uint32_t want, bool must, uintptr_t *start)
 void frames_done(gch_heap *heap, uintptr_t start, uint32_t blocks, bool published);
 /* Consumed source blocks join the pool; returns how many there was room for, from the first on. */
 uint32_t frames_give(gch_heap *heap, uintptr_t start, uint32_t blocks);
+/* Less than half of the slack is left. A hint. */
+static inline bool frames_want_trim(const struct frames *f) {
+  return at_load_relaxed(&f->pooled) > f->slots - f->slack / 2;
+}
 /* Drops pooled blocks until there is room for `slack` more; returns bytes released. */
 uint64_t frames_trim(gch_heap *heap);
 /* At most `want` neighbouring consumed blocks given back before, or 0; nothing is populated for it. */
