@@ -96,7 +96,9 @@ def _flag(value: object, name: str) -> bool:
     raise TypeError(f"{name} is {value!r}, expected True or False")
 
 
-def _check_collection(minor: bool, concurrent: bool, policy: str, promote: bool) -> None:
+def _check_collection(
+    minor: bool, concurrent: bool, policy: str, promote: bool, background: bool
+) -> None:
     """Refuse what a collection of this kind would not look at."""
     if minor and concurrent:
         raise ValueError("concurrent is True with minor=True, expected one of them")
@@ -106,6 +108,8 @@ def _check_collection(minor: bool, concurrent: bool, policy: str, promote: bool)
         )
     if promote and not minor:
         raise ValueError("promote is True without minor=True, expected both or neither")
+    if background and not concurrent:
+        raise ValueError("background is True without concurrent=True, expected both or neither")
 
 
 class Heap(Unpicklable):
@@ -281,27 +285,31 @@ class Heap(Unpicklable):
         policy: Policy = "needed",
         promote: bool = False,
         wait: bool = True,
+        background: bool = False,
     ) -> GCEvent:
         """Collect garbage, and return what that was like.
 
         Args:
             minor: the young space only, in a pause.
-            concurrent: move while other threads run.
+            concurrent: mark and move while other threads run.
             policy: which live pages move: "needed", "all", "release".
             promote: minor: promote every survivor, whatever its age.
             wait: return when the cycle has ended, not when its flip is done (with figures so far).
+            background: concurrent: return when it has begun to mark, whatever ``wait`` says.
 
         Raises:
-            ValueError: arguments of minor and major collections together.
+            ValueError: arguments of different kinds of collections together.
         """
         minor, concurrent = _flag(minor, "minor"), _flag(concurrent, "concurrent")
         promote, wait = _flag(promote, "promote"), _flag(wait, "wait")
-        _check_collection(minor, concurrent, policy, promote)
+        background = _flag(background, "background")
+        _check_collection(minor, concurrent, policy, promote, background)
         options, report = ffi.new("gch_collect_options *"), ffi.new("gch_cycle *")
         lib.gch_collect_options_init_sized(options, ffi.sizeof("gch_collect_options"))
         options.policy = _choice(_POLICIES, policy, "policy")
         options.minor, options.concurrent = minor, concurrent
         options.promote, options.wait = promote, wait
+        options.background = background
         self._core.settle()
         self._core.call(lib.bulk_collect, options, report)
         return GCEvent.from_native(report)

@@ -55,7 +55,10 @@ class GCEvent:
         pauses: how often the world was stopped.
         live_bytes: reachable at the end of marking, headers and rounding included.
         heap_bytes_before: blocks and large pages in use; ``heap_bytes_after`` likewise.
-        mark_s: marking.
+        mark_s: marking; concurrent: from the end of the first pause to the end of the last remark.
+        mark_pause_s: concurrent: the first pause, its minor collection (``mark_minor_s``) included.
+        remark_s: concurrent: the longest of the pauses in which marking might have been complete.
+        overwritten: references overwritten while it marked, as far as markers had to look at them.
         plan_s: planning.
         flip_s: the pause that ends old addresses, its minor collection (``flip_minor_s``) included.
         move_s: from the end of the plan to the last unit published and the last source given back.
@@ -84,6 +87,10 @@ class GCEvent:
     heap_bytes_before: int
     heap_bytes_after: int
     mark_s: float
+    mark_pause_s: float
+    mark_minor_s: float
+    remark_s: float
+    overwritten: int
     plan_s: float
     flip_s: float
     flip_minor_s: float

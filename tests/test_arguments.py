@@ -60,7 +60,7 @@ def test_errors_name_the_argument_of_python(arguments: dict[str, Any], message: 
 
 
 def test_yes_and_no_are_not_said_in_words(heap: Heap) -> None:
-    for argument in ("minor", "concurrent", "promote", "wait"):
+    for argument in ("minor", "concurrent", "promote", "wait", "background"):
         with pytest.raises(TypeError, match=f"{argument} is 'no', expected True or False"):
             heap.collect(**{argument: "no"})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="full_moves is None, expected True or False"):
@@ -102,6 +102,7 @@ def test_arguments_of_a_heap(
         ({"minor": True, "concurrent": True}, "concurrent is True with minor=True"),
         ({"minor": True, "policy": "all"}, "policy is 'all' with minor=True, expected none"),
         ({"promote": True}, "promote is True without minor=True"),
+        ({"background": True}, "background is True without concurrent=True"),
         ({"promote": True, "concurrent": True}, "promote is True without minor=True"),
     ],
 )

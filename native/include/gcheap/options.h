@@ -83,9 +83,10 @@ typedef struct gch_collect_options {
   uint32_t struct_bytes;
   gch_policy policy;
   bool minor; /* the young space only, in a pause: without policy and concurrent */
-  bool concurrent; /* move while mutators run; falls back to the pause where the mover cannot, and says so */
+  bool concurrent; /* mark and move while mutators run; falls back to the pause where the mover cannot, and says so */
   bool wait; /* return when the cycle has ended (else when its flip is done: the report has the figures so far) */
   bool promote; /* minor: promote every survivor, whatever its age */
+  bool background; /* concurrent: return when it has begun to mark, whatever `wait` says */
 } gch_collect_options;
 
 /* `bytes` is sizeof(gch_collect_options) of the caller. */

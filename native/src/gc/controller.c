@@ -10,7 +10,7 @@
 /* On the stack of who waits for it; all [lock]. */
 struct request {
   gch_policy policy;
-  bool wait;         /* for the end, not the flip */
+  enum cycle_stage until;
   bool served;       /* the running cycle answers it */
   bool done;         /* answered, and not in the list any more */
   uint64_t number;   /* ascending in the list */
@@ -35,10 +35,10 @@ static gch_policy serve(struct controller *c) {
 }
 
 /* Answers those served that wait for no more than what has happened. */
-static void answer(struct controller *c, bool ended, const gch_cycle *report) {
+static void answer(struct controller *c, enum cycle_stage stage, const gch_cycle *report) {
   for (struct request **link = &c->first; *link != NULL;) {
     struct request *r = *link;
-    if (!r->served || (r->wait && !ended)) {
+    if (!r->served || r->until > stage) {
       link = &r->next;
       continue;
     }
@@ -64,7 +64,7 @@ static void controller_main(void *arg) {
     lock_unlock(&c->lock);
     cycle_concurrent(h, &options, &report);
     lock_lock(&c->lock);
-    answer(c, true, &report);
+    answer(c, CYCLE_ENDED, &report);
   }
   lock_unlock(&c->lock);
 }
@@ -99,9 +99,9 @@ void controller_stop(gch_heap *h) {
   h->controller = NULL;
 }
 
-void controller_request(gch_heap *h, gch_policy policy, bool wait, gch_cycle *report) {
+void controller_request(gch_heap *h, gch_policy policy, enum cycle_stage until, gch_cycle *report) {
   struct controller *c = h->controller;
-  struct request mine = {.policy = policy, .wait = wait, .report = report};
+  struct request mine = {.policy = policy, .until = until, .report = report};
   lock_lock(&c->lock);
   mine.number = ++c->asked;
   struct request **last = &c->first;
@@ -113,10 +113,10 @@ void controller_request(gch_heap *h, gch_policy policy, bool wait, gch_cycle *re
   lock_unlock(&c->lock);
 }
 
-void controller_flipped(gch_heap *h, const gch_cycle *report) {
+void controller_reached(gch_heap *h, enum cycle_stage stage, const gch_cycle *report) {
   struct controller *c = h->controller;
   lock_lock(&c->lock);
-  answer(c, false, report);
+  answer(c, stage, report);
   lock_unlock(&c->lock);
 }
 

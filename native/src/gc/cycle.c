@@ -13,6 +13,7 @@
 #include "gc/phase.h"
 #include "gc/plan.h"
 #include "gc/safepoint.h"
+#include "gc/snapshot.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
@@ -20,13 +21,18 @@
 #include "mover/mover.h"
 #include "os/pages.h"
 
-enum { TRIGGER_SLACK = 32 << 20 };
+enum {
+  TRIGGER_SLACK = 32 << 20,
+  REMARKS = 16, /* the last one takes as long as it takes */
+};
+static const uint64_t REMARK_NS = 200000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
 /* The driver, its team, and who answers faults: of a major, also if a minor runs beside it. */
 static uint64_t cpu_now(const gch_heap *h, bool minor) {
-  return clock_thread_cpu_ns() + team_cpu_ns(h) + (minor ? 0 : at_load_relaxed(&h->measures.served_cpu_ns));
+  if (minor) return clock_thread_cpu_ns() + team_pause_cpu_ns(h);
+  return clock_thread_cpu_ns() + team_cpu_ns(h) + at_load_relaxed(&h->measures.served_cpu_ns);
 }
 
 /* Until report_figures has been called for it, times and counts are those at which it began. */
@@ -122,16 +128,6 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
 
 /* --- major ---------------------------------------------------------------------------------------------------- */
 
-static void reset_live(gch_heap *h) {
-  for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    uint32_t first, count = region_arenas(h, r, &first);
-    for (uint32_t a = first; a < first + count; a++)
-      for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0;
-           b++)
-        h->tables.blocks[b].live = 0;
-  }
-}
-
 static void swap_maps(gch_heap *h) {
   uint64_t *live = h->tables.live;
   h->tables.live = h->tables.mark;
@@ -152,17 +148,20 @@ static void finish_report(gch_heap *h, gch_cycle *r) {
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
 }
 
-/* Minor and mark: what every major begins with, in its first pause. */
-static void mark_phase(gch_heap *h, gch_cycle *r) {
+/* What every major begins with, in its first pause: afterwards nothing is young. */
+static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   struct minor_result minor;
-  struct mark_result marked;
   uint64_t start = clock_ns();
   minor_collect(h, true, &minor);
-  note_minor(h, &minor, clock_ns() - start);
-  r->flip_minor_ns = clock_ns() - start;
+  r->mark_minor_ns = clock_ns() - start;
+  note_minor(h, &minor, r->mark_minor_ns);
   phase_enter(h, GCH_PHASE_MARK);
-  start = clock_ns();
-  reset_live(h);
+}
+
+static void mark_in_pause(gch_heap *h, gch_cycle *r) {
+  struct mark_result marked;
+  minor_before_mark(h, r);
+  uint64_t start = clock_ns();
   mark_major(h, &marked);
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
@@ -193,7 +192,7 @@ static void move_in_pause(gch_heap *h, gch_cycle *r) {
 static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   struct pause pause;
   world_stop(h, GCH_PAUSE_WHOLE, &pause);
-  mark_phase(h, r);
+  mark_in_pause(h, r);
   phase_enter(h, GCH_PHASE_PLAN);
   plan_phase(h, o, false, r);
   swap_maps(h);
@@ -215,14 +214,60 @@ static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
   heap_event(h, GCH_EVENT_DEGRADED, r->number, why, 0, 0);
 }
 
-/* First pause: minor, mark, a region of each space held out. False: it cannot be concurrent. */
-static bool first_pause(gch_heap *h, gch_cycle *r) {
+/* First pause: minor, roots; from now on stores log. Returns how many mutators ran. */
+static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   struct pause pause;
   world_stop(h, GCH_PAUSE_MARK, &pause);
-  mark_phase(h, r);
-  bool held = flip_hold_out(h);
-  phase_enter(h, GCH_PHASE_PLAN);
-  report_pause(r, world_resume(h, &pause), &pause);
+  minor_before_mark(h, r);
+  snapshot_begin(h);
+  mark_begin(h);
+  r->mark_pause_ns = world_resume(h, &pause);
+  report_pause(r, r->mark_pause_ns, &pause);
+  return pause.managed;
+}
+
+/* Is everything marked? Then stores log no more, and a region of each space is held out, if there is one. The lock stays. */
+static bool remark_pause(gch_heap *h, bool last, bool *held, gch_cycle *r) {
+  struct pause pause;
+  lock_lock(&h->cycle_lock);
+  world_stop(h, GCH_PAUSE_REMARK, &pause);
+  bool complete = mark_remark(h, last ? UINT64_MAX : clock_ns() + REMARK_NS);
+  if (complete) {
+    snapshot_end(h);
+    GCH_EXPENSIVE(mark_is_closed(h));
+    *held = flip_hold_out(h);
+    phase_enter(h, GCH_PHASE_PLAN);
+  }
+  uint64_t length = world_resume(h, &pause);
+  report_pause(r, length, &pause);
+  if (length > r->remark_ns) r->remark_ns = length;
+  if (!complete) lock_unlock(&h->cycle_lock);
+  return complete;
+}
+
+/* Whoever waits for the stage gets the figures so far. */
+static void tell(gch_heap *h, enum cycle_stage stage, const gch_cycle *r) {
+  gch_cycle so_far = *r;
+  report_figures(h, &so_far);
+  controller_reached(h, stage, &so_far);
+}
+
+/* Cycle lock held before and after. False: there will be no flip, for want of an empty region. */
+static bool mark_concurrently(gch_heap *h, gch_cycle *r) {
+  struct mark_result marked;
+  uint32_t workers = markers_beside(h, first_pause(h, r));
+  uint64_t start = clock_ns();
+  bool held = false;
+  lock_unlock(&h->cycle_lock);
+  tell(h, CYCLE_BEGUN, r);
+  int round = 1;
+  do mark_beside(h, workers);
+  while (!remark_pause(h, round++ >= REMARKS, &held, r));
+  mark_end(h, &marked);
+  r->mark_ns = clock_ns() - start;
+  r->live_bytes = marked.bytes;
+  r->live_objects = marked.objects;
+  r->overwritten = at_load_relaxed(&h->snapshot.logged);
   return held;
 }
 
@@ -258,6 +303,7 @@ static void end_phase(gch_heap *h) {
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_END);
   lock_unlock(&h->cycle_lock);
+  GCH_POINT(ending); /* minors may be */
   faults_drain(h);
   flip_end(h);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
@@ -297,9 +343,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   r->concurrent = flip_pause(h, prepared, &running, r);
   if (!r->concurrent) return;
   lock_unlock(&h->cycle_lock);
-  gch_cycle so_far = *r;
-  report_figures(h, &so_far);
-  controller_flipped(h, &so_far);
+  tell(h, CYCLE_FLIPPED, r);
   start = clock_ns();
   concurrent_move(h, running);
   end_phase(h);
@@ -316,7 +360,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
-  bool held = first_pause(h, r);
+  bool held = mark_concurrently(h, r);
   if (!held || !faults_ready(h)) {
     degrade(h, r, held ? GCH_DEGRADED_HANDLER : h->layout.tight ? GCH_DEGRADED_TIGHT : GCH_DEGRADED_REGION);
     r->concurrent = 0;
