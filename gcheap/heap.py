@@ -136,6 +136,10 @@ class Heap(Unpicklable):
         full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel_inject.c.
+        soft_max_size: full collections begin so early that the heap stays below, where what lives
+            allows it; None: max_size.
+        growth: a full collection is to have ended when the heap has grown by so much of what lived
+            after the last: 0.01 to 100.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -173,6 +177,8 @@ class Heap(Unpicklable):
         full_moves: bool = False,
         page_size: int = 0,
         inject: str | None = None,
+        soft_max_size: int | str | None = None,
+        growth: float = 1.0,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -200,6 +206,11 @@ class Heap(Unpicklable):
         config.geometry_page = _count(page_size, "page_size")
         spec = _text(inject, "inject") if inject is not None else ffi.NULL
         config.inject = spec
+        if soft_max_size is not None:
+            config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
+        if not 0.01 <= growth <= 100:
+            raise ValueError(f"growth is {growth!r}, expected 0.01 to 100")
+        config.growth_percent = round(growth * 100)
         self._core = HeapCore(config)
 
     # --- objects ---------------------------------------------------------------------------------

@@ -194,6 +194,8 @@ class HeapStats:
             pauses excluded.
         events_lost: overwritten, no longer among ``Heap.events``.
         nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
+        trigger_bytes: a full collection is due when so many bytes are in use; it is to have
+            ended at ``goal_bytes``.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
         minor_count: minor collections, those that a major begins with included.
@@ -233,6 +235,8 @@ class HeapStats:
     overdue_calls: int
     nursery_bytes: int
     staging_bytes: int
+    trigger_bytes: int
+    goal_bytes: int
     last_minor: GCEvent | None
     last_major: GCEvent | None
 

@@ -142,7 +142,8 @@ static void same_slots_over_and_over(void) {
   kit_minor(&kit, true);
   hold_before_marking(&kit, &request, GCH_POLICY_ALL);
   for (uint64_t i = 0; i < STORES; i++) kit_put(&kit, root[0], i % SLOTS, root[1]);
-  CHECK(at_load(&kit.heap->snapshot.taken) * (uint64_t)SNAPSHOT_WORDS < STORES / 100); /* what roots refer to is marked */
+  CHECK(at_load(&kit.heap->snapshot.taken) * (uint64_t)SNAPSHOT_WORDS <
+        STORES / 100); /* what roots refer to is marked */
   end(&request);
   for (uint64_t i = 0; i < SLOTS; i++) CHECK_EQ(*kit_number(kit_at(root[0], i)), 5);
   GCH_FRAME_END(kit.m);
@@ -438,6 +439,33 @@ static void in_the_background(void) {
   kit_close(&kit);
 }
 
+/* A program that keeps some and drops some makes majors begin by themselves, beside it; its memory stays within bounds. */
+static void by_itself(void) {
+  for (int i = 0; i < 3; i++) {
+    if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], 256)) continue;
+    GCH_FRAME(kit.m, root, 1);
+    root[0] = kit_refs(&kit, 20000);
+    uint64_t most = 0, random = 1;
+    for (uint64_t n = 0; n < kit_scaled(1500000, 10); n++) {
+      random = random * 6364136223846793005u + 1442695040888963407u;
+      gch_ref o = random >> 60 == 0 ? kit_refs(&kit, 600) : kit_node(&kit, n);
+      if (!CHECK(o != NULL)) break;
+      kit_put(&kit, root[0], random >> 33 & 0x3fff, o);
+      uint64_t used = at_load(&kit.heap->used_bytes);
+      if (used > most) most = used;
+    }
+    gch_collect_wait(kit.m, NULL);
+    gch_stats s;
+    gch_stats_get(kit.heap, &s, sizeof s);
+    CHECK(s.major_count > 0 && s.last_major.concurrent == 1 && s.last_major.degraded == 0);
+    CHECK(s.trigger_bytes <= s.goal_bytes && s.goal_bytes <= s.max_bytes);
+    CHECK(most < s.max_bytes);
+    kit_verify(&kit);
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
+}
+
 int main(void) {
   kit_watchdog(60);
   if (!kit_available(GCH_MOVER_MOVE)) return 77;
@@ -456,5 +484,6 @@ int main(void) {
   RUN(a_remark_is_late);
   RUN(garbage_floats_one_cycle);
   RUN(in_the_background);
+  RUN(by_itself);
   return CHECK_SUMMARY();
 }

@@ -62,6 +62,10 @@ typedef struct gch_config {
   uint32_t full_moves; /* 1: what stress_interval starts moves every live page, concurrently where the mover can */
   uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
+  uint64_t
+      soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes */
+  uint32_t
+      growth_percent; /* a major is to have ended when the heap has grown by so much of what lived; up to 10000; 0: 100 */
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

@@ -126,6 +126,8 @@ typedef struct gch_stats {
   uint64_t overdue_calls; /* virtual-memory calls that did not return for 2 s; see GCH_EVENT_WATCHDOG */
   uint64_t nursery_bytes; /* in force */
   uint64_t staging_bytes;
+  uint64_t trigger_bytes; /* a major is due when the heap has so many bytes in use, */
+  uint64_t goal_bytes; /* and is to have ended when it has so many */
 } gch_stats;
 
 #endif

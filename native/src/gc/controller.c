@@ -24,12 +24,13 @@ struct controller {
   struct cond wake, done;
   struct request *first; /* [lock] not answered yet, in the order in which they came */
   uint64_t asked;        /* [lock] requests so far */
-  bool quit;             /* [lock] */
+  uint32_t due; /* [atomic, written under lock] a cycle that nobody waits for has been asked for, and not ended */
+  bool quit; /* [lock] */
 };
 
 /* The first request, and all that ask for the same, will be answered by the cycle that begins now. */
 static gch_policy serve(struct controller *c) {
-  gch_policy policy = c->first->policy;
+  gch_policy policy = c->first != NULL ? c->first->policy : GCH_POLICY_NEEDED;
   for (struct request *r = c->first; r != NULL; r = r->next) r->served = r->policy == policy;
   return policy;
 }
@@ -54,16 +55,18 @@ static void controller_main(void *arg) {
   struct controller *c = h->controller;
   lock_lock(&c->lock);
   for (;;) {
-    while (c->first == NULL && !c->quit) cond_wait(&c->wake, &c->lock);
-    if (c->first == NULL) break;
+    while (c->first == NULL && c->due == 0 && !c->quit) cond_wait(&c->wake, &c->lock);
+    if (c->first == NULL && c->quit) break;
     gch_cycle report;
     gch_collect_options options;
     gch_collect_options_init(&options);
     options.concurrent = true;
     options.policy = serve(c);
+    bool due = c->due != 0, only_due = c->first == NULL;
     lock_unlock(&c->lock);
-    cycle_concurrent(h, &options, &report);
+    cycle_concurrent(h, &options, only_due, &report);
     lock_lock(&c->lock);
+    if (due) at_store_relaxed(&c->due, 0); /* a hint for who does not hold the lock */
     answer(c, CYCLE_ENDED, &report);
   }
   lock_unlock(&c->lock);
@@ -113,6 +116,15 @@ void controller_request(gch_heap *h, gch_policy policy, enum cycle_stage until, 
   lock_unlock(&c->lock);
 }
 
+void controller_wake(gch_heap *h) {
+  struct controller *c = h->controller;
+  if (at_load_relaxed(&c->due) != 0) return; /* asked for */
+  lock_lock(&c->lock);
+  at_store_relaxed(&c->due, 1);
+  cond_signal(&c->wake);
+  lock_unlock(&c->lock);
+}
+
 void controller_reached(gch_heap *h, enum cycle_stage stage, const gch_cycle *report) {
   struct controller *c = h->controller;
   lock_lock(&c->lock);
@@ -125,7 +137,7 @@ void controller_wait(gch_heap *h) {
   if (c != NULL) {
     lock_lock(&c->lock);
     uint64_t asked = c->asked;
-    while (c->first != NULL && c->first->number <= asked) cond_wait(&c->done, &c->lock);
+    while (c->due != 0 || (c->first != NULL && c->first->number <= asked)) cond_wait(&c->done, &c->lock);
     lock_unlock(&c->lock);
   }
   lock_lock(&h->cycle_lock);

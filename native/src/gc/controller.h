@@ -19,6 +19,9 @@ enum cycle_stage { CYCLE_BEGUN, CYCLE_FLIPPED, CYCLE_ENDED };
  * come. */
 void controller_request(gch_heap *heap, gch_policy policy, enum cycle_stage until, gch_cycle *report);
 
+/* Asks for one of the default policy that nobody waits for, if none is due yet. Any state. */
+void controller_wake(gch_heap *heap);
+
 /* Waits until every cycle asked for has ended, and no other major runs. Native state or no mutator. */
 void controller_wait(gch_heap *heap);
 /* fork(): the lock (NULL without a controller); in the child, the thread does not exist: its record goes, requests with it. */

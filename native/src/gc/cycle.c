@@ -22,7 +22,6 @@
 #include "os/pages.h"
 
 enum {
-  TRIGGER_SLACK = 32 << 20,
   REMARKS = 16, /* the last one takes as long as it takes */
 };
 static const uint64_t REMARK_NS = 200000;
@@ -101,10 +100,51 @@ static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
   lock_unlock(&h->measures.lock);
 }
 
+/* --- pacing --------------------------------------------------------------------------------------------------- */
+
+static void set_trigger(gch_heap *h) {
+  struct pacing_limits limits = {h->config.max_bytes, h->config.soft_max_bytes, h->config.growth_percent};
+  uint64_t goal = pacing_goal(&limits, &h->left);
+  at_store_relaxed(&h->major_goal, goal); /* hints */
+  at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
+}
+
+/* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit is the trigger. */
+static void pace_minor(gch_heap *h) {
+  uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
+  if (h->paced_ns != 0)
+    pacing_note_growth(&h->pacing, used > h->paced_used ? used - h->paced_used : 0, now - h->paced_ns);
+  h->paced_used = used;
+  h->paced_ns = now;
+  if (h->left.used != 0) set_trigger(h);
+}
+
+static void pace_major(gch_heap *h, const gch_cycle *r) {
+  h->paced_used = at_load_relaxed(&h->used_bytes); /* a figure */
+  h->left = (struct pacing_left){r->live_bytes, h->paced_used};
+  h->paced_ns = clock_ns();
+  if (r->concurrent) pacing_note_cycle(&h->pacing, r->live_bytes, r->cycle_ns);
+  set_trigger(h);
+}
+
+bool cycle_is_due(const gch_heap *h) {
+  return at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger); /* hints */
+}
+
+void cycle_start_due(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
+  if (!cycle_is_due(h)) return;
+  if (h->controller == NULL)
+    cycle_for_allocation(m, false);
+  else if (at_load_relaxed(&h->phase) == GCH_PHASE_IDLE)
+    controller_wake(h);
+}
+
 /* --- minor ---------------------------------------------------------------------------------------------------- */
 
 static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
   heap_event(h, GCH_EVENT_MINOR, m->young_bytes, m->live_bytes, m->promoted_bytes, ns);
+  pace_minor(h);
   at_add_relaxed(&h->measures.minor_count, 1);
 }
 
@@ -134,15 +174,9 @@ static void swap_maps(gch_heap *h) {
   h->tables.mark = live;
 }
 
-/* The next major is due when the heap has doubled, within its limit. */
-static void set_trigger(gch_heap *h, uint64_t live) {
-  uint64_t trigger = live * 2 + TRIGGER_SLACK;
-  at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
-}
-
 static void finish_report(gch_heap *h, gch_cycle *r) {
   r->physical_after = resident_now();
-  set_trigger(h, at_load_relaxed(&h->used_bytes));
+  pace_major(h, r);
   at_add_relaxed(&h->measures.major_count, 1);
   keep_report(h, &h->measures.last_major, r);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
@@ -354,9 +388,13 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   large_drop_lost(h); /* from now on nothing is left to us */
 }
 
-void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
   lock_lock(&h->cycle_lock);
   cycle_wait_idle(h);
+  if (if_due && !cycle_is_due(h)) {
+    lock_unlock(&h->cycle_lock);
+    return;
+  }
   major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
@@ -390,6 +428,13 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
+static void major_for_allocation(gch_heap *h) {
+  gch_collect_options options;
+  gch_cycle report;
+  gch_collect_options_init(&options);
+  cycle_major(h, &options, &report);
+}
+
 void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
@@ -398,11 +443,11 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
   if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
-  if (urgent || (!done && at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))) {
-    gch_collect_options options;
-    gch_collect_options_init(&options);
-    cycle_major(h, &options, &report);
-  }
+  if (urgent && phase_now(h) != GCH_PHASE_IDLE)
+    cycle_wait_idle(h); /* it gives memory back */
+  else if (urgent || (!done && h->controller == NULL && cycle_is_due(h)))
+    major_for_allocation(h);
   cycle_leave(h);
+  if (h->controller != NULL) cycle_start_due(m);
   stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
 }

@@ -32,7 +32,8 @@ static uint32_t pop(struct snapshot *s, uint64_t *list) {
     buffer = (uint32_t)head;
     if (buffer == 0) return 0;
     GCH_POINT(buffer_popped);
-  } while (!at_cas(list, &head, (head >> 32) << 32 | at_load_relaxed(&s->next[buffer - 1]))); /* stale: the count differs */
+  } while (
+      !at_cas(list, &head, (head >> 32) << 32 | at_load_relaxed(&s->next[buffer - 1]))); /* stale: the count differs */
   return buffer;
 }
 
@@ -129,7 +130,8 @@ void snapshot_detach(gch_heap *h, struct mutator *m) { hand_over(h, m); }
 static uint64_t *filter(const gch_heap *h, uint64_t *words) {
   uint64_t *kept = words;
   for (uint32_t i = 0; i < SNAPSHOT_WORDS; i++) {
-    uint64_t ahead = granule_index(&h->layout, (uintptr_t)words[i + FILTER_AHEAD < SNAPSHOT_WORDS ? i + FILTER_AHEAD : i]);
+    uint64_t ahead =
+        granule_index(&h->layout, (uintptr_t)words[i + FILTER_AHEAD < SNAPSHOT_WORDS ? i + FILTER_AHEAD : i]);
     __builtin_prefetch(&h->tables.mark[ahead / 64]);
     if (mark_wanted(h, words[i])) *kept++ = words[i];
   }

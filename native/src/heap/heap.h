@@ -18,6 +18,7 @@
 #include "heap/frames.h"
 #include "heap/large.h"
 #include "heap/layout.h"
+#include "heap/pacing.h"
 #include "heap/stall.h"
 #include "heap/tables.h"
 #include "object/typetab.h"
@@ -193,6 +194,10 @@ struct gch_heap {
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
   uint64_t used_bytes; /* [atomic] blocks (destinations not) and large pages in use, young ones included */
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
+  uint64_t major_goal; /* [atomic] and should have ended at so many; heap/pacing.h */
+  struct pacing pacing; /* [cycle] */
+  struct pacing_left left; /* [cycle] by the last major; all 0: there was none */
+  uint64_t paced_used, paced_ns; /* [cycle] used bytes at the last look, and when that was */
   uint64_t stress_count; /* [atomic] */
   struct ring ring;
   struct ring_slot *ring_slots;
