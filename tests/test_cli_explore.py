@@ -86,7 +86,7 @@ def test_a_mutant_that_holds_is_said_to(counter: Case) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing"], "'nothing' is none of units, drain,"),
+        (["nothing"], "'nothing' is none of units, arenas,"),
         (["stack", "--mutant", "nothing"], "'nothing' is no mutant of stack: no_count,"),
         (["--mutant", "no_count"], "--mutant needs a MODEL"),
         (["stack", "--list", "--mutant", "no_count"], "--mutant needs a MODEL"),

@@ -18,8 +18,11 @@ __all__ = ["MODULES", "Case", "case", "cases"]
 
 MODULES = (
     "units",
+    "arenas",
     "drain",
     "safepoint",
+    "heaps",
+    "registry",
     "markers",
     "snapshot",
     "attach",
