@@ -284,11 +284,12 @@ class _Explorer(Generic[S]):
     def moves(self, config: _Config[S]) -> list[_Move[S]]:
         """Everything that can happen next."""
         found: list[_Move[S]] = []
+        before = hash(config.state)
         for number, actor in enumerate(self.model.actors):
             at = config.at[number]
             if at == len(actor.steps):
                 continue
-            for answer in self._answers(number, at, config.state):
+            for answer in self._answers(number, at, config.state, before):
                 if answer is None:
                     continue
                 to = at + 1
@@ -301,23 +302,20 @@ class _Explorer(Generic[S]):
                 found.append(_Move(number, at, _Config(answer, replaced(config.at, number, to))))
         return found
 
-    def _answers(self, number: int, at: int, state: S) -> list[Answer[S]]:
+    def _answers(self, number: int, at: int, state: S, before: int) -> list[Answer[S]]:
         step = self.model.actors[number].steps[at]
-        before = hash(state)
         try:
             answer = step(state)
-            unchanged = hash(state) == before
-            if answer is not None:
-                hash(tuple(answer) if isinstance(answer, list) else answer)
         except CheckFailed as error:
             raise _Failed(number, at, str(error)) from None
-        except ModelError:
-            raise
         except Exception as error:
             raise self._wrong(number, at, f"fails with {error!r} in {said_of(state)}") from error
-        if not unchanged:
+        if hash(state) != before:
             raise self._wrong(number, at, "changes the state that it is given; return another one")
         return answer if isinstance(answer, list) else [answer]
+
+    def unhashable(self, move: _Move[S], error: TypeError) -> ModelError:
+        return self._wrong(move.actor, move.step, f"answers with a state of {error}")
 
     def _wrong(self, number: int, at: int, what: str) -> ModelError:
         actor = self.model.actors[number]
@@ -386,7 +384,10 @@ class _Graph(_Explorer[S]):
         self.transitions += len(moves)
         after: list[int] = []
         for move in moves:
-            number = self.number.get(move.to)
+            try:
+                number = self.number.get(move.to)
+            except TypeError as error:
+                raise self.unhashable(move, error) from None
             if number is None:
                 number = len(self.configs)
                 if number >= self.limit:
@@ -458,6 +459,11 @@ class _Tree(_Explorer[S]):
             nodes += len(moves)
             if nodes > self.limit:
                 raise self.too_many()
+            for move in moves:
+                try:
+                    hash(move.to)
+                except TypeError as error:
+                    raise self.unhashable(move, error) from None
             todo.extend((move.to, (*trace, self.event(config, move))) for move in moves)
             if not moves:
                 endings += 1

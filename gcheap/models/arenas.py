@@ -93,11 +93,9 @@ def _opening(me: int, mutant: str | None, lost: str) -> list[tuple[str, Step[Sta
             return jump(lost, s._replace(places=places))
         return s._replace(made=MAKING, opens=True)
 
-    def name(s: State) -> State:
-        return s._replace(places=replaced(s.places, s.mine[me], NAMED))
-
     def count_units(s: State) -> State:
-        return s._replace(left=UNITS)
+        """And the place names the arena: nobody looks at either before it is OPEN."""
+        return s._replace(places=replaced(s.places, s.mine[me], NAMED), left=UNITS)
 
     def count_itself(s: State) -> State:
         return s._replace(pending=s.pending + (mutant != "no_wait_for_itself"))
@@ -105,7 +103,7 @@ def _opening(me: int, mutant: str | None, lost: str) -> list[tuple[str, Step[Sta
     def opened(s: State) -> State:
         return s._replace(made=OPEN)
 
-    first = [("take_place", take_place), ("place_taken", take_making), ("name", name)]
+    first = [("take_place", take_place), ("place_taken", take_making)]
     counts = [("count_units", count_units), ("count_itself", count_itself)]
     if mutant == "open_before_counts":
         return [*first, ("opened", opened), *counts]
@@ -156,15 +154,13 @@ def _answer(unit: int, mutant: str | None) -> Actor[State]:
     """A thread that has read the message of a fault in a unit (answer, produce_unit)."""
 
     def answer(s: State) -> Answer[State]:
+        """With settle_how's look at `made`."""
         if s.unit[unit] != ARMED:
             return jump(END, s)
-        return s
-
-    def settle_how(s: State) -> Answer[State]:
         return s if s.made == UNMADE else jump("settled", s)
 
     def no_place(s: State) -> Answer[State]:
-        return jump("settle_how", s) if FREE in s.places or s.made != UNMADE else None
+        return jump("fault_read", s) if FREE in s.places or s.made != UNMADE else None
 
     def settled(s: State) -> Answer[State]:
         if s.made == OPEN or s.unit[unit] != ARMED:
@@ -178,11 +174,10 @@ def _answer(unit: int, mutant: str | None) -> Actor[State]:
         return jump(END, s)
 
     opening = _opening(unit, mutant, "settled")
-    first: list[tuple[str, Step[State]]] = [("fault_read", answer), ("settle_how", settle_how)]
     pieces = _piece(unit, mutant, "dropped")
     return Actor(
         f"fault {unit}",
-        [*first, *opening, ("settled", settled), *pieces, ("dropped", dropped),
+        [("fault_read", answer), *opening, ("settled", settled), *pieces, ("dropped", dropped),
          ("no_place", no_place)],
     )  # fmt: skip
 

@@ -130,7 +130,7 @@ def _born(s: State, new: str, ref: str, mutant: str | None) -> State:
 def _choices(
     s: State, me: int, operations: frozenset[str], mutant: str | None
 ) -> list[tuple[str, State]]:
-    """What the mutator may do next. A store begins here."""
+    """What the mutator may do next, and at which step it goes on; '': a store begins."""
     ref = s.refs[me]
     found: list[tuple[str, State]] = []
 
@@ -141,7 +141,7 @@ def _choices(
     def store(operation: str, target: str, slot: int, value: str) -> None:
         if operation in operations and _of(s, target)[slot] != value:
             pending = replaced(s.pending, me, Pending(target, slot, value))
-            found.append(("gch_store", s._replace(pending=pending)))
+            found.append(("", s._replace(pending=pending)))
 
     for slot in range(2):
         if _of(s, A)[slot] not in (NULL, ref):
@@ -163,7 +163,9 @@ def _choices(
     return found
 
 
-def mutator(me: int, operations: frozenset[str], mutant: str | None) -> list[Step[State]]:
+def mutator(
+    me: int, operations: frozenset[str], mutant: str | None
+) -> list[Step[State] | tuple[str, Step[State]]]:
     """Return the steps of a mutator: any operation, as often as it has some left."""
 
     def logs(s: State, value: str) -> State:
@@ -185,13 +187,15 @@ def mutator(me: int, operations: frozenset[str], mutant: str | None) -> list[Ste
             return [jump("retire", s)]
         left = replaced(s.left, me, s.left[me] - 1)
         found = _choices(s._replace(left=left), me, operations, mutant)
-        answers: list[Answer[State]] = [jump(label, after) for label, after in found]
+        answers: list[Answer[State]] = [
+            jump(label or order[0].__name__, after) for label, after in found
+        ]
         return [*answers, jump("retire", s)]
 
-    def gch_store(s: State) -> State:
+    def gch_snapshot_slow(s: State) -> State:
         """The barrier's read of the slot: what is logged."""
         p = pending(s)
-        if p.object == YOUNG or mutant == "reads_after_store":
+        if p.object == YOUNG:
             return s
         return logs(s, p.value if mutant == "logs_new_value" else _of(s, p.object)[p.slot])
 
@@ -199,17 +203,24 @@ def mutator(me: int, operations: frozenset[str], mutant: str | None) -> list[Ste
         p = pending(s)
         return _with(s, p.object, replaced(_of(s, p.object), p.slot, p.value))
 
-    def stored(s: State) -> Answer[State]:
-        p = pending(s)
-        if mutant == "reads_after_store":
-            s = logs(s, _of(s, p.object)[p.slot])
-        return jump("operate", s._replace(pending=replaced(s.pending, me, None)))
+    def stored(step: Step[State]) -> tuple[str, Step[State]]:
+        """The last step of a store, and its end."""
+
+        def last(s: State) -> Answer[State]:
+            after = step(s)
+            assert isinstance(after, State)
+            return jump("operate", after._replace(pending=replaced(s.pending, me, None)))
+
+        return step.__name__, last
 
     def retire(s: State) -> State:
         """It does no more; what its frame refers to stays."""
         return s._replace(left=replaced(s.left, me, 0))
 
-    return [operate, gch_store, store, stored, retire]
+    order = [gch_snapshot_slow, store]
+    if mutant == "reads_after_store":
+        order.reverse()
+    return [operate, order[0], stored(order[1]), retire]
 
 
 # --- the collector --------------------------------------------------------------------------------
