@@ -353,59 +353,63 @@ class _Graph(_Explorer[S]):
     """Breadth first, each configuration once; the way to each is a shortest one."""
 
     def run(self) -> Result[S]:
-        start = self.start()
-        self.number = {start: 0}
-        self.configs = [start]
+        self.number = {self.start(): 0}
+        self.configs = [self.start()]
         self.came: list[tuple[int, _Move[S]] | None] = [None]
+        self.depth = [0]
         self.edges: list[list[int]] = []
         self.transitions = 0
         self.ends: list[int] = []
-        rule = self.broken(start)
-        found = self._violation("invariant", rule, 0) if rule is not None else self._visit_all()
+        found = self._visit_all()
         return Result(self.model.name, len(self.configs), self.transitions, len(self.ends), found)
 
     def _visit_all(self) -> Violation[S] | None:
+        failed: Violation[S] | None = None
         at = 0
         while at < len(self.configs):
+            if failed is not None and self.depth[at] == len(failed.trace):
+                return failed
             found = self._visit(at)
-            if found is not None:
+            if found is not None and found.kind != "check":
                 return found
+            failed = failed or found  # a step longer than what may yet be found at this depth
             at += 1
-        return self._without_end()
+        return failed or self._without_end()
 
     def _visit(self, at: int) -> Violation[S] | None:
         config = self.configs[at]
+        rule = self.broken(config)
+        if rule is not None:
+            return self._violation("invariant", rule, at)
         try:
             moves = self.moves(config)
         except _Failed as failed:
+            self.edges.append([])
             last = _Move(failed.actor, failed.step, config)
             trace = (*self._trace(at), self.event(config, last))
             return Violation("check", failed.message, trace, config.state)
         self.transitions += len(moves)
-        after: list[int] = []
-        for move in moves:
-            try:
-                number = self.number.get(move.to)
-            except TypeError as error:
-                raise self.unhashable(move, error) from None
-            if number is None:
-                number = len(self.configs)
-                if number >= self.limit:
-                    raise self.too_many()
-                self.number[move.to] = number
-                self.configs.append(move.to)
-                self.came.append((at, move))
-                rule = self.broken(move.to)
-                if rule is not None:
-                    return self._violation("invariant", rule, number)
-            after.append(number)
-        self.edges.append(after)
+        self.edges.append([self._reached(at, move) for move in moves])
         if not moves:
             self.ends.append(at)
             wrong = self.at_end(config)
             if wrong is not None:
                 return self._violation(*wrong, at)
         return None
+
+    def _reached(self, at: int, move: _Move[S]) -> int:
+        """Return the number of the configuration after a step, a new one if it is."""
+        try:
+            number = self.number.setdefault(move.to, len(self.configs))
+        except TypeError as error:
+            raise self.unhashable(move, error) from None
+        if number == len(self.configs):
+            if number >= self.limit:
+                raise self.too_many()
+            self.configs.append(move.to)
+            self.came.append((at, move))
+            self.depth.append(self.depth[at] + 1)
+        return number
 
     def _without_end(self) -> Violation[S] | None:
         """The first configuration from which no end can be reached."""
@@ -442,35 +446,47 @@ class _Tree(_Explorer[S]):
     """Every sequence of steps, though they lead to the same states. Never ends if one may."""
 
     def run(self) -> Result[S]:
-        nodes, endings, violation = 1, 0, None
-        todo: deque[tuple[_Config[S], tuple[Event[S], ...]]] = deque([(self.start(), ())])
-        while todo and violation is None:
-            config, trace = todo.popleft()
-            rule = self.broken(config)
-            if rule is not None:
-                violation = Violation("invariant", rule, trace, config.state)
-                break
+        self.nodes, self.endings = 1, 0
+        self.todo: deque[tuple[_Config[S], tuple[Event[S], ...]]] = deque([(self.start(), ())])
+        found = self._visit_all()
+        return Result(self.model.name, self.nodes, self.nodes - 1, self.endings, found)
+
+    def _visit_all(self) -> Violation[S] | None:
+        failed: Violation[S] | None = None
+        while self.todo:
+            config, trace = self.todo.popleft()
+            if failed is not None and len(trace) == len(failed.trace):
+                return failed
+            found = self._visit(config, trace)
+            if found is not None and found.kind != "check":
+                return found
+            failed = failed or found
+        return failed
+
+    def _visit(self, config: _Config[S], trace: tuple[Event[S], ...]) -> Violation[S] | None:
+        rule = self.broken(config)
+        if rule is not None:
+            return Violation("invariant", rule, trace, config.state)
+        try:
+            moves = self.moves(config)
+        except _Failed as failed:
+            last = self.event(config, _Move(failed.actor, failed.step, config))
+            return Violation("check", failed.message, (*trace, last), config.state)
+        self.nodes += len(moves)
+        if self.nodes > self.limit:
+            raise self.too_many()
+        for move in moves:
             try:
-                moves = self.moves(config)
-            except _Failed as failed:
-                last = self.event(config, _Move(failed.actor, failed.step, config))
-                violation = Violation("check", failed.message, (*trace, last), config.state)
-                break
-            nodes += len(moves)
-            if nodes > self.limit:
-                raise self.too_many()
-            for move in moves:
-                try:
-                    hash(move.to)
-                except TypeError as error:
-                    raise self.unhashable(move, error) from None
-            todo.extend((move.to, (*trace, self.event(config, move))) for move in moves)
-            if not moves:
-                endings += 1
-                wrong = self.at_end(config)
-                if wrong is not None:
-                    violation = Violation(*wrong, trace, config.state)
-        return Result(self.model.name, nodes, nodes - 1, endings, violation)
+                hash(move.to)
+            except TypeError as error:
+                raise self.unhashable(move, error) from None
+            self.todo.append((move.to, (*trace, self.event(config, move))))
+        if not moves:
+            self.endings += 1
+            wrong = self.at_end(config)
+            if wrong is not None:
+                return Violation(*wrong, trace, config.state)
+        return None
 
 
 def explore(model: Model[S], *, memoise: bool = True, limit: int = 2_000_000) -> Result[S]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gcheap import explore as module
@@ -333,19 +333,25 @@ def test_orders_of_independent_actors_are_a_multinomial(steps: list[int]) -> Non
 
 
 def table_actor(name: str, table: list[list[int]]) -> Actor[int]:
-    """Steps that map a state to another; a negative one blocks."""
+    """Steps that map a state to another; -1 blocks, -2 fails."""
 
     def step(row: list[int]) -> Step[int]:
-        return lambda s: row[s] if row[s] >= 0 else None
+        def stepped(s: int) -> int | None:
+            check(row[s] != -2, "row")
+            return row[s] if row[s] >= 0 else None
+
+        return stepped
 
     return Actor(name, [(f"{at}", step(row)) for at, row in enumerate(table)])
 
 
-tables = st.lists(st.lists(st.integers(-1, 3), min_size=4, max_size=4), max_size=3)
+tables = st.lists(st.lists(st.integers(-2, 3), min_size=4, max_size=4), max_size=3)
 
 
 @given(st.lists(tables, min_size=1, max_size=3), st.sets(st.integers(1, 3)))
-@settings(max_examples=150)
+@example([[[2, 0, -1, 0], [0, 0, 1, 0]], [[2, 0, 0, 0]]], {1})  # a deadlock before a bad state
+@example([[[1, -2, 0, 0]], [[2, -2, -1, -1]]], {2})  # a bad state before a failed check
+@settings(max_examples=300)
 def test_visiting_states_once_finds_what_trying_every_order_finds(
     actors: list[list[list[int]]], bad: set[int]
 ) -> None:
@@ -359,6 +365,7 @@ def test_visiting_states_once_finds_what_trying_every_order_finds(
     assert (once is None) == (every is None)
     if once is not None and every is not None:
         assert len(once.trace) == len(every.trace)
+        assert (once.kind, once.rule) == (every.kind, every.rule)
         state = 0
         for event in once.trace:
             assert event.before == state
