@@ -26,6 +26,7 @@ MODULES = (
     "markers",
     "snapshot",
     "attach",
+    "overwritten",
     "cards",
     "pin",
     "fork",

@@ -61,8 +61,8 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "attach",
     "marking beside mutators that attach and detach, and store into the same slots",
-    ("include/gcheap/mutator.h", "src/heap/mutator.c"),
-    ("snapshot", "gch_attach", "gch_detach"),
+    ("src/gc/snapshot.h", "src/gc/snapshot.c", "src/api.c"),
+    ("snapshot_attach", "snapshot_detach", "snapshot_flush", "hand_over"),
     build,
     MUTANTS,
 )

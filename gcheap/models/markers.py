@@ -67,14 +67,14 @@ def _coming(me: int, mutant: str | None) -> Labelled[World]:
 
     def look(w: World) -> Answer[World]:
         stops = w.stop(me) and mutant != "no_look_after_counting"
-        return jump("uncount" if stops else "take", w)
+        return jump("marker_left" if stops else "take", w)
 
     def look_first(w: World) -> Answer[World]:
         return jump("wait_resumed", w) if w.stop(me) else w
 
     if mutant == "looks_before_it_counts":
-        return [("look", look_first), ("count", count)]
-    return [("count", count), ("look", look)]
+        return [("look", look_first), ("marker_enters", count)]
+    return [("marker_enters", count), ("look", look)]
 
 
 def _marking(me: int, mutant: str | None) -> list[Step[State]]:
@@ -96,28 +96,28 @@ def _marking(me: int, mutant: str | None) -> list[Step[State]]:
     def scanned(s: State) -> State:
         return s._replace(scanning=replaced(s.scanning, me, False))
 
-    def poll(s: State) -> Answer[State]:
+    def stand_still(s: State) -> Answer[State]:
         stops = s.world.stop(me) and mutant != "never_polls"
-        return jump("uncount" if stops else "take", s)
+        return jump("marker_left" if stops else "take", s)
 
     def idle(s: State) -> Answer[State]:
         if s.world.stop(me) and mutant != "idle_does_not_poll":
-            return jump("uncount", s)
+            return jump("marker_left", s)
         if s.grey > 0:
             return jump("take", s)
         if mutant == "pause_takes_for_finished":
-            return jump("leave", s) if s.world.markers == 1 else None
-        return None if any(s.own) or any(s.scanning) else jump("leave", s)
+            return jump("run_to_end", s) if s.world.markers == 1 else None
+        return None if any(s.own) or any(s.scanning) else jump("run_to_end", s)
 
-    return [take, scan, scanned, poll, idle]
+    return [take, scan, scanned, stand_still, idle]
 
 
 def _marker(me: int, mutant: str | None) -> Actor[State]:
-    def uncount(s: State) -> State:
+    def marker_left(s: State) -> State:
         off = mutant != "waits_counted"
         return s._replace(world=s.world._replace(markers=s.world.markers - off))
 
-    def leave(s: State) -> State:
+    def run_to_end(s: State) -> State:
         check(s.grey == 0 and not any(s.own), "nothing is grey when marking ends")
         return s._replace(world=s.world._replace(markers=s.world.markers - 1))
 
@@ -128,9 +128,9 @@ def _marker(me: int, mutant: str | None) -> Actor[State]:
         [
             *lifted(_world, _put, begin),
             *_marking(me, mutant),
-            uncount,
+            marker_left,
             *lifted(_world, _put, wait_for_world(me, again, mutant)),
-            leave,
+            run_to_end,
             *lifted(_world, _put, leave_world(me, mutant)),
         ],
     )
@@ -164,7 +164,8 @@ CASE = Case(
     "the world stops while markers run, and they find out when they are done",
     ("src/gc/safepoint.c", "src/gc/mark.c"),
     ("world_stopping", "world_stopped", "world_run", "world_resumed", "wait_resumed",
-     "wake_stopper", "cond_wait", "cond_signal"),
+     "wake_stopper", "cond_wait", "cond_signal", "marker_enter", "marker_leave", "marker_enters",
+     "marker_left", "markers", "stand_still", "run_to_end", "idle"),
     build,
     MUTANTS,
 )  # fmt: skip

@@ -1,11 +1,12 @@
 """Marking beside the program: what was reachable at the beginning is marked, whatever happens.
 
 A marker scans old objects slot by slot. A mutator loads, stores and deletes references (a few of
-all that it could do, in any order); while the flag is set a store logs the value that it is about
-to overwrite, if it is an old address in an old object. Full logs are drained by the marker, partial
-ones at remark. A young object is live by decree and never seen by the marker; the minor promotes
-it, marked and not traced, so what it refers to must be marked for other reasons. A large object is
-born old, and marked. Remark, at any time, drains what is left and decides.
+all that it could do, in any order); while the flag is set a store logs the word that it is about to
+overwrite. A log that is full loses what is not wanted (marked by then, or no old object) and goes
+to the marker if much is left; who takes a log leaves out what is not wanted, too. A young object is
+live by decree and never seen by the marker; the minor promotes it, marked and not traced, so what
+it refers to must be marked for other reasons. A large object is born old, and marked. Remark, at
+any time, takes all logs and marks what is left; once it may be late, and leaves that to the marker.
 
 Objects are A, a static root with two slots; B and C with one; one that is born young, and where it
 is after the minor; a large one.
@@ -27,7 +28,9 @@ MUTANTS = {
     "no_barrier": "stores log nothing",
     "reads_after_store": "the log takes what is in the slot after the store",
     "logs_new_value": "the log takes the value that is stored",
-    "logs_young": "the log takes young addresses, too",
+    "takes_young": "who takes a log takes every word in it for an old object",
+    "filter_drops_all": "a log that is full is emptied, whatever is in it",
+    "late_remark_ends": "a remark that is late ends the marking",
     "marker_follows_young": "the marker takes a young value in a slot for an object to scan",
     "promoted_unmarked": "what a minor promotes is not born marked",
     "large_unmarked": "a large object is born unmarked",
@@ -75,6 +78,8 @@ class State(NamedTuple):
     slot: int = 0
     born: frozenset[str] = frozenset()
     minor: bool = False
+    late: bool = False
+    """A remark has been late."""
     over: bool = False
 
 
@@ -91,6 +96,18 @@ def _shaded(s: State, value: str) -> State:
     if value == NULL or value in s.marked:
         return s
     return s._replace(marked=s.marked | {value}, grey=s.grey | {value})
+
+
+def _is_wanted(s: State, word: str) -> bool:
+    """mark_wanted: an old object starts there, by the live map, and is not marked."""
+    return word not in (NULL, YOUNG) and word not in s.marked
+
+
+def _taken(s: State, words: frozenset[str], mutant: str | None) -> State:
+    for word in sorted(words):
+        if mutant == "takes_young" or _is_wanted(s, word):
+            s = _shaded(s, word)
+    return s
 
 
 def _traced(s: State) -> State:
@@ -156,7 +173,6 @@ def _choices(
         store("link", ref, 0, _of(s, A)[0])
     if _of(s, ref)[0] != NULL:
         holds("follow", _of(s, ref)[0])
-    holds("drop", NULL)
     for operation, new in (("new", YOUNG), ("new_large", LARGE)):
         if new not in s.born and not (new == YOUNG and s.minor):
             holds(operation, new, _born(s, new, ref, mutant))
@@ -169,13 +185,15 @@ def mutator(
     """Return the steps of a mutator: any operation, as often as it has some left."""
 
     def logs(s: State, value: str) -> State:
-        young = value == YOUNG and mutant != "logs_young"
-        if value == NULL or young or not s.flag[me] or mutant == "no_barrier":
+        if value == NULL or not s.flag[me] or mutant == "no_barrier":
             return s
         log = s.log[me] | {value}
         if len(log) >= LOG_ENTRIES:
-            return s._replace(full=s.full | log, log=replaced(s.log, me, frozenset()))
-        return s._replace(log=replaced(s.log, me, log))
+            keep = mutant != "filter_drops_all"
+            log = frozenset(word for word in log if keep and _is_wanted(s, word))
+        if len(log) < LOG_ENTRIES:
+            return s._replace(log=replaced(s.log, me, log))
+        return s._replace(full=s.full | log, log=replaced(s.log, me, frozenset()))
 
     def pending(s: State) -> Pending:
         found = s.pending[me]
@@ -190,13 +208,11 @@ def mutator(
         answers: list[Answer[State]] = [
             jump(label or order[0].__name__, after) for label, after in found
         ]
-        return [*answers, jump("retire", s)]
+        return answers or [jump("retire", s)]
 
     def gch_snapshot_slow(s: State) -> State:
         """The barrier's read of the slot: what is logged."""
         p = pending(s)
-        if p.object == YOUNG:
-            return s
         return logs(s, p.value if mutant == "logs_new_value" else _of(s, p.object)[p.slot])
 
     def store(s: State) -> State:
@@ -236,9 +252,7 @@ def marker(mutant: str | None) -> Actor[State]:
             return [s._replace(scanning=o, slot=0, grey=s.grey - {o}) for o in sorted(s.grey)]
         if not s.full:
             return [None]
-        for value in sorted(s.full):
-            s = _shaded(s, value)
-        return [jump("take", s._replace(full=frozenset()))]
+        return [jump("take", _taken(s, s.full, mutant)._replace(full=frozenset()))]
 
     def scan_slot(s: State) -> Answer[State]:
         value = _of(s, s.scanning)[s.slot]
@@ -281,33 +295,37 @@ def remark(mutant: str | None, blind: int = -1) -> Actor[State]:
     ``blind``: the mutator whose log it does not know.
     """
 
-    def drain_and_trace(s: State) -> State | None:
+    def mark_remark(s: State) -> list[Answer[State]]:
         if not _at_safepoint(s) or s.scanning != NULL:
-            return None
+            return [None]
         partial = (log for me, log in enumerate(s.log) if me != blind)
         logs: frozenset[str] = frozenset[str]().union(*partial)
         if mutant == "remark_without_partial":
             logs = frozenset()
         if mutant != "remark_without_full":
             logs |= s.full
-        for value in sorted(logs):
-            s = _shaded(s, value)
         empty = (frozenset[str](),) * len(s.log)
-        s = _traced(s)._replace(full=frozenset(), log=empty, over=True)
+        s = _taken(s, logs, mutant)._replace(full=frozenset(), log=empty)
+        late: list[Answer[State]] = []
+        if not s.late and mutant != "late_remark_ends":
+            late = [jump("mark_remark", s._replace(late=True))]
+        return [complete(s if mutant == "late_remark_ends" else _traced(s)), *late]
+
+    def complete(s: State) -> State:
         lost = sorted(_reachable(s) - s.marked - {YOUNG})
         check(not lost, "everything reachable is marked")
         for found in s.marked:
             stays = set(_of(s, found)) <= s.marked | {YOUNG, NULL}
             check(stays, "what is marked refers to what is marked, or young")
-        return s
+        return s._replace(over=True)
 
-    return Actor("remark", [drain_and_trace])
+    return Actor("remark", [mark_remark])
 
 
 def snapshot_taken(mutant: str | None) -> Step[State]:
     """Return the first pause: one of two graphs, its roots marked, the flags set."""
 
-    def mark_begins(s: State) -> list[Answer[State]]:
+    def mark_begin(s: State) -> list[Answer[State]]:
         chain = s._replace(slots=Slots(A=(B, NULL), B=(C,)))
         frame = s._replace(slots=Slots(A=(B, NULL)), refs=(C, *s.refs[1:]))
         answers: list[Answer[State]] = []
@@ -319,7 +337,7 @@ def snapshot_taken(mutant: str | None) -> Step[State]:
             answers.append(begun._replace(flag=flags))
         return answers
 
-    return mark_begins
+    return mark_begin
 
 
 def start(left: tuple[int, ...], attached: tuple[bool, ...]) -> State:
@@ -337,18 +355,17 @@ def start(left: tuple[int, ...], attached: tuple[bool, ...]) -> State:
 
 
 def begun(actor: Actor[State]) -> Actor[State]:
-    """Return the actor, waiting for the first pause."""
+    """Return the actor, whose first step waits for the first pause."""
+    first = actor.steps[0]
 
-    def wait_begun(s: State) -> State | None:
-        return s if A in s.marked else None
+    def after_pause(s: State) -> Answer[State] | list[Answer[State]]:
+        return first(s) if A in s.marked else None
 
-    steps = list(zip(actor.labels, actor.steps, strict=True))
-    return Actor(actor.name, [("wait_begun", wait_begun), *steps], daemon=actor.daemon)
+    steps = [after_pause, *actor.steps[1:]]
+    return Actor(actor.name, list(zip(actor.labels, steps, strict=True)))
 
 
-OPERATIONS = frozenset(
-    {"load", "clear", "store", "cut", "link", "follow", "drop", "new", "new_large"}
-)
+OPERATIONS = frozenset({"load", "clear", "store", "cut", "link", "follow", "new", "new_large"})
 
 
 def build(mutant: str | None) -> Model[State]:
@@ -361,8 +378,10 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "snapshot",
     "marking beside a mutator: barrier, logs, promoted and large objects, remark",
-    ("include/gcheap/barrier_inline.h", "include/gcheap/mutator.h", "src/gc/minor.c"),
-    ("gch_store", "gch_snapshot_slow", "snapshot", "minor_collect"),
+    ("include/gcheap/barrier_inline.h", "include/gcheap/mutator.h", "src/gc/minor.c",
+     "src/gc/snapshot.c", "src/gc/mark.c", "src/gc/cycle.c", "src/heap/large.c"),
+    ("gch_snapshot_slow", "snapshot", "minor_collect", "mark_wanted", "filter", "take_log",
+     "mark_begin", "mark_remark", "born_map", "note_birth"),
     build,
     MUTANTS,
-)
+)  # fmt: skip

@@ -65,7 +65,7 @@ def _thread(me: int, mutant: str | None) -> Actor[State]:
             return jump("choose", s)
         return s._replace(seen=replaced(s.seen, me, s.head))
 
-    def read_link(s: State) -> State:
+    def buffer_popped(s: State) -> State:
         return s._replace(next=replaced(s.next, me, s.link[s.seen[me].entry]))
 
     def pop_cas(s: State) -> Answer[State]:
@@ -97,7 +97,7 @@ def _thread(me: int, mutant: str | None) -> Actor[State]:
     push: list[Step[State]] = [push_free, write_link, push_cas]
     if mutant == "link_after_push":
         push = [push_free, push_cas, link_late]
-    return Actor(f"thread {me}", [choose, pop_free, read_link, pop_cas, *push])
+    return Actor(f"thread {me}", [choose, pop_free, buffer_popped, pop_cas, *push])
 
 
 def build(mutant: str | None) -> Model[State]:
@@ -113,8 +113,8 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "stack",
     "lists that threads push and pop without a lock (free handles, full logs)",
-    ("src/gc/roots.c",),
-    ("pop_free", "push_free", "next_free", "at_cas"),
+    ("src/gc/roots.c", "src/gc/snapshot.c"),
+    ("pop_free", "push_free", "next_free", "at_cas", "buffer_popped"),
     build,
     MUTANTS,
 )

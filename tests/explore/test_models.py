@@ -22,6 +22,8 @@ NOT_MODELLED = {
     "arena_collapsed": "nobody else looks at an arena between its last unit and the end",
     "block_unplanned": "in the pause; `pin` has unplan_pinned",
     "cycle_asked": "under the controller's lock",
+    "ending": "before faults_drain of `drain`",
+    "marking_beside": "before the marker_enters of `markers`",
     "dest_filled": "in the pause",
     "flip_prepared": "nothing is flipped yet",
     "handle_freed": "before push_free of `stack`",
@@ -88,6 +90,7 @@ NEVER_BROKEN = {
         "the object is old",
         "the unit is MAPPED",
     },
+    "overwritten": {"nothing is left on the stack"},
     "fork": {
         "the pages of a unit that is MAPPED are there",
         "every unit is MAPPED",
