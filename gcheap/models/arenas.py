@@ -4,10 +4,7 @@
 two threads, which open the arena if a place is free; a worker makes it whole if nobody reads its
 shadow as a source any more, else opens it, too, and finishes what is open. Meanwhile another unit's
 maker reads that shadow. What an open arena is copied from is given back by its closer or by the
-last reader, whoever is last.
-
-The rule that `answer` keeps here, that a fault is dropped only if its unit has an owner, is not
-the one of gc/faults.c: see the mutant `fault_left_to_others`.
+last reader, whoever is last. A fault is dropped only if its unit has another owner.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ MUTANTS = {
     "closed_after_count": "the arena is CLOSED only after it has been counted as read",
     "given_by_every_last": "who is the last reader gives memory back without asking `made`",
     "place_named_early": "the place names the arena before its opener has won",
-    "fault_left_to_others": "a fault is dropped while another opens the arena (gc/faults.c today)",
+    "fault_left_to_others": "a fault is dropped while another opens the arena, its unit nobody's",
 }
 
 
@@ -104,7 +101,7 @@ def _opening(me: int, mutant: str | None, lost: str) -> list[tuple[str, Step[Sta
         return s._replace(made=OPEN)
 
     first = [("take_place", take_place), ("place_taken", take_making)]
-    counts = [("count_units", count_units), ("count_itself", count_itself)]
+    counts = [("arena_opening", count_units), ("count_itself", count_itself)]
     if mutant == "open_before_counts":
         return [*first, ("opened", opened), *counts]
     return [*first, *counts, ("opened", opened)]
@@ -157,7 +154,7 @@ def _answer(unit: int, mutant: str | None) -> Actor[State]:
         """With settle_how's look at `made`."""
         if s.unit[unit] != ARMED:
             return jump(END, s)
-        return s if s.made == UNMADE else jump("settled", s)
+        return s if s.made == UNMADE else jump("make_touched", s)
 
     def no_place(s: State) -> Answer[State]:
         return jump("fault_read", s) if FREE in s.places or s.made != UNMADE else None
@@ -173,11 +170,11 @@ def _answer(unit: int, mutant: str | None) -> Actor[State]:
     def dropped(s: State) -> Answer[State]:
         return jump(END, s)
 
-    opening = _opening(unit, mutant, "settled")
+    opening = _opening(unit, mutant, "make_touched")
     pieces = _piece(unit, mutant, "dropped")
     return Actor(
         f"fault {unit}",
-        [("fault_read", answer), *opening, ("settled", settled), *pieces, ("dropped", dropped),
+        [("fault_read", answer), *opening, ("make_touched", settled), *pieces, ("dropped", dropped),
          ("no_place", no_place)],
     )  # fmt: skip
 
@@ -272,7 +269,8 @@ CASE = Case(
     "a huge arena is made whole or by pieces, and its old memory goes once",
     ("src/gc/produce_arena.c", "src/gc/consume.c", "src/gc/faults.c", "src/heap/unit.h"),
     ("take_place", "open_arena", "place_taken", "take_making", "make_whole", "settle_how",
-     "arena_judged", "consume_one", "consume_opened", "close_arena", "arena_consumed",
+     "arena_judged", "arena_opening", "make_touched", "consume_one", "consume_opened",
+     "close_arena", "arena_consumed",
      "ARENA_UNMADE", "ARENA_MAKING", "ARENA_WHOLE", "ARENA_OPEN", "ARENA_CLOSED", "ARENA_GIVEN"),
     build,
     MUTANTS,
