@@ -56,22 +56,8 @@ def _collection(heap: int, who: int) -> list[Step[State]]:
     return [cycle_lock, world_stopping, world_stopped, world_resumed]
 
 
-def _thread(me: int, mutant: str | None) -> Actor[State]:
-    """Collects the heap of its own number."""
-    order = (me, 1 - me)
-
-    def work(s: State) -> State:
-        for heap in range(HEAPS):
-            check(not s.pause[heap], "nobody touches a heap in its pause")
-        return s
-
-    def enter(heap: int) -> Step[State]:
-        def mutators_enter_native(s: State) -> State:
-            if mutant == "one_becomes_native" and heap != me:
-                return s
-            return _becomes(s, me, heap, NATIVE)
-
-        return mutators_enter_native
+def _leaving(me: int, order: tuple[int, ...], mutant: str | None) -> list[tuple[str, Step[State]]]:
+    """mutators_leave_native: a try for each heap, then a wait for each."""
 
     def try_leave(heap: int) -> Step[State]:
         def become(s: State) -> Answer[State]:
@@ -89,6 +75,27 @@ def _thread(me: int, mutant: str | None) -> Actor[State]:
     def wait_resumed(heap: int) -> Step[State]:
         return lambda s: None if s.stop[heap] else jump(f"try_leave {order[0]}", s)
 
+    tries = [(f"try_leave {heap}", try_leave(heap)) for heap in order]
+    return [*tries, *((f"wait_resumed {heap}", wait_resumed(heap)) for heap in order)]
+
+
+def _thread(me: int, mutant: str | None) -> Actor[State]:
+    """Collects the heap of its own number."""
+    order = (me, 1 - me)
+
+    def work(s: State) -> State:
+        for heap in range(HEAPS):
+            check(not s.pause[heap], "nobody touches a heap in its pause")
+        return s
+
+    def enter(heap: int) -> Step[State]:
+        def mutators_enter_native(s: State) -> State:
+            if mutant == "one_becomes_native" and heap != me:
+                return s
+            return _becomes(s, me, heap, NATIVE)
+
+        return mutators_enter_native
+
     def works_again(s: State) -> State:
         return work(s)
 
@@ -97,16 +104,17 @@ def _thread(me: int, mutant: str | None) -> Actor[State]:
             s = _becomes(s, me, heap, NATIVE)
         return jump(END, s)
 
+    leaving = _leaving(me, order, mutant)
     return Actor(
         f"thread {me}",
         [
             work,
             *((f"mutators_enter_native {heap}", enter(heap)) for heap in order),
             *_collection(me, me),
-            *((f"try_leave {heap}", try_leave(heap)) for heap in order),
+            *leaving[:HEAPS],
             works_again,
             gch_detach,
-            *((f"wait_resumed {heap}", wait_resumed(heap)) for heap in order),
+            *leaving[HEAPS:],
         ],
     )
 

@@ -90,13 +90,8 @@ def _mutator(me: int, mutant: str | None) -> Actor[State]:
     return Actor(f"mutator {me}", [load, gch_store, *order, store])
 
 
-def _marker(mutant: str | None) -> Actor[State]:
-    def drain(s: State) -> Answer[State]:
-        """One object of the stack."""
-        if not s.stack:
-            return s
-        name = min(s.stack)
-        return jump("drain", _found(s._replace(stack=s.stack - {name}), _refers(s, name)))
+def _rescans(mutant: str | None) -> list[Step[State]]:
+    """Blocks that are flagged, until none is."""
 
     def mark_overflowed(s: State) -> Answer[State]:
         if not s.overflowed:
@@ -121,6 +116,27 @@ def _marker(mutant: str | None) -> Actor[State]:
         forgets = mutant == "asks_after_scan"
         return jump("drain", s._replace(overflowed=s.overflowed and not forgets))
 
+    block: list[Step[State]] = [clear, rescan_block]
+    if mutant == "clears_after_scan":
+
+        def look(s: State) -> Answer[State]:
+            return s if s.flagged else jump("asked", s)
+
+        def clear_late(s: State) -> State:
+            return s._replace(flagged=False)
+
+        block = [look, rescan_block, clear_late]
+    return [mark_overflowed, *block, drain_block, asked]
+
+
+def _marker(mutant: str | None) -> Actor[State]:
+    def drain(s: State) -> Answer[State]:
+        """One object of the stack."""
+        if not s.stack:
+            return s
+        name = min(s.stack)
+        return jump("drain", _found(s._replace(stack=s.stack - {name}), _refers(s, name)))
+
     def mark_remark(s: State) -> Answer[State]:
         """World stopped: all is marked, or it goes on."""
         if any(s.storing):
@@ -138,18 +154,7 @@ def _marker(mutant: str | None) -> Actor[State]:
         check(reached <= s.marked | {"null"}, "everything reachable is marked")
         return jump(END, s)
 
-    block: list[Step[State]] = [clear, rescan_block]
-    if mutant == "clears_after_scan":
-
-        def look(s: State) -> Answer[State]:
-            return s if s.flagged else jump("asked", s)
-
-        def clear_late(s: State) -> State:
-            return s._replace(flagged=False)
-
-        block = [look, rescan_block, clear_late]
-    ends: list[Step[State]] = [drain_block, asked, mark_remark, decided]
-    return Actor("marker", [drain, mark_overflowed, *block, *ends])
+    return Actor("marker", [drain, *_rescans(mutant), mark_remark, decided])
 
 
 def build(mutant: str | None) -> Model[State]:

@@ -179,21 +179,23 @@ def _choices(
     return found
 
 
+def _logged(s: State, me: int, value: str, mutant: str | None) -> State:
+    """The word that a store is about to overwrite goes to the mutator's log, if it has one."""
+    if value == NULL or not s.flag[me] or mutant == "no_barrier":
+        return s
+    log = s.log[me] | {value}
+    if len(log) >= LOG_ENTRIES:
+        keep = mutant != "filter_drops_all"
+        log = frozenset(word for word in log if keep and _is_wanted(s, word))
+    if len(log) < LOG_ENTRIES:
+        return s._replace(log=replaced(s.log, me, log))
+    return s._replace(full=s.full | log, log=replaced(s.log, me, frozenset()))
+
+
 def mutator(
     me: int, operations: frozenset[str], mutant: str | None
 ) -> list[Step[State] | tuple[str, Step[State]]]:
     """Return the steps of a mutator: any operation, as often as it has some left."""
-
-    def logs(s: State, value: str) -> State:
-        if value == NULL or not s.flag[me] or mutant == "no_barrier":
-            return s
-        log = s.log[me] | {value}
-        if len(log) >= LOG_ENTRIES:
-            keep = mutant != "filter_drops_all"
-            log = frozenset(word for word in log if keep and _is_wanted(s, word))
-        if len(log) < LOG_ENTRIES:
-            return s._replace(log=replaced(s.log, me, log))
-        return s._replace(full=s.full | log, log=replaced(s.log, me, frozenset()))
 
     def pending(s: State) -> Pending:
         found = s.pending[me]
@@ -213,7 +215,8 @@ def mutator(
     def gch_snapshot_slow(s: State) -> State:
         """The barrier's read of the slot: what is logged."""
         p = pending(s)
-        return logs(s, p.value if mutant == "logs_new_value" else _of(s, p.object)[p.slot])
+        value = p.value if mutant == "logs_new_value" else _of(s, p.object)[p.slot]
+        return _logged(s, me, value, mutant)
 
     def store(s: State) -> State:
         p = pending(s)
