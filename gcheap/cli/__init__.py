@@ -29,6 +29,7 @@ TERMINATED = 128 + signal.SIGTERM
 COMMANDS = {
     "compare": "Compare compaction by moving pages with its alternatives, on this machine.",
     "doctor": "Say what this kernel and these permissions allow, and what gcheap makes of it.",
+    "explore": "Try every order of steps in models of the collector's cycle.",
     "map": "Draw where a heap's memory is and what fills it.",
 }
 """Command -> its line of help. Those without a module in this version are not listed."""
