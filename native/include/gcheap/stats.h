@@ -77,7 +77,10 @@ typedef struct gch_cycle {
   uint64_t mark_minor_ns; /* that minor */
   uint64_t remark_ns;     /* the longest of the pauses in which the mark might have been complete */
   uint64_t overwritten; /* references that mutators overwrote while it marked, as far as markers had to look at them */
-  uint64_t reserved[4]; /* 0 */
+  uint64_t
+      units_unread; /* whose references were not read, as their summaries say that they lead to nothing that moves */
+  uint64_t move_cpu_ns; /* collector_cpu_ns of the concurrent move, from the flip to the last source given back */
+  uint64_t reserved[2]; /* 0 */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */

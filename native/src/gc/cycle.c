@@ -47,6 +47,7 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->arenas_moved = at_load_relaxed(&h->moved.arenas);
   r->bytes_copied = at_load_relaxed(&h->moved.bytes);
   r->bytes_released = at_load_relaxed(&h->moved.released);
+  r->units_unread = at_load_relaxed(&h->moved.unread);
   r->faults_served = at_load_relaxed(&h->measures.faults);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
 }
@@ -84,6 +85,7 @@ static void report_figures(gch_heap *h, gch_cycle *r) {
   r->arenas_moved = at_load_relaxed(&h->moved.arenas) - r->arenas_moved;
   r->bytes_copied = at_load_relaxed(&h->moved.bytes) - r->bytes_copied;
   r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
+  r->units_unread = at_load_relaxed(&h->moved.unread) - r->units_unread;
   r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
     r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
@@ -185,6 +187,7 @@ static void finish_report(gch_heap *h, gch_cycle *r) {
 /* What every major begins with, in its first pause: afterwards nothing is young. */
 static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   struct minor_result minor;
+  plan_summaries(h, (gch_policy)r->policy);
   uint64_t start = clock_ns();
   minor_collect(h, true, &minor);
   r->mark_minor_ns = clock_ns() - start;
@@ -385,9 +388,11 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
   start = clock_ns();
+  uint64_t cpu = cpu_now(h, false);
   concurrent_move(h, running);
   end_phase(h);
   r->move_ns = clock_ns() - start;
+  r->move_cpu_ns = cpu_now(h, false) - cpu;
   if (h->huge) finish_opened(h);
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);

@@ -12,6 +12,7 @@
 #include "gc/snapshot.h"
 #include "gc/team.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "object/scan_inline.h"
 
 enum {
@@ -162,7 +163,10 @@ struct scan_context {
 
 SCAN_INLINE void visit_word(uint64_t *slot, struct scan_context *c, bool minor) {
   uint64_t word = minor ? at_load_relaxed(slot) : at_load(slot); /* of a minor: the world is stopped */
-  if (word_is_ref(c->type, word)) find(c->marker, word, minor);
+  if (!word_is_ref(c->type, word)) return;
+  if (!minor && c->marker->heap->summarises && heap_is_old(c->marker->heap, (uintptr_t)word))
+    summary_note(c->marker->heap, (uintptr_t)slot, (uintptr_t)word);
+  find(c->marker, word, minor);
 }
 SCAN_INLINE void visit_minor(uint64_t *slot, void *c) { visit_word(slot, c, true); }
 SCAN_INLINE void visit_major(uint64_t *slot, void *c) { visit_word(slot, c, false); }

@@ -4,9 +4,14 @@
 
 #include "gc/plan_internal.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "mover/mover.h"
 
-enum { WORTH_BYTES = 2 << 20 };
+enum {
+  WORTH_BYTES = 2 << 20,
+  QUIET_SHARE = 20,
+  SUMMARY_REST = 7, /* majors without rows after one in which they did not pay */
+};
 
 /* --- policy --------------------------------------------------------------------------------------------------- */
 
@@ -382,6 +387,52 @@ static void plan_small(struct planner *p) {
   plan->source_count = sources + packed;
 }
 
+/* --- summaries -------------------------------------------------------------------------------------------------- */
+
+static void moves_from(const gch_heap *h, struct plan *plan, uintptr_t from, uint64_t bytes) {
+  for (size_t a = arena_index(&h->layout, from); a <= arena_index(&h->layout, from + bytes - 1); a++)
+    summary_set(plan->moving, a);
+}
+
+static void note_moving(gch_heap *h, struct plan *plan) {
+  memset(plan->moving, 0, sizeof plan->moving);
+  for (uint32_t i = 0; i < plan->source_count; i++) summary_set(plan->moving, plan->sources[i] / ARENA_BLOCKS);
+  for (uint32_t i = 0; i < plan->move_count; i++) summary_set(plan->moving, plan->moves[i] / ARENA_BLOCKS);
+  for (uint32_t i = 0; i < plan->arena_count; i++) summary_set(plan->moving, plan->arenas[i]);
+  for (uint32_t i = 0; i < plan->large_arena_count; i++) summary_set(plan->moving, plan->large_arenas[i].from);
+  for (uint32_t i = 0; i < plan->large_move_count; i++) {
+    const struct large *e = &h->large.entries[plan->large_moves[i]];
+    moves_from(h, plan, e->base, e->bytes);
+  }
+}
+
+/* Did the rows pay? A twentieth of the arenas with references need not be read. */
+static bool is_quiet_enough(gch_heap *h, const struct plan *plan) {
+  uint64_t all = 0, quiet = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + count && space_has_refs(h->layout.regions[r].space); a++) {
+      if (at_load_relaxed(&h->tables.arenas[a].fate) == ARENA_EMPTIES) continue; /* a figure */
+      all++;
+      quiet += summary_is_quiet(h, a, plan->moving);
+    }
+  }
+  return quiet * QUIET_SHARE >= all && quiet > 0;
+}
+
+static void sum_up(gch_heap *h, struct plan *plan) {
+  plan->summed = h->summarises;
+  if (!plan->summed) return;
+  note_moving(h, plan);
+  h->summary_rest = is_quiet_enough(h, plan) ? 0 : SUMMARY_REST;
+}
+
+void plan_summaries(gch_heap *h, gch_policy policy) {
+  bool rests = h->summary_rest > 0 && h->config.summaries == GCH_SUMMARIES_AUTO;
+  h->summarises = policy == GCH_POLICY_NEEDED && h->config.summaries != GCH_SUMMARIES_OFF && !rests;
+  if (rests) h->summary_rest--;
+}
+
 void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *options) {
   static const enum space_id small[] = {SPACE_OLD, SPACE_LEAF}, large[] = {SPACE_LARGE, SPACE_LARGE_LEAF};
   plan_reset(plan);
@@ -395,4 +446,5 @@ void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *optio
     plan_large(&p);
     lock_unlock(&h->large.lock);
   }
+  sum_up(h, plan);
 }

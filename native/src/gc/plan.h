@@ -30,6 +30,9 @@ struct plan_options {
 /* Fills `plan` (reset here), forward[], needed[], dest[], entries' forward. */
 void plan_major(gch_heap *heap, struct plan *plan, const struct plan_options *options);
 
+/* Before the mark, world stopped: will markers keep rows of references (heap/summary.h)? */
+void plan_summaries(gch_heap *heap, gch_policy policy);
+
 /* Would moving win back enough to pay for a flip, in which every live reference is fixed? By what a mark that is complete, or nearly,
  * has counted in small blocks: more than WORTH_PERCENT of what lives, beyond the waste that a plan allows, and some MiB. */
 bool plan_is_worth_it(gch_heap *heap);

@@ -137,6 +137,7 @@ struct trimmed {
 
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
+  uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
 };
 
 struct gch_heap {
@@ -192,6 +193,8 @@ struct gch_heap {
   uint32_t open_arenas
       [OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
+  bool summarises; /* [stw] markers keep rows (heap/summary.h) */
+  uint32_t summary_rest; /* [cycle] majors for which rows are not worth keeping */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
   uint64_t used_bytes; /* [atomic] blocks (destinations not) and large pages in use, young ones included */
