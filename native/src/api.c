@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/sized.h"
+#include "diag/log.h"
 #include "diag/verify.h"
 #include "gc/controller.h"
 #include "gc/cycle.h"
@@ -15,6 +16,7 @@
 #include "gc/phase.h"
 #include "gc/roots.h"
 #include "gc/safepoint.h"
+#include "gc/sampler.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
 #include "heap/create.h"
@@ -33,8 +35,8 @@ const char *gch_status_name(gch_status status) {
 }
 
 const char *gch_event_kind_name(uint32_t kind) {
-  static const char *const names[] = {"?",       "phase",    "pause", "fault",   "moved",
-                                      "refusal", "degraded", "minor", "watchdog"};
+  static const char *const names[] = {"?",        "phase", "pause",    "fault", "moved", "refusal",
+                                      "degraded", "minor", "watchdog", "begin", "end"};
   return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 
@@ -49,7 +51,8 @@ void gch_collect_options_init_sized(gch_collect_options *options, size_t bytes) 
 /* --- heap ----------------------------------------------------------------------------------------------------- */
 
 static gch_status start_engine(gch_heap *h, gch_error *error) {
-  gch_status status = roots_init(h, error);
+  gch_status status = log_open(h, error);
+  if (status == GCH_OK) status = roots_init(h, error);
   if (status == GCH_OK) status = mark_init(h, error);
   if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
   if (status == GCH_OK) status = plan_init(h, &h->plan, error);
@@ -57,6 +60,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = team_start(h, error);
   if (status == GCH_OK) status = faults_start(h, error);
   if (status == GCH_OK) status = watchdog_start(h, error);
+  if (status == GCH_OK) status = sampler_start(h, error);
   if (status == GCH_OK) status = controller_start(h, error);
   if (status == GCH_OK) status = fork_watch(h, error);
   return status;
@@ -64,6 +68,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
 
 static void stop_engine(gch_heap *h) {
   controller_stop(h);
+  sampler_stop(h);
   watchdog_stop(h);
   faults_stop(h);
   team_stop(h);
@@ -72,6 +77,7 @@ static void stop_engine(gch_heap *h) {
   plan_destroy(h, h->minor_plan);
   mark_destroy(h);
   roots_destroy(h);
+  log_close(h);
 }
 
 static gch_status create(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {

@@ -18,8 +18,27 @@ typedef enum gch_event_kind {
    * UINT32_MAX: none), b: address, c: ns so far, d: source address (move, copy); `thread` is the one that waits. Also a call
    * that is refused again and again, and has to succeed: every 2 s. */
   GCH_EVENT_WATCHDOG,
+  GCH_EVENT_BEGIN, /* a collection. a: cycle number, b: bytes in use, c: allocated since creation, d: GCH_COLLECTION_ bits */
+  GCH_EVENT_END, /* likewise. a: cycle number, b: bytes in use, c: live bytes, d: GCH_COLLECTION_ bits */
   GCH_EVENT_KIND_COUNT
 } gch_event_kind;
+
+/* Why there was a collection. */
+typedef enum gch_cause {
+  GCH_CAUSE_ASKED = 0, /* gch_collect */
+  GCH_CAUSE_NURSERY, /* the young space was full */
+  GCH_CAUSE_LIMIT, /* a major was due, or an allocation found no room */
+  GCH_CAUSE_MAJOR, /* a minor that goes before a flip */
+  GCH_CAUSE_COUNT
+} gch_cause;
+
+/* What GCH_EVENT_BEGIN and GCH_EVENT_END say of a collection: its cause in the low bits, and these (the last two at its end). */
+enum {
+  GCH_COLLECTION_CAUSE = 255,
+  GCH_COLLECTION_MINOR = 256,
+  GCH_COLLECTION_CONCURRENT = 512,
+  GCH_COLLECTION_DEGRADED = 1024
+};
 
 /* Why a collection did less than was asked for; gch_cycle has the sentence. */
 typedef enum gch_degraded {
@@ -63,6 +82,8 @@ typedef struct gch_event {
 GCH_API const char *gch_event_kind_name(uint32_t kind);
 GCH_API const char *gch_kernel_call_name(uint32_t call);
 GCH_API const char *gch_phase_name(uint32_t phase);
+GCH_API const char *gch_pause_name(uint32_t pause);
+GCH_API const char *gch_cause_name(uint32_t cause);
 
 /* Copies at most `capacity` events with sequence >= *sequence to `out`, advances *sequence past them, and adds
  * to *lost (may be NULL) how many had been overwritten. Returns the number copied. Thread-safe, any state. */

@@ -62,6 +62,11 @@ typedef struct gch_config {
   uint32_t full_moves; /* 1: what stress_interval starts moves every live page, concurrently where the mover can */
   uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
+  /* A file with events and figures for other processes (gcheap/ring.h; `gcheap top`): "auto", a folder, or a path at which there
+   * is nothing yet; "": none; NULL: what the environment variable GCHEAP_RING says, none if it is not set. */
+  const char *ring_path;
+  /* A line a collection: where to (docs/traces.md); "": nowhere; NULL: what the environment variable GCHEAP_LOG says. */
+  const char *log;
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

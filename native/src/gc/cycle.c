@@ -16,6 +16,7 @@
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
+#include "heap/diary.h"
 #include "heap/small.h"
 #include "mover/mover.h"
 #include "os/pages.h"
@@ -27,6 +28,15 @@ enum { TRIGGER_SLACK = 32 << 20 };
 /* The driver, its team, and who answers faults: of a major, also if a minor runs beside it. */
 static uint64_t cpu_now(const gch_heap *h, bool minor) {
   return clock_thread_cpu_ns() + team_cpu_ns(h) + (minor ? 0 : at_load_relaxed(&h->measures.served_cpu_ns));
+}
+
+/* Of the collections that this thread drives. */
+static _Thread_local gch_cause cause;
+
+/* What events say of a collection. */
+static uint64_t event_bits(const gch_cycle *r) {
+  return (uint64_t)cause | (r->minor ? GCH_COLLECTION_MINOR : 0u) | (r->concurrent ? GCH_COLLECTION_CONCURRENT : 0u) |
+         (r->degraded ? GCH_COLLECTION_DEGRADED : 0u);
 }
 
 /* Until report_figures has been called for it, times and counts are those at which it began. */
@@ -44,6 +54,8 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->bytes_released = at_load_relaxed(&h->moved.released);
   r->faults_served = at_load_relaxed(&h->measures.faults);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
+  heap_event(h, GCH_EVENT_BEGIN, r->number, r->heap_bytes_before, at_load_relaxed(&h->measures.allocated_bytes),
+             event_bits(r));
 }
 
 /* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
@@ -93,6 +105,8 @@ static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
   lock_lock(&h->measures.lock);
   *where = *r;
   lock_unlock(&h->measures.lock);
+  heap_event(h, GCH_EVENT_END, r->number, r->heap_bytes_after, r->live_bytes, event_bits(r));
+  diary_note(h, r, cause);
 }
 
 /* --- minor ---------------------------------------------------------------------------------------------------- */
@@ -280,8 +294,10 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
 static void minor_before_flip(gch_heap *h) {
   gch_cycle minor;
   lock_lock(&h->cycle_lock);
+  cause = GCH_CAUSE_MAJOR;
   cycle_minor(h, false, &minor);
-  lock_unlock(&h->cycle_lock);
+  cause = GCH_CAUSE_ASKED;
+  cycle_unlock(h);
 }
 
 /* Cycle lock held; released while mutators run. */
@@ -327,7 +343,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   report_end(h, r);
   finish_report(h, r);
   cond_broadcast(&h->cycle_done);
-  lock_unlock(&h->cycle_lock);
+  cycle_unlock(h);
 }
 
 void cycle_wait_idle(gch_heap *h) {
@@ -351,14 +367,17 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
   gch_cycle report;
   cycle_enter(h);
+  cause = GCH_CAUSE_NURSERY;
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
   if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
   if (urgent || (!done && at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))) {
     gch_collect_options options;
     gch_collect_options_init(&options);
+    cause = GCH_CAUSE_LIMIT;
     cycle_major(h, &options, &report);
   }
+  cause = GCH_CAUSE_ASKED;
   cycle_leave(h);
   stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
 }

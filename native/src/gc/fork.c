@@ -14,8 +14,10 @@
 #include "gc/faults.h"
 #include "gc/registry.h"
 #include "gc/safepoint.h"
+#include "gc/sampler.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
+#include "heap/ring_file.h"
 #include "mover/mover.h"
 
 enum { LOCKS_MAX = 16, ROUNDS = 8 };
@@ -40,9 +42,9 @@ static int told[2]; /* a pipe from the child: its copies of shared memory are ma
  * them. With the world stopped and the cycle lock held they are held for moments only, by threads in native state. A lock
  * that a heap gets has to be added here. */
 static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
-  struct lock *all[] = {controller_lock(h), &h->world.lock,  team_lock(h),  watchdog_lock(h),
-                        &h->types.lock,     &h->old.lock,    &h->leaf.lock, &h->large.lock,
-                        &h->young.lock,     &h->frames.lock, &h->pins.lock, &h->measures.lock};
+  struct lock *all[] = {controller_lock(h), &h->world.lock,    team_lock(h),   watchdog_lock(h), &h->types.lock,
+                        &h->old.lock,       &h->leaf.lock,     &h->large.lock, &h->young.lock,   &h->frames.lock,
+                        &h->pins.lock,      &h->measures.lock, sampler_lock(h)};
   uint32_t count = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i] != NULL) out[count++] = all[i];
@@ -187,6 +189,7 @@ static void inherit_memory(gch_heap *h) {
   gch_error error = {0};
   kernel_after_fork(&h->kernel);
   h->pid = (uint64_t)getpid();
+  if (ring_file_inherit(h, &error) != GCH_OK) note_broken(h, &error);
   if (h->broken[0] != 0) return;
   if (h->mover->inherit != NULL && h->mover->inherit(h, told[0] >= 0, &error) != GCH_OK) note_broken(h, &error);
   if (h->broken[0] == 0) large_forget_births(h); /* threads that are not here had begun them */
@@ -244,6 +247,7 @@ static void forget_threads(gch_heap *h, bool are_held) {
   faults_forget(h);
   team_forget(h);
   watchdog_forget(h);
+  sampler_forget(h);
 }
 
 static void start_threads(gch_heap *h) {
@@ -253,6 +257,7 @@ static void start_threads(gch_heap *h) {
   gch_status status = team_start(h, &error);
   if (status == GCH_OK) status = faults_start(h, &error);
   if (status == GCH_OK) status = watchdog_start(h, &error);
+  if (status == GCH_OK) status = sampler_start(h, &error);
   if (status == GCH_OK) status = controller_start(h, &error);
   if (status != GCH_OK) note_broken(h, &error);
 }
@@ -265,6 +270,7 @@ static void give_up_others(void) {
     if (h == NULL || is_held(i) || h->pid != parent_pid) continue;
     kernel_after_fork(&h->kernel);
     h->pid = (uint64_t)getpid();
+    (void)ring_file_inherit(h, &(gch_error){0});
     if (h->shared_fd >= 0) h->mover->inherit(h, false, &(gch_error){0});
     note_broken(h, &error);
     forget_threads(h, false);

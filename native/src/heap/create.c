@@ -10,6 +10,7 @@
 #include "base/sized.h"
 #include "base/units.h"
 #include "heap/mutator.h"
+#include "heap/ring_file.h"
 #include "heap/small.h"
 #include "os/pages.h"
 #include "os/thread.h"
@@ -202,12 +203,8 @@ static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
   if (status == GCH_OK) status = large_init(h, error);
   if (status == GCH_OK) status = frames_init(h, error);
   if (status != GCH_OK) return status;
-  h->ring_slots = calloc(h->config.event_capacity, sizeof *h->ring_slots);
-  if (h->ring_slots == NULL)
-    return error_set(error, GCH_NO_MEMORY, "no memory for %u events", h->config.event_capacity);
-  ring_init(&h->ring, h->ring_slots, h->config.event_capacity);
   small_init(h);
-  return GCH_OK;
+  return ring_file_init(h, error);
 }
 
 gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
@@ -253,7 +250,7 @@ void heap_delete(gch_heap *h) {
   if (h->layout.base != 0) pages_release(&h->kernel, (void *)h->layout.base, h->layout.span);
   lock_destroy(&h->measures.lock);
   free(h->layout.region_of);
-  free(h->ring_slots);
+  ring_file_destroy(h);
   kernel_close(&h->kernel);
   free(h);
 }

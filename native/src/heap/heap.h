@@ -102,6 +102,9 @@ struct world {
 
 struct controller;
 struct watchdog;
+struct ring_file;
+struct sampler;
+struct diary;
 
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
@@ -179,7 +182,10 @@ struct gch_heap {
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
   uint64_t stress_count; /* [atomic] */
   struct ring ring;
-  struct ring_slot *ring_slots;
+  struct ring_slot *ring_slots; /* [const] NULL: they lie in the file */
+  struct ring_file *ring_file; /* [const] NULL: no other process reads; heap/ring_file.h */
+  struct sampler *sampler; /* [const] NULL: likewise; gc/sampler.h */
+  struct diary *diary; /* [const] NULL: no log; heap/diary.h */
   struct measures measures;
   struct moved moved;
   struct trimmed trimmed[REGION_MAX];
