@@ -3,6 +3,10 @@
 #ifndef TESTS_KIT_H
 #define TESTS_KIT_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <dirent.h>
 #include <gcheap/gcheap.h>
 #include <pthread.h>
@@ -212,6 +216,20 @@ static inline struct kit_holdings kit_settled(struct kit_holdings before) {
     now = kit_holdings();
   }
   return now;
+}
+
+/* ThreadSanitizer does not like a thread in a child of fork() whose stack was one of the parent's threads': these do not fit what is
+ * asked for. For pthread_atfork, before the library's. */
+static inline void kit_larger_stacks(void) {
+#ifdef __SANITIZE_THREAD__
+  pthread_attr_t attributes;
+  size_t bytes = 0;
+  pthread_getattr_default_np(&attributes);
+  pthread_attr_getstacksize(&attributes, &bytes);
+  pthread_attr_setstacksize(&attributes, bytes + (1 << 20));
+  pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
+#endif
 }
 
 /* --- hangs ---------------------------------------------------------------------------------------------------- */

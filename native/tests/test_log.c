@@ -299,6 +299,7 @@ static void diary_overflows(void) {
 int main(void) {
   char command[128];
   kit_watchdog(100);
+  pthread_atfork(NULL, NULL, kit_larger_stacks);
   snprintf(folder, sizeof folder, "/tmp/gcheap-test-XXXXXX");
   if (mkdtemp(folder) == NULL) return 1;
   in_folder(json, "log.json");

@@ -98,6 +98,8 @@ static void what_is_seen(void) {
   struct stat s;
   gch_ring_info info;
   const char *path = at("heap.ring");
+  if (!open_with(&k, path)) return; /* the first leaves malloc's arenas and stacks of threads behind */
+  kit_close(&k);
   struct kit_holdings before = kit_holdings();
   if (!open_with(&k, path)) return;
   CHECK(stat(path, &s) == 0 && (s.st_mode & 07777) == 0600 && s.st_blocks * 512 >= s.st_size);
@@ -124,6 +126,43 @@ static void what_is_seen(void) {
   gch_ring_close(ring);
   struct kit_holdings after = kit_settled(before);
   CHECK(after.tasks == before.tasks && after.fds == before.fds);
+}
+
+/* While memory moves beside a program that touches it: samples go on, and faults are told of with the thread that waited. */
+static void beside_a_move(void) {
+  struct kit k;
+  struct kit_request request;
+  uint64_t sequence = 0, faults = 0, others = 0, lost = 0, sum = 0, first = 0;
+  gch_ring_live live = {0};
+  if (!kit_available(GCH_MOVER_COPY)) SKIP("beside_a_move", "no userfaultfd");
+  gch_config c = config_with(at("moving.ring"));
+  c.mover = GCH_MOVER_COPY;
+  c.event_capacity = 1 << 16;
+  if (!kit_open(&k, &c)) return;
+  gch_ring *ring = reader(at("moving.ring"));
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, 100000);
+  for (uint64_t i = 0; i < 100000; i++) kit_put_node(&k, &root[0], i, i);
+  for (int round = 0; ring != NULL && (round < 3 || live.time < first + 300000000) && round < 200; round++) {
+    kit_begin(&k, &request, GCH_POLICY_ALL);
+    root[1] = kit_bytes(&k, 1 << 20);
+    for (uint64_t i = 0; i < 100000; i++) {
+      sum += *kit_number(kit_at(root[0], i * 7919 % 100000));
+      gch_safepoint(k.m);
+    }
+    kit_end(&k, &request);
+    if (gch_ring_live_get(ring, &live, sizeof live) && first == 0) first = live.time;
+    CHECK(gch_ring_map(ring, arenas, ARENAS, NULL) < ARENAS);
+    for (size_t n; (n = gch_ring_events(ring, &sequence, events, EVENTS, &lost)) > 0;)
+      for (size_t i = 0; i < n; i++)
+        if (events[i].kind == GCH_EVENT_FAULT) faults++, others += events[i].thread != thread_id();
+  }
+  CHECK(live.time > first && first != 0);
+  CHECK(faults > 0 && sum > 0);
+  CHECK_EQ(others, 0);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+  gch_ring_close(ring);
 }
 
 /* --- where ---------------------------------------------------------------------------------------------------- */
@@ -459,9 +498,11 @@ static int remove_all(void) {
 
 int main(void) {
   kit_watchdog(100);
+  pthread_atfork(NULL, NULL, kit_larger_stacks);
   snprintf(folder, sizeof folder, "/tmp/gcheap-test-XXXXXX");
   if (mkdtemp(folder) == NULL) return 1;
   RUN(what_is_seen);
+  RUN(beside_a_move);
   RUN(bad_places);
   RUN(folders);
   RUN(from_the_environment);

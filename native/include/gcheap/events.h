@@ -9,11 +9,11 @@
 typedef enum gch_event_kind {
   GCH_EVENT_PHASE = 1,  /* a: phase entered (gch_phase), b: phase left, c: cycle number */
   GCH_EVENT_PAUSE,      /* a: length, b: cause (gch_pause), c: time to safepoint, d: cycle number, 0: of no cycle */
-  GCH_EVENT_FAULT,      /* a: address, b: ns until published, c: 1 if in the faulting thread, d: unit */
-  GCH_EVENT_MOVED,      /* a: pages moved, b: whole arenas, c: bytes copied, d: cycle number; once a cycle */
-  GCH_EVENT_REFUSAL,    /* a: gch_refusal, b: address, c: bytes */
-  GCH_EVENT_DEGRADED,   /* a: cycle number, b: gch_degraded */
-  GCH_EVENT_MINOR,      /* a: young bytes before, b: bytes survived, c: bytes promoted, d: ns */
+  GCH_EVENT_FAULT, /* a: address, b: ns until published, c: 1 if in the faulting thread, d: unit; `thread` is who waited */
+  GCH_EVENT_MOVED, /* a: pages moved, b: whole arenas, c: bytes copied, d: cycle number; once a cycle */
+  GCH_EVENT_REFUSAL, /* a: gch_refusal, b: address, c: bytes */
+  GCH_EVENT_DEGRADED, /* a: cycle number, b: gch_degraded */
+  GCH_EVENT_MINOR, /* a: young bytes before, b: bytes survived, c: bytes promoted, d: ns */
   /* A virtual-memory call has not returned for 2 s. a: the call (low 32 bits, gch_kernel_call_name), its unit (high 32 bits;
    * UINT32_MAX: none), b: address, c: ns so far, d: source address (move, copy); `thread` is the one that waits. Also a call
    * that is refused again and again, and has to succeed: every 2 s. */
