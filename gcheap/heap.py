@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from gcheap.struct import StructType, define_struct
 
 if TYPE_CHECKING:
     from gcheap.graph import ObjectGraph
+    from gcheap.trace import Recorder
 
 __all__ = ["Heap"]
 
@@ -84,6 +86,11 @@ def _text(value: str, name: str) -> Any:
     return ffi.new("char[]", value.encode())
 
 
+def _optional(value: str | None, name: str) -> Any:
+    """Return a C string, NULL for None."""
+    return ffi.NULL if value is None else _text(value, name)
+
+
 def _is_c_text(value: str) -> bool:
     """Say whether text has neither NUL characters nor halves of a surrogate pair."""
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
@@ -132,6 +139,12 @@ class Heap(Unpicklable):
         full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel_inject.c.
+        ring: a file with events and figures for other processes (``gcheap top``): "auto", a
+            folder, or a path at which there is nothing; "": none; None: what the environment
+            variable GCHEAP_RING says.
+        log: where a line a collection goes (docs/traces.md): "stderr", "stdout" or a path with a
+            slash, "json:" before it for lines of JSON, two of these with a comma between; "":
+            nowhere; None: what the environment variable GCHEAP_LOG says.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -169,6 +182,8 @@ class Heap(Unpicklable):
         full_moves: bool = False,
         page_size: int = 0,
         inject: str | None = None,
+        ring: str | os.PathLike[str] | None = None,
+        log: str | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -194,8 +209,10 @@ class Heap(Unpicklable):
         config.stress_interval = _count(stress, "stress")
         config.full_moves = _flag(full_moves, "full_moves")
         config.geometry_page = _count(page_size, "page_size")
-        spec = _text(inject, "inject") if inject is not None else ffi.NULL
-        config.inject = spec
+        place = None if ring is None else os.fspath(ring)
+        texts = {"inject": inject, "ring": place, "log": log}
+        spec, place_text, target = (_optional(value, name) for name, value in texts.items())
+        config.inject, config.ring_path, config.log = spec, place_text, target
         self._core = HeapCore(config)
 
     # --- objects ---------------------------------------------------------------------------------
@@ -365,6 +382,20 @@ class Heap(Unpicklable):
             raise ValueError(f"since is {since}, expected 0 to {(1 << 64) - 1}")
         events: EventArray = self._core.call_heap(read_events, int(since))
         return events
+
+    def trace(self, path: str | os.PathLike[str]) -> Recorder:
+        """Return a recorder of what the collector does, for ``with``; afterwards it is in a file.
+
+        Args:
+            path: of a trace that ui.perfetto.dev and chrome://tracing open: .json or .json.gz;
+                .pftrace (or .perfetto-trace) for one in Perfetto's own format.
+
+        Raises:
+            Unsupported: Perfetto's format, without the ``perfetto`` package.
+        """
+        from gcheap.trace import Recorder
+
+        return Recorder(self, path)
 
     def map(self) -> npt.NDArray[np.void]:
         """Return the blocks of the arenas in use: array of ``BLOCK_DTYPE``, by address."""

@@ -84,6 +84,7 @@ GCH_API const char *gch_kernel_call_name(uint32_t call);
 GCH_API const char *gch_phase_name(uint32_t phase);
 GCH_API const char *gch_pause_name(uint32_t pause);
 GCH_API const char *gch_cause_name(uint32_t cause);
+GCH_API const char *gch_degraded_name(uint32_t degraded);
 
 /* Copies at most `capacity` events with sequence >= *sequence to `out`, advances *sequence past them, and adds
  * to *lost (may be NULL) how many had been overwritten. Returns the number copied. Thread-safe, any state. */

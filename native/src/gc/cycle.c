@@ -162,8 +162,8 @@ static void finish_report(gch_heap *h, gch_cycle *r) {
   r->physical_after = resident_now();
   set_trigger(h, at_load_relaxed(&h->used_bytes));
   at_add_relaxed(&h->measures.major_count, 1);
-  keep_report(h, &h->measures.last_major, r);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
+  keep_report(h, &h->measures.last_major, r);
 }
 
 /* Minor and mark: what every major begins with, in its first pause. */

@@ -39,3 +39,11 @@ const char *gch_cause_name(uint32_t cause) {
                                                      [GCH_CAUSE_MAJOR] = "major"};
   return cause < GCH_CAUSE_COUNT ? names[cause] : "?";
 }
+
+const char *gch_degraded_name(uint32_t degraded) {
+  static const char *const names[GCH_DEGRADED_COUNT] = {
+      [GCH_DEGRADED_NOT] = "not",     [GCH_DEGRADED_MOVER] = "mover",     [GCH_DEGRADED_REGION] = "region",
+      [GCH_DEGRADED_TIGHT] = "tight", [GCH_DEGRADED_HANDLER] = "handler", [GCH_DEGRADED_PREPARE] = "prepare",
+      [GCH_DEGRADED_FLIP] = "flip"};
+  return degraded < GCH_DEGRADED_COUNT && names[degraded] != NULL ? names[degraded] : "?";
+}

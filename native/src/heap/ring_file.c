@@ -32,11 +32,15 @@ static struct place place_of(const gch_config *c) {
   return p;
 }
 
+/* `path` is where it was tried. */
 static gch_status refuse(const struct place *p, const char *path, int error_number, gch_error *error) {
   gch_status status = error_number == ENOSPC || error_number == ENOMEM ? GCH_NO_MEMORY : GCH_BAD_VALUE;
-  return error_set(error, status,
-                   "%s is '%.60s', expected auto, a folder, or the path of a file that can be made: %.80s: %s",
-                   p->said_by, p->path, path, strerror(error_number));
+  if (strcmp(path, p->path) == 0)
+    return error_set(error, status,
+                     "%s is '%.130s', expected auto, a folder, or a path at which a file can be made: %s", p->said_by,
+                     path, strerror(error_number));
+  return error_set(error, status, "%s is '%.40s', but %.130s cannot be made: %s", p->said_by, p->path, path,
+                   strerror(error_number));
 }
 
 /* The user's own folder, which nobody else can write. 0 or an errno. */
