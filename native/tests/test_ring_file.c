@@ -187,6 +187,10 @@ static void bad_places(void) {
   refused(link, "File exists");
   CHECK(!is_there(at("nowhere")));
   refused(at("none/heap.ring"), "No such file or directory");
+  char longest[600];
+  memset(longest, 'x', sizeof longest);
+  longest[sizeof longest - 1] = 0;
+  refused(longest, "name too long");
   refused(at("taken/heap.ring"), "Not a directory");
   CHECK(is_there(taken));
   setenv("GCHEAP_RING", at("none/heap.ring"), 1);
@@ -243,6 +247,45 @@ static void replaced(void) {
   close(open(path, O_CREAT | O_WRONLY, 0600));
   kit_close(&k);
   CHECK(is_there(path));
+}
+
+/* Of what processes that are gone have left, the last stay. */
+static void thinned_out(void) {
+  struct kit k;
+  char name[64];
+  char place[128];
+  int status;
+  snprintf(place, sizeof place, "%s", at("left"));
+  fflush(NULL);
+  pid_t gone = fork();
+  if (gone == 0) _exit(0);
+  CHECK_EQ(waitpid(gone, &status, 0), gone);
+  CHECK_EQ(mkdir(place, 0700), 0);
+  for (int i = 0; i < 40; i++) {
+    snprintf(name, sizeof name, "left/%d-%d.ring", (int)gone, i);
+    close(open(at(name), O_CREAT | O_WRONLY, 0600));
+    usleep(11000); /* the times of files are coarse */
+  }
+  close(open(at("left/1-0.ring"), O_CREAT | O_WRONLY, 0600)); /* that process lives */
+  close(open(at("left/notes.ring"), O_CREAT | O_WRONLY, 0600));
+  if (!open_with(&k, place)) return;
+  for (int i = 0; i < 40; i++) {
+    snprintf(name, sizeof name, "left/%d-%d.ring", (int)gone, i);
+    CHECK_EQ(is_there(at(name)), i >= 24);
+  }
+  CHECK(is_there(at("left/1-0.ring")) && is_there(at("left/notes.ring")));
+  kit_close(&k);
+}
+
+/* A relative path is where it was when the heap was made. */
+static void relative_path(void) {
+  struct kit k;
+  char before[256];
+  CHECK(getcwd(before, sizeof before) != NULL && chdir(folder) == 0);
+  if (!open_with(&k, "relative.ring")) return;
+  CHECK(chdir(before) == 0 && is_there(at("relative.ring")));
+  kit_close(&k);
+  CHECK(!is_there(at("relative.ring")));
 }
 
 /* --- other processes ------------------------------------------------------------------------------------------ */
@@ -507,6 +550,8 @@ int main(void) {
   RUN(folders);
   RUN(from_the_environment);
   RUN(replaced);
+  RUN(thinned_out);
+  RUN(relative_path);
   RUN(read_by_another);
   RUN(in_the_child_of_fork);
   RUN(flight_recorder);

@@ -3,6 +3,7 @@
 #endif
 #include "heap/ring_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +17,11 @@
 #include "os/pages.h"
 #include "os/process.h"
 
-enum { NAMES = 4096 }; /* heaps of a process that have a file in one folder */
+enum {
+  NAMES = 4096, /* heaps of a process that have a file in one folder */
+  KEPT_FILES = 16,
+  LEFT_MAX = 256, /* looked at, at a time */
+};
 
 /* --- where ---------------------------------------------------------------------------------------------------- */
 
@@ -57,15 +62,58 @@ static int own_folder(char out[RING_PATH_MAX]) {
   return s.st_uid == geteuid() && (s.st_mode & 022) == 0 ? 0 : EPERM;
 }
 
-static int find_folder(const struct place *p, char out[RING_PATH_MAX]) {
+/* The process may change its folder before the file is removed. */
+static int make_absolute(const char *path, char out[RING_PATH_MAX]) {
+  char here[RING_PATH_MAX] = "";
+  if (path[0] != '/' && getcwd(here, sizeof here) == NULL) return errno == ERANGE ? ENAMETOOLONG : errno;
+  int length = snprintf(out, RING_PATH_MAX, "%s%s%s", here, here[0] != 0 ? "/" : "", path);
+  return length < RING_PATH_MAX ? 0 : ENAMETOOLONG;
+}
+
+/* Where the file goes: the folder, or (that is "" then) the path. */
+static int find_place(const struct place *p, struct ring_file *f) {
   struct stat s;
-  out[0] = 0;
-  if (strcmp(p->path, "auto") == 0) return own_folder(out);
-  size_t length = strlen(p->path);
-  if (length >= RING_PATH_MAX) return ENAMETOOLONG;
-  if (stat(p->path, &s) < 0 || !S_ISDIR(s.st_mode)) return 0;
-  memcpy(out, p->path, length + 1);
+  if (strcmp(p->path, "auto") == 0) return own_folder(f->folder);
+  int rc = make_absolute(p->path, f->path);
+  if (rc != 0 || stat(f->path, &s) < 0 || !S_ISDIR(s.st_mode)) return rc;
+  memcpy(f->folder, f->path, sizeof f->folder);
   return 0;
+}
+
+struct left {
+  char name[48];
+  int64_t modified;
+};
+
+static bool was_left(int folder, const struct dirent *e, struct left *out) {
+  struct stat s;
+  char *end;
+  unsigned long pid = strtoul(e->d_name, &end, 10);
+  size_t length = strlen(e->d_name);
+  if (end == e->d_name || *end != '-' || length < 6 || length >= sizeof out->name) return false;
+  if (strcmp(e->d_name + length - 5, ".ring") != 0 || process_is_there((uint32_t)pid, 0)) return false;
+  if (fstatat(folder, e->d_name, &s, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(s.st_mode)) return false;
+  memcpy(out->name, e->d_name, length + 1);
+  out->modified = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+  return true;
+}
+
+static int later_first(const void *a, const void *b) {
+  int64_t x = ((const struct left *)a)->modified, y = ((const struct left *)b)->modified;
+  return x > y ? -1 : x < y;
+}
+
+/* What processes that are gone have left in the folder: the last KEPT_FILES stay, for whoever wants to know what they did. (Children
+ * of fork() often end without destroying the heaps that they have.) */
+static void thin_out(const char *folder) {
+  struct left all[LEFT_MAX];
+  uint32_t count = 0;
+  DIR *dir = opendir(folder);
+  if (dir == NULL) return;
+  for (struct dirent *e; count < LEFT_MAX && (e = readdir(dir)) != NULL;) count += was_left(dirfd(dir), e, &all[count]);
+  qsort(all, count, sizeof all[0], later_first);
+  for (uint32_t i = KEPT_FILES; i < count; i++) unlinkat(dirfd(dir), all[i].name, 0);
+  closedir(dir);
 }
 
 static int make_file(struct ring_file *f, int *fd) {
@@ -77,6 +125,7 @@ static int make_file(struct ring_file *f, int *fd) {
 static int make_named(struct ring_file *f, int *fd) {
   int rc = EEXIST;
   if (f->folder[0] == 0) return make_file(f, fd);
+  thin_out(f->folder);
   for (int n = 0; n < NAMES && rc == EEXIST; n++) {
     snprintf(f->path, sizeof f->path, "%s/%ld-%d.ring", f->folder, (long)getpid(), n);
     rc = make_file(f, fd);
@@ -178,11 +227,10 @@ gch_status ring_file_init(gch_heap *h, gch_error *error) {
   if (p.path == NULL) return init_private(h, error);
   struct ring_file *f = calloc(1, sizeof *f);
   if (f == NULL) return error_set(error, GCH_NO_MEMORY, "%s", "no memory for the record of a ring file");
-  int rc = find_folder(&p, f->folder);
-  if (rc == 0 && f->folder[0] == 0) memcpy(f->path, p.path, strlen(p.path) + 1);
+  int rc = find_place(&p, f);
   if (rc == 0) rc = open_file(h, f);
   if (rc != 0) {
-    gch_status status = refuse(&p, f->path[0] != 0 ? f->path : f->folder[0] != 0 ? f->folder : p.path, rc, error);
+    gch_status status = refuse(&p, f->path[0] != 0 ? f->path : f->folder, rc, error);
     free(f);
     return status;
   }

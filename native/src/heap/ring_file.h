@@ -8,7 +8,8 @@
  * must not exist. A file is made with O_EXCL and mode 0600, its memory allocated before it is mapped (a store into a hole of a
  * full filesystem would be a SIGBUS in the host), and populated (no pause waits for a page of it; on a filesystem that is no
  * tmpfs the kernel may write it out, and a store then waits for that). What stands in the way is an error that names the path:
- * no heap is made without the file that was asked for.
+ * no heap is made without the file that was asked for. In a folder the files of processes that are gone are thinned out: the last
+ * sixteen stay.
  *
  * Layout, all of it in 8-byte words of the machine:
  *
