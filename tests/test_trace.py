@@ -117,7 +117,7 @@ def test_faults_are_slices_of_who_waited() -> None:
 
         worker = threading.Thread(target=touch)
         worker.start()
-        for _ in range(20):
+        for _ in range(200):
             heap.collect(policy="all", concurrent=True)
             if heap.stats.faults > 10:
                 break

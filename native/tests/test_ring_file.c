@@ -143,7 +143,8 @@ static void beside_a_move(void) {
   GCH_FRAME(k.m, root, 2);
   root[0] = kit_refs(&k, 100000);
   for (uint64_t i = 0; i < 100000; i++) kit_put_node(&k, &root[0], i, i);
-  for (int round = 0; ring != NULL && (round < 3 || live.time < first + 300000000) && round < 200; round++) {
+  for (int round = 0; ring != NULL && (round < 3 || faults == 0 || live.time < first + 300000000) && round < 500;
+       round++) {
     kit_begin(&k, &request, GCH_POLICY_ALL);
     root[1] = kit_bytes(&k, 1 << 20);
     for (uint64_t i = 0; i < 100000; i++) {
