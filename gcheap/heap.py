@@ -103,7 +103,9 @@ def _flag(value: object, name: str) -> bool:
     raise TypeError(f"{name} is {value!r}, expected True or False")
 
 
-def _check_collection(minor: bool, concurrent: bool, policy: str, promote: bool) -> None:
+def _check_collection(
+    minor: bool, concurrent: bool, policy: str, promote: bool, background: bool
+) -> None:
     """Refuse what a collection of this kind would not look at."""
     if minor and concurrent:
         raise ValueError("concurrent is True with minor=True, expected one of them")
@@ -113,6 +115,8 @@ def _check_collection(minor: bool, concurrent: bool, policy: str, promote: bool)
         )
     if promote and not minor:
         raise ValueError("promote is True without minor=True, expected both or neither")
+    if background and not concurrent:
+        raise ValueError("background is True without concurrent=True, expected both or neither")
 
 
 class Heap(Unpicklable):
@@ -139,6 +143,10 @@ class Heap(Unpicklable):
         full_moves: with stress: what it starts moves every live page, concurrently where possible.
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel_inject.c.
+        soft_max_size: full collections begin so early that the heap stays below, where what lives
+            allows it; None: max_size.
+        growth: a full collection is to have ended when the heap has grown by so much of what lived
+            after the last: 0.01 to 100.
         ring: a file with events and figures for other processes (``gcheap top``): "auto", a
             folder, or a path at which there is nothing; "": none; None: what the environment
             variable GCHEAP_RING says.
@@ -182,6 +190,8 @@ class Heap(Unpicklable):
         full_moves: bool = False,
         page_size: int = 0,
         inject: str | None = None,
+        soft_max_size: int | str | None = None,
+        growth: float = 1.0,
         ring: str | os.PathLike[str] | None = None,
         log: str | None = None,
     ) -> None:
@@ -213,6 +223,11 @@ class Heap(Unpicklable):
         texts = {"inject": inject, "ring": place, "log": log}
         spec, place_text, target = (_optional(value, name) for name, value in texts.items())
         config.inject, config.ring_path, config.log = spec, place_text, target
+        if soft_max_size is not None:
+            config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
+        if not 0.01 <= growth <= 100:
+            raise ValueError(f"growth is {growth!r}, expected 0.01 to 100")
+        config.growth_percent = round(growth * 100)
         self._core = HeapCore(config)
 
     # --- objects ---------------------------------------------------------------------------------
@@ -298,27 +313,31 @@ class Heap(Unpicklable):
         policy: Policy = "needed",
         promote: bool = False,
         wait: bool = True,
+        background: bool = False,
     ) -> GCEvent:
         """Collect garbage, and return what that was like.
 
         Args:
             minor: the young space only, in a pause.
-            concurrent: move while other threads run.
+            concurrent: mark and move while other threads run.
             policy: which live pages move: "needed", "all", "release".
             promote: minor: promote every survivor, whatever its age.
             wait: return when the cycle has ended, not when its flip is done (with figures so far).
+            background: concurrent: return when it has begun to mark, whatever ``wait`` says.
 
         Raises:
-            ValueError: arguments of minor and major collections together.
+            ValueError: arguments of different kinds of collections together.
         """
         minor, concurrent = _flag(minor, "minor"), _flag(concurrent, "concurrent")
         promote, wait = _flag(promote, "promote"), _flag(wait, "wait")
-        _check_collection(minor, concurrent, policy, promote)
+        background = _flag(background, "background")
+        _check_collection(minor, concurrent, policy, promote, background)
         options, report = ffi.new("gch_collect_options *"), ffi.new("gch_cycle *")
         lib.gch_collect_options_init_sized(options, ffi.sizeof("gch_collect_options"))
         options.policy = _choice(_POLICIES, policy, "policy")
         options.minor, options.concurrent = minor, concurrent
         options.promote, options.wait = promote, wait
+        options.background = background
         self._core.settle()
         self._core.call(lib.bulk_collect, options, report)
         return GCEvent.from_native(report)

@@ -55,7 +55,10 @@ class GCEvent:
         pauses: how often the world was stopped.
         live_bytes: reachable at the end of marking, headers and rounding included.
         heap_bytes_before: blocks and large pages in use; ``heap_bytes_after`` likewise.
-        mark_s: marking.
+        mark_s: marking; concurrent: from the end of the first pause to the end of the last remark.
+        mark_pause_s: concurrent: the first pause, its minor collection (``mark_minor_s``) included.
+        remark_s: concurrent: the longest of the pauses in which marking might have been complete.
+        overwritten: references overwritten while it marked, as far as markers had to look at them.
         plan_s: planning.
         flip_s: the pause that ends old addresses, its minor collection (``flip_minor_s``) included.
         move_s: from the end of the plan to the last unit published and the last source given back.
@@ -84,6 +87,10 @@ class GCEvent:
     heap_bytes_before: int
     heap_bytes_after: int
     mark_s: float
+    mark_pause_s: float
+    mark_minor_s: float
+    remark_s: float
+    overwritten: int
     plan_s: float
     flip_s: float
     flip_minor_s: float
@@ -187,6 +194,8 @@ class HeapStats:
             pauses excluded.
         events_lost: overwritten, no longer among ``Heap.events``.
         nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
+        trigger_bytes: a full collection is due when so many bytes are in use; it is to have
+            ended at ``goal_bytes``.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
         minor_count: minor collections, those that a major begins with included.
@@ -226,6 +235,8 @@ class HeapStats:
     overdue_calls: int
     nursery_bytes: int
     staging_bytes: int
+    trigger_bytes: int
+    goal_bytes: int
     last_minor: GCEvent | None
     last_major: GCEvent | None
 

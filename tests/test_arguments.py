@@ -42,6 +42,9 @@ def test_sizes_are_integers_of_any_kind_and_bounded() -> None:
         ({"nursery": "8MiB"}, "nursery is 8388608, expected at most 4194304 .a quarter"),
         ({"nursery": 1}, "nursery is 1, expected at least 262144"),
         ({"staging": "9TiB"}, "staging is .*, expected at most"),
+        ({"growth": 0.001}, "growth is 0.001, expected 0.01 to 100"),
+        ({"growth": 1000}, "growth is 1000, expected 0.01 to 100"),
+        ({"soft_max_size": "2TiB"}, "soft_max_bytes is .*, expected at most max_bytes"),
         ({"staging": 1}, "staging is 1, expected at least 524288"),
         ({"event_capacity": 1 << 31}, "event_capacity is 2147483648, expected"),
         ({"page_size": 3}, "page_size is 3, expected a power of two"),
@@ -60,7 +63,7 @@ def test_errors_name_the_argument_of_python(arguments: dict[str, Any], message: 
 
 
 def test_yes_and_no_are_not_said_in_words(heap: Heap) -> None:
-    for argument in ("minor", "concurrent", "promote", "wait"):
+    for argument in ("minor", "concurrent", "promote", "wait", "background"):
         with pytest.raises(TypeError, match=f"{argument} is 'no', expected True or False"):
             heap.collect(**{argument: "no"})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="full_moves is None, expected True or False"):
@@ -102,6 +105,7 @@ def test_arguments_of_a_heap(
         ({"minor": True, "concurrent": True}, "concurrent is True with minor=True"),
         ({"minor": True, "policy": "all"}, "policy is 'all' with minor=True, expected none"),
         ({"promote": True}, "promote is True without minor=True"),
+        ({"background": True}, "background is True without concurrent=True"),
         ({"promote": True, "concurrent": True}, "promote is True without minor=True"),
     ],
 )

@@ -206,6 +206,13 @@ def test_the_interactive_view(heap: Heap) -> None:
         assert app.snapshot is not None
         return app.snapshot
 
+    async def painted(app: TopApp, pilot: Any, said: str) -> bool:
+        for _ in range(200):
+            if said.replace(" ", "&#160;") in app.export_screenshot():
+                return True
+            await pilot.pause(0.05)
+        return False
+
     async def drive() -> None:
         with ring.open_target(pid()) as opened:
             app = TopApp(Monitor(opened), 0.05)
@@ -213,7 +220,7 @@ def test_the_interactive_view(heap: Heap) -> None:
                 first = await changed(app, pilot, None)
                 assert first.state == "open"
                 second = await changed(app, pilot, first)
-                assert "last&#160;pauses" in app.export_screenshot()
+                assert await painted(app, pilot, "last pauses")
                 await pilot.press("p")
                 held = app.snapshot
                 await pilot.pause(0.3)
@@ -223,11 +230,7 @@ def test_the_interactive_view(heap: Heap) -> None:
                 await pilot.press("m")
                 assert not app.with_map
                 heap.close()
-                for _ in range(200):
-                    if app.snapshot is not None and app.snapshot.state == "closed":
-                        break
-                    await pilot.pause(0.05)
-                assert "the&#160;heap&#160;was&#160;closed" in app.export_screenshot()
+                assert await painted(app, pilot, "the heap was closed")
                 await pilot.press("q")
             assert app.return_code == 0
 

@@ -19,7 +19,7 @@ TIMES = ("pause", "longest", "reach", "mark", "plan", "move", "cycle", "cpu")
 TEXT = re.compile(
     r"gcheap: (?P<pid>\d+)\.(?P<heap>\d+) #(?P<number>\d+) (?P<kind>minor|major) (?P<cause>\w+)"
     r" (?P<mover>\w+)(?: (?P<policy>\w+) (?P<how>beside|paused))? pauses=\d+"
-    r"(?: (?:pause|longest|reach|mark|plan|prepare|flip|move|cycle|cpu)=\d+\.\d{3}ms)+"
+    r"(?: (?:pause|longest|reach|mark|remark|plan|prepare|flip|move|cycle|cpu)=\d+\.\d{3}ms)+"
     r" heap=\d+\.\dM>\d+\.\dM live=\d+\.\dM moved=\d+ copied=\d+\.\dM released=\d+\.\dM"
     r' faults=\d+ refusals=\d+(?: degraded="[^"]+")?'
 )

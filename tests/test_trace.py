@@ -86,7 +86,8 @@ def test_collections_of_every_kind(mover: str) -> None:
     assert {"mark", "plan", "end", "minor", "reaching safepoints"} <= inside
     assert "CompactionPhase" in inside
     if event.concurrent:
-        assert {"prepare", "flip", "flip pause", "mark pause", "minor pause"} <= inside
+        pauses_inside = {"mark pause", "remark pause", "minor pause", "flip pause"}
+        assert {"prepare", "flip"} | pauses_inside <= inside
     else:
         assert "whole pause" in inside
     pauses = [s for s in timeline.slices if s.track == STOPPED and depth[id(s)] == 0]
@@ -335,7 +336,9 @@ def test_the_android_module_finds_every_collection(tmp_path: Path) -> None:
         assert len(kept) == 20_000
     rows = module_rows(path)
     assert [row["gc_type"] for row in rows].count("explicit") == 1
-    assert {row["gc_type"] for row in rows} == {"young", "explicit", "alloc"}
+    kinds = {row["gc_type"] for row in rows}
+    assert {"young", "explicit"} <= kinds
+    assert {"alloc", "full"} & kinds  # it was time for one, or a thread waited for it
     assert all(row["is_mark_compact"] for row in rows)
     (explicit,) = [row for row in rows if row["gc_type"] == "explicit"]
     freed = (event.heap_bytes_before >> 10) - (event.heap_bytes_after >> 10)

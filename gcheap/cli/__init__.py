@@ -29,6 +29,7 @@ TERMINATED = 128 + signal.SIGTERM
 COMMANDS = {
     "compare": "Compare compaction by moving pages with its alternatives, on this machine.",
     "doctor": "Say what this kernel and these permissions allow, and what gcheap makes of it.",
+    "explore": "Try every order of steps in models of the collector's cycle.",
     "map": "Draw where a heap's memory is and what fills it.",
     "top": "Show a heap of another process: memory, pauses and rates, live.",
     "trace": "Turn what a heap has done into a trace for ui.perfetto.dev.",

@@ -81,19 +81,26 @@ def _add(timeline: Timeline, key: tuple[int, int], record: dict[str, Any]) -> No
     args = {name: record[name] for name in kept if record.get(name) not in (None, "")}
     name = gc_name(record["cause"], minor)
     timeline.slices.append(Slice(track, name, start, end, args))
-    at = start
+    first = min(int(record.get("mark_pause_ns", 0)), end - start)
+    if first:
+        timeline.slices.append(Slice(STOPPED, "mark pause", start, start + first, {}))
+    at = start + first
     for phase in PHASES:
         ns = int(record.get(f"{phase}_ns", 0))
         if ns:
             shown = COMPACTION if phase == "move" else phase
             begin, at = at, min(at + ns, end)
             timeline.slices.append(Slice(track, shown, begin, at, {"phase": phase}))
+            remark = int(record.get("remark_ns", 0))
+            if phase == "mark" and remark:
+                timeline.slices.append(Slice(STOPPED, "remark pause", at - remark, at, {}))
             if phase == "flip":
                 timeline.slices.append(Slice(STOPPED, "flip pause", begin, at, {}))
     if not record["concurrent"]:
         kind = "minor pause" if minor else "whole pause"
-        stopped = min(start + int(record["pause_ns"]), end)
-        timeline.slices.append(Slice(STOPPED, kind, start, stopped, {"cycle": record["number"]}))
+        length = int(record["pause_ns"]) - first - int(record.get("remark_ns", 0))
+        begin = max(start, end - length) if first else start  # of one that began beside the program
+        timeline.slices.append(Slice(STOPPED, kind, begin, min(begin + length, end), {}))
     timeline.count(HEAP_SIZE, start, int(record["heap_bytes_before"]) // KB)
     timeline.count(HEAP_SIZE, end + 1, int(record["heap_bytes_after"]) // KB)
     if not minor:

@@ -116,7 +116,7 @@ class Timeline:
 
 def gc_name(cause: str, minor: bool) -> str:
     """Return the name of a collection's slice."""
-    said = {"asked": "Explicit ", "limit": "Alloc "}.get(cause, "")
+    said = {"asked": "Explicit ", "limit": "Alloc ", "due": "Background "}.get(cause, "")
     return f"{said}{'young ' if minor else ''}concurrent mark compact GC"
 
 

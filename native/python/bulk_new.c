@@ -27,8 +27,7 @@ static int full(struct making *k) {
 static bool make_room(struct making *k) {
   gch_heap *h = k->b->h;
   mature_retire(h, &k->buffer);
-  if (at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))
-    cycle_for_allocation(mutator_of(k->b->m), false);
+  cycle_start_due(mutator_of(k->b->m));
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (mature_refill(h, &k->buffer, k->kind.leaf)) return true;
     cycle_for_allocation(mutator_of(k->b->m), true);

@@ -151,7 +151,10 @@ static void collect(struct load *l, bool urgent) {
 
 static gch_ref make_object(struct load *l, const struct layout_of *o) {
   gch_heap *h = l->b->h;
-  if (at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger)) collect(l, false);
+  if (cycle_is_due(h)) {
+    mature_retire(h, &l->buffer);
+    cycle_start_due(mutator_of(l->b->m));
+  }
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     gch_ref object = try_object(l, o);
     if (object != NULL) return object;

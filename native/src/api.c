@@ -17,6 +17,7 @@
 #include "gc/roots.h"
 #include "gc/safepoint.h"
 #include "gc/sampler.h"
+#include "gc/snapshot.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
 #include "heap/create.h"
@@ -54,6 +55,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   gch_status status = log_open(h, error);
   if (status == GCH_OK) status = roots_init(h, error);
   if (status == GCH_OK) status = mark_init(h, error);
+  if (status == GCH_OK) status = snapshot_init(h, error);
   if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
   if (status == GCH_OK) status = plan_init(h, &h->plan, error);
   if (status == GCH_OK) status = mover_choose(h, error);
@@ -75,6 +77,7 @@ static void stop_engine(gch_heap *h) {
   mover_close(h);
   plan_destroy(h, h->plan);
   plan_destroy(h, h->minor_plan);
+  snapshot_destroy(h);
   mark_destroy(h);
   roots_destroy(h);
   log_close(h);
@@ -129,6 +132,8 @@ static gch_status check_collection(const gch_collect_options *o, gch_error *erro
   if (o->minor && o->policy != GCH_POLICY_NEEDED)
     return error_set(error, GCH_BAD_VALUE, "policy is %u with minor, expected 0: major collections have one",
                      (unsigned)o->policy);
+  if (o->background && !o->concurrent)
+    return error_set(error, GCH_BAD_VALUE, "%s", "background is set without concurrent, expected both or neither");
   if (o->promote && !o->minor)
     return error_set(error, GCH_BAD_VALUE, "%s", "promote is set without minor, expected both or neither");
   return GCH_OK;
@@ -147,7 +152,7 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   if (report == NULL) report = &local;
   if (o.concurrent && h->mover->concurrent && o.policy != GCH_POLICY_RELEASE) {
     mutators_enter_native();
-    controller_request(h, o.policy, o.wait, report);
+    controller_request(h, o.policy, o.background ? CYCLE_BEGUN : o.wait ? CYCLE_ENDED : CYCLE_FLIPPED, report);
     mutators_leave_native();
     return GCH_OK;
   }
@@ -239,6 +244,7 @@ gch_status gch_attach(gch_heap *h, gch_mutator **out, gch_error *error) {
   m->next = h->world.mutators;
   h->world.mutators = m;
   at_store(&h->world.mutator_count, h->world.mutator_count + 1);
+  snapshot_attach(h, m);
   faults_unblock(h);
   world_unlock(h);
   *out = &m->pub;
@@ -256,6 +262,7 @@ void gch_detach(gch_mutator *mutator) {
     *link = m->next;
     at_store(&h->world.mutator_count, h->world.mutator_count - 1);
     mutator_sync_one(h, m);
+    snapshot_detach(h, m);
   }
   mutator_disown(m);
   world_unlock(h);
@@ -271,8 +278,6 @@ void gch_native_enter(gch_mutator *m) { mutator_enter_native(mutator_of(m)); }
 void gch_native_leave(gch_mutator *m) { mutator_leave_native(mutator_of(m)); }
 
 const gch_error *gch_last_error(const gch_mutator *m) { return &((const struct mutator *)m)->error; }
-
-void gch_snapshot_slow(gch_mutator *m, gch_ref *slot) { (void)m, (void)slot; }
 
 /* --- roots ---------------------------------------------------------------------------------------------------- */
 

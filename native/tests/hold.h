@@ -3,7 +3,9 @@
  * what it likes.
  *
  *   move_begins     after the flip, before it makes its first unit
- *   flip_prepared   everything is planned and armed, nothing flipped */
+ *   flip_prepared   everything is planned and armed, nothing flipped
+ *   ending          all is mapped, the tables are not put right yet
+ *   marking_beside  the first pause is over (or a remark that was late), no object has been scanned */
 #ifndef TESTS_HOLD_H
 #define TESTS_HOLD_H
 
@@ -36,13 +38,20 @@ static inline void hold_end(struct kit *k) {
 }
 
 /* Begins a concurrent major and lets it come to the point; hold_off lets it go on and waits for its end. */
-static inline void hold_before_flip(struct kit *k, struct kit_request *request, gch_policy policy) {
+static inline void hold_before(struct kit *k, struct kit_request *request, gch_policy policy, const char *point) {
   hold_on(false);
-  at_store(&hold_point, "flip_prepared");
+  at_store(&hold_point, point);
   at_store(&hold, 1);
   at_store(&gch_hook_fn, hold_worker);
   kit_begin(k, request, policy);
   while (!at_load(&held)) gch_safepoint(k->m);
+}
+
+static inline void hold_before_flip(struct kit *k, struct kit_request *request, gch_policy policy) {
+  hold_before(k, request, policy, "flip_prepared");
+}
+static inline void hold_before_marking(struct kit *k, struct kit_request *request, gch_policy policy) {
+  hold_before(k, request, policy, "marking_beside");
 }
 
 static inline void hold_off(struct kit *k, struct kit_request *request) {

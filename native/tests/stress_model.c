@@ -71,6 +71,7 @@ static void collect(struct stress *s, struct model *model) {
   o.policy = o.minor ? GCH_POLICY_NEEDED : (gch_policy)model_below(model, GCH_POLICY_COUNT);
   o.concurrent = !o.minor && s->configuration->concurrent && model_below(model, 8) != 0;
   o.wait = model_below(model, 2);
+  o.background = o.concurrent && model_below(model, 2);
   if (gch_collect(model->m, &o, &report) != GCH_OK) complain(s, "collect", gch_last_error(model->m)->message);
   if (!o.minor) at_add(&s->flips, 1);
 }

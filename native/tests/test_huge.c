@@ -236,6 +236,65 @@ static void openers_meet(void) {
   kit_close(&k);
 }
 
+static uint32_t opening, read_beside, answered; /* [atomic] */
+
+/* A fault in the arena is read while its opener has not opened it yet. */
+static void read_while_opening(const char *name) {
+  hold_worker(name);
+  if (strcmp(name, "fault_read") == 0) at_store(&read_beside, at_load(&opening));
+  if (strcmp(name, "arena_opening") != 0 || at_xchg(&opening, 1) != 0) return;
+  for (int ms = 0; ms < 2000 && !at_load(&read_beside); ms++) usleep(1000);
+  usleep(20000); /* the handler does what it does with it */
+}
+
+static void *open_first(void *heap) {
+  struct batch b;
+  batch_begin(&b, heap);
+  produce_unit(&b, meeting.arena * ARENA_BLOCKS, true);
+  batch_end(&b);
+  return NULL;
+}
+
+static void *touch_second(void *heap) {
+  gch_heap *h = heap;
+  while (!at_load(&opening)) usleep(100);
+  (void)*(volatile uint8_t *)block_address(&h->layout, meeting.arena * ARENA_BLOCKS + 1);
+  at_store(&answered, 1);
+  return NULL;
+}
+
+/* The handler does not leave that fault to the workers (gcheap explore arenas --mutant fault_left_to_others). */
+static void fault_meets_an_opener(void) {
+  struct kit k;
+  pthread_t opener, toucher;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
+  c.huge = GCH_HUGE_ON;
+  c.fault_mode = GCH_FAULT_THREAD;
+  c.gc_threads = 1;
+  if (!kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 2);
+  populate(&k, root);
+  meeting.heap = k.heap;
+  opening = read_beside = answered = 0;
+  hold_on(true);
+  at_store(&gch_hook_fn, read_while_opening);
+  kit_major(&k, GCH_POLICY_ALL, true, false);
+  meeting.arena = find_unmade(k.heap);
+  if (CHECK(meeting.arena != 0) && CHECK_EQ(unit_state(k.heap, meeting.arena * ARENA_BLOCKS + 1), UNIT_ARMED)) {
+    pthread_create(&toucher, NULL, touch_second, k.heap);
+    pthread_create(&opener, NULL, open_first, k.heap);
+    pthread_join(opener, NULL);
+    for (int ms = 0; ms < 2000 && !at_load(&answered); ms++) usleep(1000);
+    CHECK(at_load(&read_beside));
+    CHECK(at_load(&answered)); /* the only worker is held */
+    hold_end(&k);
+    pthread_join(toucher, NULL);
+  }
+  kit_verify(&k);
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 static uint32_t judged; /* [atomic] */
 
 /* The late thread, which has found the arena unmade, decides when it has been made. (Relaxed: nothing but the arena's own
@@ -356,6 +415,7 @@ int main(void) {
   RUN(throughput_opens_none);
   RUN(opened_arenas_are_collapsed);
   RUN(openers_meet);
+  RUN(fault_meets_an_opener);
   RUN(deciders_meet);
   RUN(consumers_meet);
   RUN(born_before_a_flip);

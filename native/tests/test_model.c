@@ -41,6 +41,7 @@ static gch_status collect(struct model *model, const struct scenario *s) {
   o.policy = o.minor ? GCH_POLICY_NEEDED : policy;
   o.concurrent = s->concurrent && !o.minor;
   o.wait = model_below(model, 2) != 0;
+  o.background = o.concurrent && model_below(model, 2) != 0;
   model->promotions += o.promote;
   return gch_collect(model->m, &o, NULL);
 }

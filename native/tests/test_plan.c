@@ -59,11 +59,6 @@ static void make_plan(gch_policy policy) {
   struct mark_result marked;
   minor_collect(h, true, &minor);
   phase_enter(h, GCH_PHASE_MARK);
-  for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    uint32_t first, count = region_arenas(h, r, &first);
-    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
-      h->tables.blocks[b].live = 0;
-  }
   mark_major(h, &marked);
   phase_enter(h, GCH_PHASE_PLAN);
   sweep_dead(h, h->tables.mark, false);

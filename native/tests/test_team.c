@@ -27,7 +27,7 @@ static void work(void *context, uint32_t worker, uint32_t workers) {
 }
 
 static bool run(gch_heap *h, struct job *job, uint32_t workers) {
-  team_run_few(h, work, job, workers);
+  team_run_beside(h, work, job, workers);
   job->ended = true;
   return CHECK_EQ(at_load(&job->entered), at_load(&job->left)) && CHECK_EQ(job->sum, ITEMS * (ITEMS - 1) / 2) &&
          CHECK(!job->twice) && CHECK_EQ(job->came[0], 1);
@@ -36,7 +36,7 @@ static bool run(gch_heap *h, struct job *job, uint32_t workers) {
 /* One job after the other: most helpers come to some of them only. */
 static void short_jobs(void) {
   struct kit k;
-  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 256);
+  gch_config c = kit_config(GCH_MOVER_SIMULATED, 16, 256);
   c.gc_threads = 6;
   if (!kit_open(&k, &c)) return;
   static struct job jobs[JOBS]; /* apart: a late one would be seen */
@@ -52,7 +52,7 @@ static void short_jobs(void) {
 /* All come, if they are given the time; and no more than were asked for. */
 static void all_come(void) {
   struct kit k;
-  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 256);
+  gch_config c = kit_config(GCH_MOVER_SIMULATED, 16, 256);
   c.gc_threads = 4;
   if (!kit_open(&k, &c)) return;
   for (uint32_t workers = 1; workers <= 5; workers++) {
@@ -78,7 +78,7 @@ static void nested(void *context, uint32_t worker, uint32_t workers) {
 /* Who finds the team busy works alone. */
 static void busy(void) {
   struct kit k;
-  gch_config c = kit_config(GCH_MOVER_MEMCPY, 16, 256);
+  gch_config c = kit_config(GCH_MOVER_SIMULATED, 16, 256);
   c.gc_threads = 4;
   if (!kit_open(&k, &c)) return;
   team_run(k.heap, nested, k.heap);

@@ -329,8 +329,12 @@ class HeapMachine(RuleBasedStateMachine):
         for side in self.sides:
             assert side.heap.collect(minor=True, promote=promote).minor
 
-    @rule(policy=st.sampled_from(["needed", "all", "release"]), concurrent=st.booleans())
-    def major(self, policy: Any, concurrent: bool) -> None:
+    @rule(
+        policy=st.sampled_from(["needed", "all", "release"]),
+        concurrent=st.booleans(),
+        background=st.booleans(),
+    )
+    def major(self, policy: Any, concurrent: bool, background: bool) -> None:
         for side in self.sides:
             side.heap.collect(policy=policy, concurrent=concurrent)
 

@@ -12,8 +12,9 @@
 #define GCH_CARD_SHIFT 9
 #define GCH_ARENA_SHIFT 21
 
-/* Logs the value that a store is about to overwrite. */
+/* Logs the value that a store is about to overwrite; one that an exchange has just replaced. */
 GCH_API void gch_snapshot_slow(gch_mutator *mutator, gch_ref *slot);
+GCH_API void gch_snapshot_value_slow(gch_mutator *mutator, gch_ref previous);
 
 /* Checked forms for bindings: slot `offset` bytes into `object`; GCH_BAD_VALUE if that is not a reference slot
  * of it. Managed state. */

@@ -27,7 +27,8 @@ typedef enum gch_event_kind {
 typedef enum gch_cause {
   GCH_CAUSE_ASKED = 0, /* gch_collect */
   GCH_CAUSE_NURSERY, /* the young space was full */
-  GCH_CAUSE_LIMIT, /* a major was due, or an allocation found no room */
+  GCH_CAUSE_DUE, /* it was time for a major, lest memory become short */
+  GCH_CAUSE_LIMIT, /* an allocation found no room */
   GCH_CAUSE_MAJOR, /* a minor that goes before a flip */
   GCH_CAUSE_COUNT
 } gch_cause;
@@ -54,7 +55,7 @@ typedef enum gch_degraded {
 
 typedef enum gch_phase {
   GCH_PHASE_IDLE = 0,
-  GCH_PHASE_MARK, /* world stopped in this version */
+  GCH_PHASE_MARK, /* mutators run, unless the major is in the pause */
   GCH_PHASE_PLAN, /* mutators run, unless the major is in the pause */
   GCH_PHASE_FLIP, /* world stopped */
   GCH_PHASE_MOVE, /* mutators run, unless the major is in the pause */
@@ -64,9 +65,10 @@ typedef enum gch_phase {
 
 typedef enum gch_pause {
   GCH_PAUSE_MINOR = 0,
-  GCH_PAUSE_MARK,
+  GCH_PAUSE_MARK, /* a minor, then what roots refer to: what is reachable now will be marked */
+  GCH_PAUSE_REMARK, /* what was overwritten meanwhile; the mark is complete, or goes on for a while */
   GCH_PAUSE_FLIP,
-  GCH_PAUSE_WHOLE, /* an in-pause major */
+  GCH_PAUSE_WHOLE, /* an in-pause major, or the rest of one */
   GCH_PAUSE_OTHER, /* verify, walk, attach, statistics */
   GCH_PAUSE_COUNT
 } gch_pause;

@@ -62,6 +62,10 @@ typedef struct gch_config {
   uint32_t full_moves; /* 1: what stress_interval starts moves every live page, concurrently where the mover can */
   uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
+  uint64_t
+      soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes */
+  uint32_t
+      growth_percent; /* a major is to have ended when the heap has grown by so much of what lived; up to 10000; 0: 100 */
   /* A file with events and figures for other processes (gcheap/ring.h; `gcheap top`): "auto", a folder, or a path at which there
    * is nothing yet; "": none; NULL: what the environment variable GCHEAP_RING says, none if it is not set. */
   const char *ring_path;
@@ -88,9 +92,10 @@ typedef struct gch_collect_options {
   uint32_t struct_bytes;
   gch_policy policy;
   bool minor; /* the young space only, in a pause: without policy and concurrent */
-  bool concurrent; /* move while mutators run; falls back to the pause where the mover cannot, and says so */
+  bool concurrent; /* mark and move while mutators run; falls back to the pause where the mover cannot, and says so */
   bool wait; /* return when the cycle has ended (else when its flip is done: the report has the figures so far) */
   bool promote; /* minor: promote every survivor, whatever its age */
+  bool background; /* concurrent: return when it has begun to mark, whatever `wait` says */
 } gch_collect_options;
 
 /* `bytes` is sizeof(gch_collect_options) of the caller. */

@@ -51,7 +51,7 @@ typedef struct gch_cycle {
   uint64_t live_objects;
   uint64_t heap_bytes_before;  /* blocks and large pages in use */
   uint64_t heap_bytes_after;
-  uint64_t mark_ns;            /* of the pause that marks */
+  uint64_t mark_ns;            /* concurrent: from the end of the first pause to the last remark's */
   uint64_t plan_ns;
   uint64_t prepare_ns;         /* between plan and flip, beside mutators: arming, memory for promotion, mmap_lock */
   uint64_t flip_ns;            /* the flip's pause, its minor included */
@@ -73,7 +73,11 @@ typedef struct gch_cycle {
       physical_at_flip; /* resident bytes of the process when the flip's pause has ended (statm); concurrent majors */
   uint64_t physical_after; /* at the end of a major */
   uint64_t refusals[8]; /* by gch_refusal */
-  uint64_t reserved[8]; /* 0 */
+  uint64_t mark_pause_ns; /* the first pause, its minor included; concurrent majors */
+  uint64_t mark_minor_ns; /* that minor */
+  uint64_t remark_ns;     /* the longest of the pauses in which the mark might have been complete */
+  uint64_t overwritten; /* references that mutators overwrote while it marked, as far as markers had to look at them */
+  uint64_t reserved[4]; /* 0 */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */
@@ -122,6 +126,8 @@ typedef struct gch_stats {
   uint64_t overdue_calls; /* virtual-memory calls that did not return for 2 s; see GCH_EVENT_WATCHDOG */
   uint64_t nursery_bytes; /* in force */
   uint64_t staging_bytes;
+  uint64_t trigger_bytes; /* a major is due when the heap has so many bytes in use, */
+  uint64_t goal_bytes; /* and is to have ended when it has so many */
 } gch_stats;
 
 #endif

@@ -15,14 +15,15 @@ uint64_t bits_find_prev(const uint64_t *words, uint64_t bit, uint64_t lowest) {
   return found >= lowest ? found : BITS_NONE;
 }
 
-/* The least bit in [bit, end) whose value differs from `flip`'s bits: flip = 0 finds set, ~0 finds clear bits. */
+/* The least bit in [bit, end) whose value differs from `flip`'s bits: flip = 0 finds set, ~0 finds clear bits. Relaxed: others
+ * may be setting bits, and who minds looks again. */
 static uint64_t find_forward(const uint64_t *words, uint64_t bit, uint64_t end, uint64_t flip) {
   if (bit >= end) return BITS_NONE;
   uint64_t index = bit / 64, last = (end - 1) / 64;
-  uint64_t word = (words[index] ^ flip) & ~bits_mask(0, (uint32_t)(bit % 64));
+  uint64_t word = (at_load_relaxed(&words[index]) ^ flip) & ~bits_mask(0, (uint32_t)(bit % 64));
   while (word == 0) {
     if (index == last) return BITS_NONE;
-    word = words[++index] ^ flip;
+    word = at_load_relaxed(&words[++index]) ^ flip;
   }
   uint64_t found = index * 64 + ctz64(word);
   return found < end ? found : BITS_NONE;

@@ -67,6 +67,11 @@ static inline bool bits_set_relaxed(uint64_t *words, uint64_t bit) {
   if (at_load_relaxed(&words[bit / 64]) & one) return false;
   return (at_or_relaxed(&words[bit / 64], one) & one) == 0;
 }
+/* In a word that nobody else writes, but others may read at any time: what was done before is seen by who sees the bit. */
+static inline void bits_set_own(uint64_t *words, uint64_t bit) {
+  uint64_t *word = &words[bit / 64];
+  at_store(word, at_load_relaxed(word) | (uint64_t)1 << (bit % 64)); /* relaxed: it is our own */
+}
 /* Whether this call is the one that cleared the bit. */
 static inline bool bits_clear_atomic(uint64_t *words, uint64_t bit) {
   uint64_t one = (uint64_t)1 << (bit % 64);

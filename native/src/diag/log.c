@@ -99,7 +99,9 @@ struct figure {
 static const struct figure FIGURES[] = {
     FIGURE(live_bytes),        FIGURE(live_objects),
     FIGURE(heap_bytes_before), FIGURE(heap_bytes_after),
-    FIGURE(mark_ns),           FIGURE(plan_ns),
+    FIGURE(mark_pause_ns),     FIGURE(mark_minor_ns),
+    FIGURE(mark_ns),           FIGURE(remark_ns),
+    FIGURE(overwritten),       FIGURE(plan_ns),
     FIGURE(prepare_ns),        FIGURE(flip_ns),
     FIGURE(flip_minor_ns),     FIGURE(move_ns),
     FIGURE(cycle_ns),          FIGURE(pause_ns),
@@ -175,6 +177,7 @@ static void add_text(struct line *l, uint32_t heap, const struct diary_entry *e)
   add_ms(l, "longest", c->pause_longest_ns);
   add_ms(l, "reach", c->safepoint_longest_ns);
   add_ms(l, "mark", c->mark_ns);
+  if (c->concurrent) add_ms(l, "remark", c->remark_ns);
   add_ms(l, "plan", c->plan_ns);
   if (c->concurrent) add_ms(l, "prepare", c->prepare_ns);
   if (c->concurrent) add_ms(l, "flip", c->flip_ns);

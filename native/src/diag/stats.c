@@ -80,6 +80,8 @@ static void fill_facts(gch_heap *h, gch_stats *s) {
 static void fill_counters(gch_heap *h, gch_stats *s) {
   struct measures *m = &h->measures;
   s->heap_bytes = at_load_relaxed(&h->used_bytes); /* counters: each right, together a sample */
+  s->trigger_bytes = at_load_relaxed(&h->major_trigger);
+  s->goal_bytes = at_load_relaxed(&h->major_goal);
   s->allocated_bytes = at_load_relaxed(&m->allocated_bytes);
   s->promoted_bytes = at_load_relaxed(&m->promoted_bytes);
   s->minor_count = at_load_relaxed(&m->minor_count);

@@ -10,7 +10,7 @@
 
 enum {
   PATIENCE = 16, /* minor collections waited for because others were quicker to take what they had freed */
-  MAJORS = 2,    /* then, or when the heap is full, full collections before it is given up */
+  MAJORS = 3,    /* then, or when the heap is full, full collections (one may be running) before it is given up */
   BIRTHS = 3,    /* times that a large object is begun; the last time without a poll */
 };
 
@@ -124,6 +124,7 @@ gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t coun
   if (fork_check(h, &m->error) != GCH_OK) return NULL;
   gch_safepoint(mutator);
   if (stress_due(h)) stress(m);
+  if (bytes > GCH_SMALL_MAX && h->controller != NULL) cycle_start_due(m);
   for (int patience = 0, majors = 0;;) {
     gch_ref object = try_alloc(m, type, count, bytes);
     if (object != NULL) return object;

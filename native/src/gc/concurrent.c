@@ -94,15 +94,23 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
 /* A CPU is left to each mutator that runs: a worker that shares one with them is put off it for milliseconds, with units
  * BUSY that they wait for, and they make units themselves whenever they meet one. (Measured on 2 CPUs with one mutator: two
  * workers instead of one take 13 % less time, and stalls of 5 ms instead of 0.4.) */
-static uint32_t workers_beside(const gch_heap *h, uint32_t running) {
+uint32_t workers_beside(const gch_heap *h, uint32_t running) {
   uint32_t cpus = thread_cpu_count(), left = cpus > running ? cpus - running : 1;
   return left < h->config.gc_threads ? left : h->config.gc_threads;
+}
+
+uint32_t markers_beside(const gch_heap *h, uint32_t running) {
+  uint32_t left = workers_beside(h, running), least = (h->config.gc_threads + 2) / 4;
+  return left > least ? left : least;
 }
 
 void concurrent_move(gch_heap *h, uint32_t running) {
   struct movement m = {.heap = h};
   struct batch b;
-  team_run_few(h, move_worker, &m, workers_beside(h, running));
+  uint32_t workers = workers_beside(h, running);
+  at_store_relaxed(&h->movers, workers); /* a hint */
+  team_run_beside(h, move_worker, &m, workers);
+  at_store_relaxed(&h->movers, 0);
   batch_begin(&b, h);
   wait_mapped(&b);
   batch_end(&b);

@@ -10,7 +10,7 @@
 /* On the stack of who waits for it; all [lock]. */
 struct request {
   gch_policy policy;
-  bool wait;         /* for the end, not the flip */
+  enum cycle_stage until;
   bool served;       /* the running cycle answers it */
   bool done;         /* answered, and not in the list any more */
   uint64_t number;   /* ascending in the list */
@@ -24,21 +24,22 @@ struct controller {
   struct cond wake, done;
   struct request *first; /* [lock] not answered yet, in the order in which they came */
   uint64_t asked;        /* [lock] requests so far */
-  bool quit;             /* [lock] */
+  uint32_t due; /* [atomic, written under lock] a cycle that nobody waits for has been asked for, and not ended */
+  bool quit; /* [lock] */
 };
 
 /* The first request, and all that ask for the same, will be answered by the cycle that begins now. */
 static gch_policy serve(struct controller *c) {
-  gch_policy policy = c->first->policy;
+  gch_policy policy = c->first != NULL ? c->first->policy : GCH_POLICY_NEEDED;
   for (struct request *r = c->first; r != NULL; r = r->next) r->served = r->policy == policy;
   return policy;
 }
 
 /* Answers those served that wait for no more than what has happened. */
-static void answer(struct controller *c, bool ended, const gch_cycle *report) {
+static void answer(struct controller *c, enum cycle_stage stage, const gch_cycle *report) {
   for (struct request **link = &c->first; *link != NULL;) {
     struct request *r = *link;
-    if (!r->served || (r->wait && !ended)) {
+    if (!r->served || r->until > stage) {
       link = &r->next;
       continue;
     }
@@ -54,17 +55,19 @@ static void controller_main(void *arg) {
   struct controller *c = h->controller;
   lock_lock(&c->lock);
   for (;;) {
-    while (c->first == NULL && !c->quit) cond_wait(&c->wake, &c->lock);
-    if (c->first == NULL) break;
+    while (c->first == NULL && c->due == 0 && !c->quit) cond_wait(&c->wake, &c->lock);
+    if (c->first == NULL && c->quit) break;
     gch_cycle report;
     gch_collect_options options;
     gch_collect_options_init(&options);
     options.concurrent = true;
     options.policy = serve(c);
+    bool due = c->due != 0, only_due = c->first == NULL;
     lock_unlock(&c->lock);
-    cycle_concurrent(h, &options, &report);
+    cycle_concurrent(h, &options, only_due, &report);
     lock_lock(&c->lock);
-    answer(c, true, &report);
+    if (due) at_store_relaxed(&c->due, 0); /* a hint for who does not hold the lock */
+    answer(c, CYCLE_ENDED, &report);
   }
   lock_unlock(&c->lock);
 }
@@ -99,9 +102,9 @@ void controller_stop(gch_heap *h) {
   h->controller = NULL;
 }
 
-void controller_request(gch_heap *h, gch_policy policy, bool wait, gch_cycle *report) {
+void controller_request(gch_heap *h, gch_policy policy, enum cycle_stage until, gch_cycle *report) {
   struct controller *c = h->controller;
-  struct request mine = {.policy = policy, .wait = wait, .report = report};
+  struct request mine = {.policy = policy, .until = until, .report = report};
   lock_lock(&c->lock);
   mine.number = ++c->asked;
   struct request **last = &c->first;
@@ -113,10 +116,19 @@ void controller_request(gch_heap *h, gch_policy policy, bool wait, gch_cycle *re
   lock_unlock(&c->lock);
 }
 
-void controller_flipped(gch_heap *h, const gch_cycle *report) {
+void controller_wake(gch_heap *h) {
+  struct controller *c = h->controller;
+  if (at_load_relaxed(&c->due) != 0) return; /* asked for */
+  lock_lock(&c->lock);
+  at_store_relaxed(&c->due, 1);
+  cond_signal(&c->wake);
+  lock_unlock(&c->lock);
+}
+
+void controller_reached(gch_heap *h, enum cycle_stage stage, const gch_cycle *report) {
   struct controller *c = h->controller;
   lock_lock(&c->lock);
-  answer(c, false, report);
+  answer(c, stage, report);
   lock_unlock(&c->lock);
 }
 
@@ -125,7 +137,7 @@ void controller_wait(gch_heap *h) {
   if (c != NULL) {
     lock_lock(&c->lock);
     uint64_t asked = c->asked;
-    while (c->first != NULL && c->first->number <= asked) cond_wait(&c->done, &c->lock);
+    while (c->due != 0 || (c->first != NULL && c->first->number <= asked)) cond_wait(&c->done, &c->lock);
     lock_unlock(&c->lock);
   }
   lock_lock(&h->cycle_lock);

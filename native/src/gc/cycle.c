@@ -13,6 +13,7 @@
 #include "gc/phase.h"
 #include "gc/plan.h"
 #include "gc/safepoint.h"
+#include "gc/snapshot.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
@@ -21,13 +22,17 @@
 #include "mover/mover.h"
 #include "os/pages.h"
 
-enum { TRIGGER_SLACK = 32 << 20 };
+enum {
+  REMARKS = 16, /* the last one takes as long as it takes */
+};
+static const uint64_t REMARK_NS = 200000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
 /* The driver, its team, and who answers faults: of a major, also if a minor runs beside it. */
 static uint64_t cpu_now(const gch_heap *h, bool minor) {
-  return clock_thread_cpu_ns() + team_cpu_ns(h) + (minor ? 0 : at_load_relaxed(&h->measures.served_cpu_ns));
+  if (minor) return clock_thread_cpu_ns() + team_pause_cpu_ns(h);
+  return clock_thread_cpu_ns() + team_cpu_ns(h) + at_load_relaxed(&h->measures.served_cpu_ns);
 }
 
 /* Of the collections that this thread drives. */
@@ -109,10 +114,51 @@ static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
   diary_note(h, r, cause);
 }
 
+/* --- pacing --------------------------------------------------------------------------------------------------- */
+
+static void set_trigger(gch_heap *h) {
+  struct pacing_limits limits = {h->config.max_bytes, h->config.soft_max_bytes, h->config.growth_percent};
+  uint64_t goal = pacing_goal(&limits, &h->left);
+  at_store_relaxed(&h->major_goal, goal); /* hints */
+  at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
+}
+
+/* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit is the trigger. */
+static void pace_minor(gch_heap *h) {
+  uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
+  if (h->paced_ns != 0)
+    pacing_note_growth(&h->pacing, used > h->paced_used ? used - h->paced_used : 0, now - h->paced_ns);
+  h->paced_used = used;
+  h->paced_ns = now;
+  if (h->left.used != 0) set_trigger(h);
+}
+
+static void pace_major(gch_heap *h, const gch_cycle *r) {
+  h->paced_used = at_load_relaxed(&h->used_bytes); /* a figure */
+  h->left = (struct pacing_left){r->live_bytes, h->paced_used};
+  h->paced_ns = clock_ns();
+  if (r->concurrent) pacing_note_cycle(&h->pacing, r->live_bytes, r->cycle_ns);
+  set_trigger(h);
+}
+
+bool cycle_is_due(const gch_heap *h) {
+  return at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger); /* hints */
+}
+
+void cycle_start_due(struct mutator *m) {
+  gch_heap *h = m->pub.heap;
+  if (!cycle_is_due(h)) return;
+  if (h->controller == NULL)
+    cycle_for_allocation(m, false);
+  else if (at_load_relaxed(&h->phase) == GCH_PHASE_IDLE)
+    controller_wake(h);
+}
+
 /* --- minor ---------------------------------------------------------------------------------------------------- */
 
 static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
   heap_event(h, GCH_EVENT_MINOR, m->young_bytes, m->live_bytes, m->promoted_bytes, ns);
+  pace_minor(h);
   at_add_relaxed(&h->measures.minor_count, 1);
 }
 
@@ -136,47 +182,34 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
 
 /* --- major ---------------------------------------------------------------------------------------------------- */
 
-static void reset_live(gch_heap *h) {
-  for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    uint32_t first, count = region_arenas(h, r, &first);
-    for (uint32_t a = first; a < first + count; a++)
-      for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0;
-           b++)
-        h->tables.blocks[b].live = 0;
-  }
-}
-
 static void swap_maps(gch_heap *h) {
   uint64_t *live = h->tables.live;
   h->tables.live = h->tables.mark;
   h->tables.mark = live;
 }
 
-/* The next major is due when the heap has doubled, within its limit. */
-static void set_trigger(gch_heap *h, uint64_t live) {
-  uint64_t trigger = live * 2 + TRIGGER_SLACK;
-  at_store_relaxed(&h->major_trigger, trigger < h->config.max_bytes ? trigger : h->config.max_bytes); /* a hint */
-}
-
 static void finish_report(gch_heap *h, gch_cycle *r) {
   r->physical_after = resident_now();
-  set_trigger(h, at_load_relaxed(&h->used_bytes));
+  pace_major(h, r);
   at_add_relaxed(&h->measures.major_count, 1);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
   keep_report(h, &h->measures.last_major, r);
 }
 
-/* Minor and mark: what every major begins with, in its first pause. */
-static void mark_phase(gch_heap *h, gch_cycle *r) {
+/* What every major begins with, in its first pause: afterwards nothing is young. */
+static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   struct minor_result minor;
-  struct mark_result marked;
   uint64_t start = clock_ns();
   minor_collect(h, true, &minor);
-  note_minor(h, &minor, clock_ns() - start);
-  r->flip_minor_ns = clock_ns() - start;
+  r->mark_minor_ns = clock_ns() - start;
+  note_minor(h, &minor, r->mark_minor_ns);
   phase_enter(h, GCH_PHASE_MARK);
-  start = clock_ns();
-  reset_live(h);
+}
+
+static void mark_in_pause(gch_heap *h, gch_cycle *r) {
+  struct mark_result marked;
+  minor_before_mark(h, r);
+  uint64_t start = clock_ns();
   mark_major(h, &marked);
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
@@ -207,7 +240,7 @@ static void move_in_pause(gch_heap *h, gch_cycle *r) {
 static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   struct pause pause;
   world_stop(h, GCH_PAUSE_WHOLE, &pause);
-  mark_phase(h, r);
+  mark_in_pause(h, r);
   phase_enter(h, GCH_PHASE_PLAN);
   plan_phase(h, o, false, r);
   swap_maps(h);
@@ -229,14 +262,60 @@ static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
   heap_event(h, GCH_EVENT_DEGRADED, r->number, why, 0, 0);
 }
 
-/* First pause: minor, mark, a region of each space held out. False: it cannot be concurrent. */
-static bool first_pause(gch_heap *h, gch_cycle *r) {
+/* First pause: minor, roots; from now on stores log. Returns how many mutators ran. */
+static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   struct pause pause;
   world_stop(h, GCH_PAUSE_MARK, &pause);
-  mark_phase(h, r);
-  bool held = flip_hold_out(h);
-  phase_enter(h, GCH_PHASE_PLAN);
-  report_pause(r, world_resume(h, &pause), &pause);
+  minor_before_mark(h, r);
+  snapshot_begin(h);
+  mark_begin(h);
+  r->mark_pause_ns = world_resume(h, &pause);
+  report_pause(r, r->mark_pause_ns, &pause);
+  return pause.managed;
+}
+
+/* Is everything marked? Then stores log no more, and a region of each space is held out, if there is one. The lock stays. */
+static bool remark_pause(gch_heap *h, bool last, bool *held, gch_cycle *r) {
+  struct pause pause;
+  lock_lock(&h->cycle_lock);
+  world_stop(h, GCH_PAUSE_REMARK, &pause);
+  bool complete = mark_remark(h, last ? UINT64_MAX : clock_ns() + REMARK_NS);
+  if (complete) {
+    snapshot_end(h);
+    GCH_EXPENSIVE(mark_is_closed(h));
+    *held = flip_hold_out(h);
+    phase_enter(h, GCH_PHASE_PLAN);
+  }
+  uint64_t length = world_resume(h, &pause);
+  report_pause(r, length, &pause);
+  if (length > r->remark_ns) r->remark_ns = length;
+  if (!complete) lock_unlock(&h->cycle_lock);
+  return complete;
+}
+
+/* Whoever waits for the stage gets the figures so far. */
+static void tell(gch_heap *h, enum cycle_stage stage, const gch_cycle *r) {
+  gch_cycle so_far = *r;
+  report_figures(h, &so_far);
+  controller_reached(h, stage, &so_far);
+}
+
+/* Cycle lock held before and after. False: there will be no flip, for want of an empty region. */
+static bool mark_concurrently(gch_heap *h, gch_cycle *r) {
+  struct mark_result marked;
+  uint32_t workers = markers_beside(h, first_pause(h, r));
+  uint64_t start = clock_ns();
+  bool held = false;
+  lock_unlock(&h->cycle_lock);
+  tell(h, CYCLE_BEGUN, r);
+  int round = 1;
+  do mark_beside(h, workers);
+  while (!remark_pause(h, round++ >= REMARKS, &held, r));
+  mark_end(h, &marked);
+  r->mark_ns = clock_ns() - start;
+  r->live_bytes = marked.bytes;
+  r->live_objects = marked.objects;
+  r->overwritten = at_load_relaxed(&h->snapshot.logged);
   return held;
 }
 
@@ -272,6 +351,7 @@ static void end_phase(gch_heap *h) {
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_END);
   lock_unlock(&h->cycle_lock);
+  GCH_POINT(ending); /* minors may be */
   faults_drain(h);
   flip_end(h);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
@@ -294,9 +374,10 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
 static void minor_before_flip(gch_heap *h) {
   gch_cycle minor;
   lock_lock(&h->cycle_lock);
+  gch_cause of_major = cause;
   cause = GCH_CAUSE_MAJOR;
   cycle_minor(h, false, &minor);
-  cause = GCH_CAUSE_ASKED;
+  cause = of_major;
   cycle_unlock(h);
 }
 
@@ -313,9 +394,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   r->concurrent = flip_pause(h, prepared, &running, r);
   if (!r->concurrent) return;
   lock_unlock(&h->cycle_lock);
-  gch_cycle so_far = *r;
-  report_figures(h, &so_far);
-  controller_flipped(h, &so_far);
+  tell(h, CYCLE_FLIPPED, r);
   start = clock_ns();
   concurrent_move(h, running);
   end_phase(h);
@@ -326,13 +405,18 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   large_drop_lost(h); /* from now on nothing is left to us */
 }
 
-void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
   lock_lock(&h->cycle_lock);
   cycle_wait_idle(h);
+  if (if_due && !cycle_is_due(h)) {
+    lock_unlock(&h->cycle_lock);
+    return;
+  }
+  cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
   major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
-  bool held = first_pause(h, r);
+  bool held = mark_concurrently(h, r);
   if (!held || !faults_ready(h)) {
     degrade(h, r, held ? GCH_DEGRADED_HANDLER : h->layout.tight ? GCH_DEGRADED_TIGHT : GCH_DEGRADED_REGION);
     r->concurrent = 0;
@@ -362,6 +446,14 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
+static void major_for_allocation(gch_heap *h, bool urgent) {
+  gch_collect_options options;
+  gch_cycle report;
+  cause = urgent ? GCH_CAUSE_LIMIT : GCH_CAUSE_DUE;
+  gch_collect_options_init(&options);
+  cycle_major(h, &options, &report);
+}
+
 void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
@@ -371,13 +463,12 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
   if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
-  if (urgent || (!done && at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger))) {
-    gch_collect_options options;
-    gch_collect_options_init(&options);
-    cause = GCH_CAUSE_LIMIT;
-    cycle_major(h, &options, &report);
-  }
+  if (urgent && phase_now(h) != GCH_PHASE_IDLE)
+    cycle_wait_idle(h); /* it gives memory back */
+  else if (urgent || (!done && h->controller == NULL && cycle_is_due(h)))
+    major_for_allocation(h, urgent);
   cause = GCH_CAUSE_ASKED;
   cycle_leave(h);
+  if (h->controller != NULL) cycle_start_due(m);
   stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
 }

@@ -8,13 +8,19 @@
 void cycle_minor(gch_heap *heap, bool promote_all, gch_cycle *report);
 void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cycle *report);
 
-/* A concurrent major, start to end; the controller's. Takes and leaves the cycle lock itself. */
-void cycle_concurrent(gch_heap *heap, const gch_collect_options *options, gch_cycle *report);
+/* A concurrent major, start to end; the controller's. Takes and leaves the cycle lock itself. `if_due`: unless another one has
+ * made it superfluous. */
+void cycle_concurrent(gch_heap *heap, const gch_collect_options *options, bool if_due, gch_cycle *report);
 /* Cycle lock held: waits (releasing it meanwhile) until no major is running. */
 void cycle_wait_idle(gch_heap *heap);
 
-/* What an allocation that found no room does: a minor if the nursery is full, a major if the heap is; `urgent`: a
- * major in any case. The mutator is managed before and after. */
+/* What an allocation that found no room does: a minor if the nursery is full; what cycle_start_due does; `urgent`: a major in
+ * the pause, or the end of the one that runs, is waited for in any case. The mutator is managed before and after. */
 void cycle_for_allocation(struct mutator *m, bool urgent);
+
+/* Has the heap grown so much that a major should begin? If so, one begins: beside mutators, and nobody waits for it, or (where
+ * the mover cannot) in the pause. Managed before and after; may collect. */
+bool cycle_is_due(const gch_heap *heap);
+void cycle_start_due(struct mutator *m);
 
 #endif

@@ -75,6 +75,16 @@ static void wake(gch_heap *h, uintptr_t address) {
   kernel_uffd_wake(&h->kernel, h->missing.fd, (void *)page, h->layout.page_bytes);
 }
 
+/* Somebody has just taken the unit's arena: it will be open in a moment, and the unit nobody's, or its units BUSY. A fault that
+ * was dropped before would be left to the workers. False: the unit has another owner. */
+static bool make_touched(struct batch *b, size_t block) {
+  for (uint32_t spins = 0; unit_state(b->heap, block) == UNIT_ARMED; spins++) {
+    if (produce_unit(b, block, true)) return true;
+    if (spins > 100) thread_yield();
+  }
+  return false;
+}
+
 /* During a move. `start`: the message was read. Whose it is is asked while the thread waits. */
 static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t start) {
   gch_heap *h = b->heap;
@@ -84,7 +94,7 @@ static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t sta
   GCH_POINT(fault_read);
   switch (unit_state(h, block)) {
     case UNIT_ARMED:
-      if (produce_unit(b, block, true)) {
+      if (make_touched(b, block)) {
         batch_publish(b);
         note_fault(h, m, fault->thread, address, start);
         break;

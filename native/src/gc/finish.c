@@ -78,6 +78,7 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   for (size_t b = first; b < first + ARENA_BLOCKS; b++) {
     if (space == SPACE_YOUNG) sweep_block(h, b); /* kept blocks that died: see gc/sweep.h */
     h->tables.blocks[b].born = 0;
+    h->tables.blocks[b].marked = 0;
     if (h->tables.blocks[b].state != BLOCK_DEST) continue;
     h->tables.dest[b] = 0; /* nothing came: its source was pinned */
     block_vacate(h, block_address(&h->layout, b), true);

@@ -442,7 +442,7 @@ void flip_cancel(gch_heap *h) {
     for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++) {
       struct block *block = &h->tables.blocks[b];
       if (space_has_refs(space)) unit_reset(h, b);
-      if (block->state == BLOCK_USED && block->born) block->live = block->top;
+      if (block->state == BLOCK_USED && block->born) block->marked = block->top;
       block->born = 0;
     }
   }

@@ -20,7 +20,7 @@
 #include "heap/ring_file.h"
 #include "mover/mover.h"
 
-enum { LOCKS_MAX = 16, ROUNDS = 8 };
+enum { LOCKS_MAX = 20, ROUNDS = 8 };
 static const uint64_t PATIENCE_NS = 20000000, PATIENCE_MAX_NS = 1000000000;
 
 /* A heap that the fork() going on has claimed; all [lock: fork_lock]. */
@@ -42,9 +42,20 @@ static int told[2]; /* a pipe from the child: its copies of shared memory are ma
  * them. With the world stopped and the cycle lock held they are held for moments only, by threads in native state. A lock
  * that a heap gets has to be added here. */
 static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
-  struct lock *all[] = {controller_lock(h), &h->world.lock,    team_lock(h),   watchdog_lock(h), &h->types.lock,
-                        &h->old.lock,       &h->leaf.lock,     &h->large.lock, &h->young.lock,   &h->frames.lock,
-                        &h->pins.lock,      &h->measures.lock, sampler_lock(h)};
+  struct lock *all[] = {controller_lock(h),
+                        &h->world.lock,
+                        team_lock(h, TEAM_PAUSE),
+                        team_lock(h, TEAM_BESIDE),
+                        watchdog_lock(h),
+                        &h->types.lock,
+                        &h->old.lock,
+                        &h->leaf.lock,
+                        &h->large.lock,
+                        &h->young.lock,
+                        &h->frames.lock,
+                        &h->pins.lock,
+                        &h->measures.lock,
+                        sampler_lock(h)};
   uint32_t count = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i] != NULL) out[count++] = all[i];

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "gc/cards.h"
 #include "gc/roots.h"
+#include "gc/safepoint.h"
+#include "gc/snapshot.h"
 #include "gc/team.h"
 #include "heap/small.h"
 #include "object/scan_inline.h"
@@ -18,7 +20,7 @@ enum {
   BATCH = 16,               /* which are asked for so many at a time */
   DEQUE_ITEMS = 4096,
   SHARE_ITEMS = 64,         /* given away at a time */
-  CHUNK_BYTES = 64 << 10,   /* of a large array scanned in one go */
+  CHUNK_BYTES = 8 << 10,    /* of a large array scanned in one go: beside mutators a pause waits for it */
   STACK_MIN = 1 << 16,
   STACK_KEEP = 1 << 15,     /* entries whose memory is kept between marks */
 };
@@ -28,8 +30,10 @@ enum {
 
 struct marker {
   gch_heap *heap;
-  struct mark_job *job;
+  struct marking *all;
   bool alone;           /* there is nobody to share with */
+  bool beside;          /* mutators run: it stands still while the world is stopped */
+  uint64_t deadline;    /* gives up beyond, CLOCK_MONOTONIC; 0: never */
   uint64_t found[FOUND];
   uint32_t found_head, found_count;
   uint64_t *stack;      /* [const] reserved; FOUND entries are kept free for what is in `found` */
@@ -45,23 +49,19 @@ struct marker {
   uint64_t *deque_items;
 };
 
-struct mark_job {
+struct marking {
   gch_heap *heap;
-  bool minor;
-  uint32_t present;   /* [atomic] workers that have come */
-  uint32_t idle;      /* [atomic] of those: without work */
-  uint64_t cursor;    /* [atomic] dirty arenas */
-  uint32_t overflow;  /* [atomic] some block is flagged */
-};
-
-struct mark_state {
-  struct marker markers[TEAM_MAX + 1];
-  uint32_t count;
-  uint64_t *overflow; /* bit a block */
+  bool minor;          /* [const] */
+  uint32_t present;    /* [atomic] workers that have come to this job */
+  uint32_t idle;       /* [atomic] of those: without work */
+  uint64_t cursor;     /* [atomic] dirty arenas */
+  uint32_t overflowed; /* [atomic] some block is flagged */
+  uint64_t objects_overwritten, bytes_overwritten; /* [atomic] marked by who stores */
+  uint64_t *overflow;  /* [atomic] bit a block */
   size_t overflow_bytes;
+  uint32_t count;      /* [const] of markers */
+  struct marker markers[TEAM_MAX + 1];
 };
-
-static struct mark_state *state_of(gch_heap *h) { return h->mark_state; }
 
 static int reserve(gch_heap *h, size_t bytes, void **out) {
   return kernel_mmap(&h->kernel, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
@@ -73,15 +73,18 @@ static uint64_t stack_capacity(const gch_heap *h) {
   return items < STACK_MIN ? STACK_MIN : items;
 }
 
-gch_status mark_init(gch_heap *h, gch_error *error) {
-  struct mark_state *s = calloc(1, sizeof *s);
-  h->mark_state = s;
+static gch_status init(gch_heap *h, bool minor, gch_error *error) {
+  struct marking *s = calloc(1, sizeof *s);
+  h->marking[!minor] = s;
   if (s == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the records of markers");
+  s->heap = h;
+  s->minor = minor;
   s->overflow_bytes = bits_words(layout_block_count(&h->layout)) * 8;
   int rc = reserve(h, s->overflow_bytes, (void **)&s->overflow);
   for (uint32_t i = 0; i < h->config.gc_threads && rc >= 0; i++) {
     struct marker *m = &s->markers[i];
     m->heap = h;
+    m->all = s;
     m->capacity = stack_capacity(h);
     rc = reserve(h, m->capacity * sizeof(uint64_t), (void **)&m->stack);
     if (rc >= 0) rc = reserve(h, DEQUE_ITEMS * sizeof(uint64_t), (void **)&m->deque_items);
@@ -91,8 +94,12 @@ gch_status mark_init(gch_heap *h, gch_error *error) {
   return error_set(error, GCH_NO_MEMORY, "cannot reserve addresses for mark stacks: %s", strerror(-rc));
 }
 
-void mark_destroy(gch_heap *h) {
-  struct mark_state *s = state_of(h);
+gch_status mark_init(gch_heap *h, gch_error *error) {
+  gch_status status = init(h, true, error);
+  return status == GCH_OK ? init(h, false, error) : status;
+}
+
+static void destroy(gch_heap *h, struct marking *s) {
   if (s == NULL) return;
   for (uint32_t i = 0; i < s->count; i++) {
     struct marker *m = &s->markers[i];
@@ -101,7 +108,13 @@ void mark_destroy(gch_heap *h) {
   }
   if (s->overflow != NULL) kernel_munmap(&h->kernel, s->overflow, s->overflow_bytes);
   free(s);
-  h->mark_state = NULL;
+}
+
+void mark_destroy(gch_heap *h) {
+  for (int major = 0; major < 2; major++) {
+    destroy(h, h->marking[major]);
+    h->marking[major] = NULL;
+  }
 }
 
 /* --- an object's way -------------------------------------------------------------------------------------------
@@ -114,7 +127,7 @@ void mark_destroy(gch_heap *h) {
  * overlap only where the prefetches are close enough to be in the reorder window together. */
 
 SCAN_INLINE bool in_scope(const gch_heap *h, uintptr_t a, bool minor) {
-  return minor ? heap_is_young(h, a) : heap_contains(h, a);
+  return minor ? heap_is_young(h, a) : heap_is_old(h, a);
 }
 
 static inline bool has_room(struct marker *m) {
@@ -148,15 +161,16 @@ struct scan_context {
 };
 
 SCAN_INLINE void visit_word(uint64_t *slot, struct scan_context *c, bool minor) {
-  uint64_t word = at_load_relaxed(slot); /* the world is stopped */
+  uint64_t word = minor ? at_load_relaxed(slot) : at_load(slot); /* of a minor: the world is stopped */
   if (word_is_ref(c->type, word)) find(c->marker, word, minor);
 }
 SCAN_INLINE void visit_minor(uint64_t *slot, void *c) { visit_word(slot, c, true); }
 SCAN_INLINE void visit_major(uint64_t *slot, void *c) { visit_word(slot, c, false); }
 
 static void flush_live(struct marker *m) {
+  struct block *b = &m->heap->tables.blocks[m->block];
   if (m->block_live != 0)
-    at_add_relaxed(&m->heap->tables.blocks[m->block].live, (uint32_t)m->block_live); /* read after the job */
+    at_add_relaxed(m->all->minor ? &b->live : &b->marked, (uint32_t)m->block_live); /* read after the mark */
   m->block_live = 0;
 }
 
@@ -172,8 +186,8 @@ static inline void count_live(struct marker *m, size_t block, uint64_t bytes) {
 
 static void flag_overflow(struct marker *m, size_t block) {
   m->dropped = false;
-  bits_set_relaxed(state_of(m->heap)->overflow, block); /* read after the job's barrier */
-  at_store(&m->job->overflow, 1);
+  bits_set_relaxed(m->all->overflow, block); /* published by the store */
+  at_store(&m->all->overflowed, 1);
 }
 
 static void scan_large_chunk(struct marker *m, uint32_t id, uint64_t chunk, bool minor) {
@@ -242,10 +256,43 @@ static inline bool take(struct marker *m, uint64_t *item) {
   return true;
 }
 
+/* Whoever is about to stop the world waits for this. */
+static inline void stand_still(struct marker *m) {
+  if (gch_unlikely(at_load_relaxed(&m->heap->world.stop) != 0) && m->beside) { /* a hint: to look again is seq_cst */
+    marker_leave(m->heap);
+    marker_enter(m->heap);
+  }
+}
+
+/* A store that finds no room in its log asks, too, so the answer is of the moment. */
+bool mark_wanted(const gch_heap *h, uint64_t word) {
+  uintptr_t a = (uintptr_t)(word & ~(uint64_t)7);
+  if (a % GRANULE_BYTES != 0 || !heap_contains(h, a)) return false;
+  uint64_t bit = granule_index(&h->layout, a);
+  return !bits_test_relaxed(h->tables.mark, bit) && bits_test_atomic(h->tables.live, bit) &&
+         !bits_test_atomic(h->tables.mark, bit); /* what is born is marked before it is live */
+}
+
+/* The objects of a full log, if there is one and room for them. */
+static bool take_log(struct marker *m) {
+  const uint64_t *words;
+  uint32_t count,
+      buffer = m->top + 2 * FOUND + SNAPSHOT_WORDS < m->capacity ? snapshot_take(m->heap, &words, &count) : 0;
+  for (uint32_t i = 0; buffer != 0 && i < count; i++)
+    if (mark_wanted(m->heap, words[i])) find(m, words[i], false);
+  GCH_ASSERT(!m->dropped);
+  if (buffer != 0) snapshot_give(m->heap, buffer);
+  return buffer != 0;
+}
+
+static bool is_late(const struct marker *m) { return m->deadline != 0 && clock_ns() > m->deadline; }
+
+/* Until its own stack and queues are empty, or it is late. */
 SCAN_INLINE void drain(struct marker *m, bool minor) {
   uint32_t rounds = 0;
   for (;;) {
     uint64_t item;
+    if (!minor) stand_still(m);
     bool filling = m->queue_count <= QUEUE - BATCH;
     while (filling && m->queue_count < QUEUE && take(m, &item)) {
       if (gch_likely((item & ITEM_CHUNK) == 0)) __builtin_prefetch((const void *)(uintptr_t)item);
@@ -257,12 +304,15 @@ SCAN_INLINE void drain(struct marker *m, bool minor) {
     m->queue_count--;
     process(m, item, minor);
     if (m->top > m->peak) m->peak = m->top;
-    if (gch_unlikely((++rounds & 63) == 0)) share(m);
+    if (gch_likely((++rounds & 63) != 0)) continue;
+    share(m);
+    if (is_late(m)) return;
+    if (m->beside && snapshot_pending(m->heap)) take_log(m);
   }
 }
 
 static bool steal(struct marker *m) {
-  struct mark_state *s = state_of(m->heap);
+  struct marking *s = m->all;
   bool again;
   do {
     again = false;
@@ -280,26 +330,28 @@ static bool steal(struct marker *m) {
   return false;
 }
 
-/* Until every worker that is present is out of work at once. A worker that counts as idle owns nothing and produces
+/* Until every worker that is present is out of work at once; what is logged meanwhile is left to the next job. A worker that counts as idle owns nothing and produces
  * nothing; one that comes after the end finds the cards taken and nothing to steal. */
 static void run_to_end(struct marker *m, bool minor) {
-  const struct mark_state *s = state_of(m->heap);
+  struct marking *s = m->all;
   for (;;) {
     if (minor)
       drain(m, true);
     else
       drain(m, false);
-    at_add_seq(&m->job->idle, 1);
+    if (m->beside && take_log(m)) continue;
+    at_add_seq(&s->idle, 1);
     for (uint32_t spins = 0;; spins++) {
-      uint32_t idle = at_load_seq(&m->job->idle); /* first: who comes in between makes them differ */
-      if (idle == at_load_seq(&m->job->present)) return;
+      uint32_t idle = at_load_seq(&s->idle); /* first: who comes in between makes them differ */
+      if (idle == at_load_seq(&s->present)) return;
       bool work = false;
       for (uint32_t i = 0; i < s->count && !work; i++) work = deque_size(&s->markers[i].deque) > 0;
       if (work) {
-        at_sub(&m->job->idle, 1);
+        at_sub(&s->idle, 1);
         if (steal(m)) break;
-        at_add_seq(&m->job->idle, 1);
+        at_add_seq(&s->idle, 1);
       }
+      stand_still(m);
       if (spins < 1000)
         spin_pause();
       else
@@ -333,26 +385,42 @@ static void card_slots(const struct card_part *part, void *context) {
   make_room(context, true);
 }
 
-static void mark_worker(void *context, uint32_t worker, uint32_t workers) {
-  struct mark_job *job = context;
-  struct marker *m = &state_of(job->heap)->markers[worker];
-  at_add_seq(&job->present, 1); /* before it takes anything */
+static struct marker *come(struct marking *s, uint32_t worker, uint32_t workers, bool beside) {
+  struct marker *m = &s->markers[worker];
+  at_add_seq(&s->present, 1); /* before it takes anything */
   m->alone = workers == 1;
-  if (worker == 0) roots_visit(job->heap, job->minor ? root_minor : root_major, m);
+  m->beside = beside;
+  return m;
+}
+
+static void stopped_worker(void *context, uint32_t worker, uint32_t workers) {
+  struct marking *s = context;
+  struct marker *m = come(s, worker, workers, false);
+  if (worker == 0) roots_visit(s->heap, s->minor ? root_minor : root_major, m);
   uint32_t arena;
-  while (job->minor && cards_next_arena(job->heap, &job->cursor, &arena))
-    cards_visit_arena(job->heap, arena, card_slots, m);
-  run_to_end(m, job->minor);
+  while (s->minor && cards_next_arena(s->heap, &s->cursor, &arena)) cards_visit_arena(s->heap, arena, card_slots, m);
+  run_to_end(m, s->minor);
   flush_live(m);
+}
+
+static void beside_worker(void *context, uint32_t worker, uint32_t workers) {
+  struct marking *s = context;
+  marker_enter(s->heap);
+  struct marker *m = come(s, worker, workers, true);
+  run_to_end(m, false);
+  flush_live(m);
+  marker_leave(s->heap);
 }
 
 /* --- overflow ------------------------------------------------------------------------------------------------- */
 
+/* Beside mutators one of them may mark in the same words (mark_overwritten). */
 static void rescan_block(struct marker *m, size_t block, bool minor) {
   gch_heap *h = m->heap;
   uint64_t end = (block + 1) * BLOCK_GRANULES;
   for (uint64_t bit = bits_find_next(h->tables.mark, block * BLOCK_GRANULES, end); bit != BITS_NONE;
        bit = bits_find_next(h->tables.mark, bit + 1, end)) {
+    if (!bits_test_atomic(h->tables.mark, bit)) continue; /* it is: what was done before it was set is seen */
     uintptr_t a = h->layout.base + bit * GRANULE_BYTES;
     uint64_t header = header_load(a);
     struct scan_context c = {m, typetab_get(&h->types, header)};
@@ -365,6 +433,7 @@ static void rescan_block(struct marker *m, size_t block, bool minor) {
       scan_small(c.type, a, header, visit_major, &c);
     }
     if (m->dropped) flag_overflow(m, block);
+    stand_still(m);
     if (minor)
       make_room(m, true);
     else
@@ -373,23 +442,42 @@ static void rescan_block(struct marker *m, size_t block, bool minor) {
 }
 
 /* What did not fit the stack, until all of it did. One worker: this is the path of small heaps and strange graphs. */
-static void mark_overflowed(struct mark_job *job) {
-  struct mark_state *s = state_of(job->heap);
-  struct marker *m = &s->markers[0];
-  size_t blocks = layout_block_count(&job->heap->layout);
+static void mark_overflowed(struct marker *m) {
+  struct marking *s = m->all;
+  size_t blocks = layout_block_count(&m->heap->layout);
   m->alone = true;
-  while (at_xchg(&job->overflow, 0) != 0) {
+  while (at_xchg(&s->overflowed, 0) != 0) {
     for (uint64_t b = bits_find_next(s->overflow, 0, blocks); b != BITS_NONE;
          b = bits_find_next(s->overflow, b + 1, blocks)) {
-      bits_clear(s->overflow, b);
-      rescan_block(m, b, job->minor);
-      if (job->minor)
+      bits_clear_atomic(s->overflow, b);
+      rescan_block(m, b, s->minor);
+      if (s->minor)
         drain(m, true);
       else
         drain(m, false);
     }
   }
   flush_live(m);
+}
+
+void mark_overwritten(gch_heap *h, uint64_t word) {
+  struct marking *s = h->marking[1];
+  uintptr_t a = (uintptr_t)(word & ~(uint64_t)7);
+  if (!mark_wanted(h, word) || !bits_set_atomic(h->tables.mark, granule_index(&h->layout, a))) return;
+  uint64_t header = header_load(a);
+  size_t block = block_index(&h->layout, a);
+  bool large = header_is_large(header);
+  const struct large *e =
+      large ? &h->large.entries[h->tables.large_ids[(a - h->layout.base) >> h->layout.page_shift]] : NULL;
+  const struct type_info *type = large ? &h->types.items[e->type] : typetab_get(&h->types, header);
+  uint64_t bytes = large ? e->bytes : object_small_bytes(type, header);
+  if (!large)
+    at_add_relaxed(&h->tables.blocks[block].marked, (uint32_t)(bytes / GRANULE_BYTES)); /* read after the mark */
+  at_add_relaxed(&s->objects_overwritten, 1);
+  at_add_relaxed(&s->bytes_overwritten, bytes);
+  if (type->pub.leaf) return;
+  bits_set_atomic(s->overflow, block);
+  at_store(&s->overflowed, 1);
 }
 
 /* --- entry ---------------------------------------------------------------------------------------------------- */
@@ -401,25 +489,79 @@ static void give_stack_back(gch_heap *h, struct marker *m) {
                  MADV_DONTNEED);
 }
 
-static void mark_all(gch_heap *h, bool minor, struct mark_result *result) {
-  struct mark_state *s = state_of(h);
-  struct mark_job job = {.heap = h, .minor = minor};
+static void begin(struct marking *s) {
+  s->objects_overwritten = s->bytes_overwritten = 0;
   for (uint32_t i = 0; i < s->count; i++) {
     struct marker *m = &s->markers[i];
-    m->job = &job;
     m->result = (struct mark_result){0};
     m->peak = 0;
     deque_init(&m->deque, m->deque_items, DEQUE_ITEMS);
   }
-  team_run(h, mark_worker, &job);
-  mark_overflowed(&job);
-  *result = (struct mark_result){0};
+}
+
+/* A job of the team: nobody has come yet. */
+static void begin_job(struct marking *s) {
+  at_store_relaxed(&s->present, 0); /* the team's lock publishes all of it */
+  at_store_relaxed(&s->idle, 0);
+  at_store_relaxed(&s->cursor, 0);
+}
+
+static void end(struct marking *s, struct mark_result *result) {
+  *result = (struct mark_result){.objects = at_load_relaxed(&s->objects_overwritten), /* the world is stopped */
+                                 .bytes = at_load_relaxed(&s->bytes_overwritten)};
   for (uint32_t i = 0; i < s->count; i++) {
     result->objects += s->markers[i].result.objects;
     result->bytes += s->markers[i].result.bytes;
-    give_stack_back(h, &s->markers[i]);
+    give_stack_back(s->heap, &s->markers[i]);
   }
 }
 
-void mark_minor(gch_heap *h, struct mark_result *result) { mark_all(h, true, result); }
-void mark_major(gch_heap *h, struct mark_result *result) { mark_all(h, false, result); }
+static void mark_stopped(gch_heap *h, struct marking *s, struct mark_result *result) {
+  begin(s);
+  begin_job(s);
+  team_run(h, stopped_worker, s);
+  mark_overflowed(&s->markers[0]);
+  end(s, result);
+}
+
+void mark_minor(gch_heap *h, struct mark_result *result) { mark_stopped(h, h->marking[0], result); }
+void mark_major(gch_heap *h, struct mark_result *result) { mark_stopped(h, h->marking[1], result); }
+
+void mark_begin(gch_heap *h) {
+  struct marking *s = h->marking[1];
+  begin(s);
+  begin_job(s);
+  struct marker *m = come(s, 0, 1, false);
+  roots_visit(h, root_major, m);
+  while (m->found_count > 0) settle_oldest(m); /* marked: nobody has to log it */
+  flush_live(m);
+}
+
+void mark_beside(gch_heap *h, uint32_t workers) {
+  struct marking *s = h->marking[1];
+  begin_job(s);
+  GCH_POINT(marking_beside); /* not counted yet: pauses may be */
+  team_run_beside(h, beside_worker, s, workers);
+  marker_enter(h);
+  mark_overflowed(&s->markers[0]);
+  marker_leave(h);
+}
+
+bool mark_remark(gch_heap *h, uint64_t deadline_ns) {
+  struct marking *s = h->marking[1];
+  begin_job(s);
+  struct marker *m = come(s, 0, 1, false);
+  m->deadline = deadline_ns;
+  snapshot_flush(h);
+  do drain(m, false);
+  while (!is_late(m) && take_log(m));
+  m->deadline = 0;
+  flush_live(m);
+  bool empty = m->queue_count == 0 && m->found_count == 0 && m->top == 0;
+  return empty && !snapshot_pending(h) && at_load(&s->overflowed) == 0;
+}
+
+void mark_end(gch_heap *h, struct mark_result *result) {
+  end(h->marking[1], result);
+  snapshot_trim(h);
+}

@@ -10,7 +10,7 @@
  * All objects of a block have one age, that of the block, so ageing writes no headers. Every destination exists before
  * anything is forwarded, so a collection that runs out of memory keeps more where it is and fails nothing.
  *
- * While a major is between mark and flip, what is promoted is born marked (both maps), and references to old objects stay
+ * From the mark of a major to its flip, what is promoted is born marked (both maps), and references to old objects stay
  * as they are, whatever the plan says; the flip's own minor forwards them too, as it copies into regions that are not
  * flipped. */
 #include "gc/minor.h"
@@ -154,10 +154,13 @@ static void plan_evacuation(struct minor *m) {
   for (uint32_t i = 0, from = 0; i < count; from = ends[i++]) pack_class(m, from, ends[i], classes[i]);
 }
 
-/* From here on the block is no young one: nothing that refers to it dirties a card. */
+/* From here on the block is no young one: nothing that refers to it dirties a card. A major that has begun to mark will not count
+ * what lives in it (one that is about to begin will), and sweeps it at its end. */
 static void keep_block(gch_heap *h, size_t block) {
   uint64_t first = block * BLOCK_GRANULES;
-  h->tables.blocks[block].state = BLOCK_USED;
+  struct block *b = &h->tables.blocks[block];
+  b->state = BLOCK_USED;
+  b->marked = at_load_relaxed(&h->phase) == GCH_PHASE_IDLE ? 0 : b->live; /* phases change in pauses */
   bits_copy_range(h->tables.live, first, h->tables.mark, first, BLOCK_GRANULES);
 }
 
@@ -215,10 +218,9 @@ static void fix_card(const struct card_part *part, void *context) {
   scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, fix_card_slot, &c);
 }
 
-/* Between mark and flip, what is promoted is born marked. */
+/* From a major's mark to its flip, what is promoted is born marked. */
 static uint64_t *born_map(gch_heap *h) {
-  uint32_t phase = at_load_relaxed(&h->phase);
-  return phase == GCH_PHASE_PLAN || phase == GCH_PHASE_FLIP ? h->tables.mark : NULL;
+  return heap_births_marked(h) || at_load_relaxed(&h->phase) == GCH_PHASE_FLIP ? h->tables.mark : NULL;
 }
 
 /* The objects of neighbouring arenas, promoted with their pages. */
@@ -338,7 +340,7 @@ static void finish_minor(struct minor *m) {
     }
     GCH_ASSERT(!h->tables.arenas[a].cleared); /* everything in it went */
   }
-  /* Kept blocks are old: their marks are those of a major, if one is between mark and flip. */
+  /* Kept blocks are old: their marks are those of a major, from its mark to its flip. */
   for (uint32_t i = 0; i < m->plan->fix_count && born_map(h) == NULL; i++) clear_marks(h, m->plan->fixes[i]);
   for (uint32_t i = 0; i < m->plan->dest_count; i++) h->tables.dest[m->plan->dests[i].block] = 0;
   at_store_relaxed(&h->young.blocks, 0); /* the world is stopped */

@@ -24,17 +24,16 @@ const char *gch_phase_name(uint32_t phase) {
 }
 
 const char *gch_pause_name(uint32_t pause) {
-  static const char *const names[GCH_PAUSE_COUNT] = {[GCH_PAUSE_MINOR] = "minor",
-                                                     [GCH_PAUSE_MARK] = "mark",
-                                                     [GCH_PAUSE_FLIP] = "flip",
-                                                     [GCH_PAUSE_WHOLE] = "whole",
-                                                     [GCH_PAUSE_OTHER] = "other"};
+  static const char *const names[GCH_PAUSE_COUNT] = {[GCH_PAUSE_MINOR] = "minor",   [GCH_PAUSE_MARK] = "mark",
+                                                     [GCH_PAUSE_REMARK] = "remark", [GCH_PAUSE_FLIP] = "flip",
+                                                     [GCH_PAUSE_WHOLE] = "whole",   [GCH_PAUSE_OTHER] = "other"};
   return pause < GCH_PAUSE_COUNT && names[pause] != NULL ? names[pause] : "?";
 }
 
 const char *gch_cause_name(uint32_t cause) {
   static const char *const names[GCH_CAUSE_COUNT] = {[GCH_CAUSE_ASKED] = "asked",
                                                      [GCH_CAUSE_NURSERY] = "nursery",
+                                                     [GCH_CAUSE_DUE] = "due",
                                                      [GCH_CAUSE_LIMIT] = "limit",
                                                      [GCH_CAUSE_MAJOR] = "major"};
   return cause < GCH_CAUSE_COUNT ? names[cause] : "?";

@@ -191,6 +191,7 @@ static void open_arena(struct arena_production *p, uint32_t *place) {
     at_store(place, 0);
     return;
   }
+  GCH_POINT(arena_opening);
   at_store(place, (uint32_t)p->arena + 1);
   at_store(&arena->left, (uint32_t)__builtin_popcount(p->units));
   at_add(&arena->pending, 1); /* it waits for itself: see gc/consume.c */

@@ -23,6 +23,7 @@ void world_destroy(gch_heap *h) {
 }
 
 static bool all_stopped(const gch_heap *h) {
+  if (at_load_seq(&h->world.markers) != 0) return false; /* seq_cst: as below */
   for (const struct mutator *m = h->world.mutators; m != NULL; m = m->next)
     if (at_load_seq(&m->state) == MUTATOR_MANAGED) return false; /* seq_cst: the stopper's half of Dekker */
   return true;
@@ -116,14 +117,34 @@ void mutator_enter_native(struct mutator *m) {
   if (gch_unlikely(at_load_seq(&h->world.stop) != 0)) wake_stopper(h);
 }
 
+static void wait_running(gch_heap *h) {
+  lock_lock(&h->world.lock);
+  while (at_load_seq(&h->world.stop) != 0) cond_wait(&h->world.resumed, &h->world.lock);
+  lock_unlock(&h->world.lock);
+}
+
+void marker_enter(gch_heap *h) {
+  for (;;) {
+    at_add_seq(&h->world.markers, 1);
+    GCH_POINT(marker_enters); /* and may be one in a stopped world, for a moment */
+    if (gch_likely(at_load_seq(&h->world.stop) == 0)) return;
+    marker_leave(h);
+    wait_running(h);
+  }
+}
+
+void marker_leave(gch_heap *h) {
+  at_sub_seq(&h->world.markers, 1);
+  GCH_POINT(marker_left);
+  if (gch_unlikely(at_load_seq(&h->world.stop) != 0)) wake_stopper(h);
+}
+
 /* Waits until the world runs. */
 static void wait_resumed(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   uint64_t start = clock_ns();
   at_store_relaxed(&m->paused, 1);
-  lock_lock(&h->world.lock);
-  while (at_load_seq(&h->world.stop) != 0) cond_wait(&h->world.resumed, &h->world.lock);
-  lock_unlock(&h->world.lock);
+  wait_running(h);
   stall_count(h, m, GCH_STALL_PAUSE, clock_ns() - start);
 }
 

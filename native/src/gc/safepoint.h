@@ -47,6 +47,10 @@ uint64_t world_count(gch_heap *heap, const struct pause *pause);
 void world_lock(gch_heap *heap);
 void world_unlock(gch_heap *heap);
 
+/* A marker begins, or goes on, beside mutators: waits while the world is stopped, which counts it from then on. It leaves. */
+void marker_enter(gch_heap *heap);
+void marker_leave(gch_heap *heap);
+
 /* The calling thread's mutator of this heap, or NULL. */
 struct mutator *mutator_here(gch_heap *heap);
 /* The first of the calling thread's mutators, of any heap; linked by next_here. */

@@ -7,8 +7,9 @@ enum { LARGE_BATCH = 64 };
 
 void sweep_block(gch_heap *h, size_t b) {
   struct block *block = &h->tables.blocks[b];
-  if (block->state == BLOCK_USED && !block->born && block->live == 0 && at_load(&block->pins) == 0)
-    block_free(h, block_address(&h->layout, b), true);
+  if (block->state != BLOCK_USED || block->born) return;
+  block->live = block->marked;
+  if (block->live == 0 && at_load(&block->pins) == 0) block_free(h, block_address(&h->layout, b), true);
 }
 
 static struct lock *space_lock(gch_heap *h, enum space_id space) {

@@ -10,7 +10,7 @@
  * maps are swapped, dead objects under dirty cards are still looked at, and what they refer to must not become young
  * memory again. Returns bytes given back. */
 uint64_t sweep_dead(gch_heap *heap, const uint64_t *map, bool beside);
-/* Frees the block if nothing in it lives. */
+/* The block's live count becomes that of the mark; it is freed if nothing in it lives. */
 void sweep_block(gch_heap *heap, size_t block);
 
 #endif

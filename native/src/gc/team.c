@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "mover/mover.h"
 #include "os/thread.h"
 
 struct helper {
@@ -50,25 +51,32 @@ static void helper_main(void *arg) {
   lock_unlock(&t->lock);
 }
 
-gch_status team_start(gch_heap *h, gch_error *error) {
+static gch_status start(gch_heap *h, enum team_kind kind, gch_error *error) {
+  static const char *const locks[] = {"team of pauses", "team beside mutators"}, *const threads[] = {"gcheap-worker",
+                                                                                                     "gcheap-beside"};
   struct team *t = calloc(1, sizeof *t);
   if (t == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for the records of collector threads");
-  lock_init(&t->lock, RANK_TEAM, "team");
+  lock_init(&t->lock, RANK_TEAM + (uint32_t)kind, locks[kind]);
   cond_init(&t->work);
   cond_init(&t->done);
-  h->team = t;
+  h->teams[kind] = t;
   for (uint32_t i = 0; i + 1 < h->config.gc_threads; i++) {
     struct helper *helper = &t->helper[i];
     *helper = (struct helper){.team = t, .worker = i + 1};
-    if (thread_start(&helper->thread, "gcheap-worker", helper_main, helper) < 0)
+    if (thread_start(&helper->thread, threads[kind], helper_main, helper) < 0)
       return error_set(error, GCH_NO_MEMORY, "cannot start collector thread %u of %u", i + 1, h->config.gc_threads - 1);
     t->helpers++;
   }
   return GCH_OK;
 }
 
-void team_stop(gch_heap *h) {
-  struct team *t = h->team;
+gch_status team_start(gch_heap *h, gch_error *error) {
+  gch_status status = start(h, TEAM_PAUSE, error);
+  return status == GCH_OK && h->mover->concurrent ? start(h, TEAM_BESIDE, error) : status;
+}
+
+static void stop(gch_heap *h, enum team_kind kind) {
+  struct team *t = h->teams[kind];
   if (t == NULL) return;
   lock_lock(&t->lock);
   t->quit = true;
@@ -79,11 +87,14 @@ void team_stop(gch_heap *h) {
   cond_destroy(&t->done);
   lock_destroy(&t->lock);
   free(t);
-  h->team = NULL;
+  h->teams[kind] = NULL;
 }
 
-void team_run_few(gch_heap *h, team_fn fn, void *context, uint32_t workers) {
-  struct team *t = h->team;
+void team_stop(gch_heap *h) {
+  for (int kind = 0; kind < TEAM_KINDS; kind++) stop(h, (enum team_kind)kind);
+}
+
+static void run(struct team *t, team_fn fn, void *context, uint32_t workers) {
   lock_lock(&t->lock);
   if (workers > t->helpers + 1) workers = t->helpers + 1;
   bool alone = t->busy || workers == 1;
@@ -105,13 +116,26 @@ void team_run_few(gch_heap *h, team_fn fn, void *context, uint32_t workers) {
   lock_unlock(&t->lock);
 }
 
-void team_run(gch_heap *h, team_fn fn, void *context) { team_run_few(h, fn, context, UINT32_MAX); }
-
-struct lock *team_lock(gch_heap *h) { return h->team != NULL ? &h->team->lock : NULL; }
-
-void team_forget(gch_heap *h) {
-  free(h->team);
-  h->team = NULL;
+void team_run(gch_heap *h, team_fn fn, void *context) {
+  uint32_t movers = at_load_relaxed(&h->movers), cpus = movers != 0 ? thread_cpu_count() : 0; /* a hint */
+  run(h->teams[TEAM_PAUSE], fn, context, movers == 0 ? UINT32_MAX : cpus > movers ? cpus - movers : 1);
 }
 
-uint64_t team_cpu_ns(const gch_heap *h) { return at_load_relaxed(&h->team->cpu_ns); }
+void team_run_beside(gch_heap *h, team_fn fn, void *context, uint32_t workers) {
+  run(h->teams[TEAM_BESIDE], fn, context, workers);
+}
+
+struct lock *team_lock(gch_heap *h, enum team_kind kind) {
+  return h->teams[kind] != NULL ? &h->teams[kind]->lock : NULL;
+}
+
+void team_forget(gch_heap *h) {
+  for (int kind = 0; kind < TEAM_KINDS; kind++) {
+    free(h->teams[kind]);
+    h->teams[kind] = NULL;
+  }
+}
+
+static uint64_t cpu_ns(const struct team *t) { return t != NULL ? at_load_relaxed(&t->cpu_ns) : 0; }
+uint64_t team_pause_cpu_ns(const gch_heap *h) { return cpu_ns(h->teams[TEAM_PAUSE]); }
+uint64_t team_cpu_ns(const gch_heap *h) { return team_pause_cpu_ns(h) + cpu_ns(h->teams[TEAM_BESIDE]); }

@@ -15,7 +15,14 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { EVENTS_DEFAULT = 16384, EVENTS_MAX = 1 << 24, GC_THREADS_MAX = 64, GC_THREADS_AUTO = 8 };
+enum {
+  EVENTS_DEFAULT = 16384,
+  EVENTS_MAX = 1 << 24,
+  GC_THREADS_MAX = 64,
+  GC_THREADS_AUTO = 8,
+  GROWTH_DEFAULT = 100,
+  GROWTH_MAX = 10000
+};
 
 static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
 static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
@@ -75,6 +82,11 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
                      (unsigned long long)pages_size(), BLOCK_BYTES);
   if (c->gc_threads > GC_THREADS_MAX)
     return error_set(error, GCH_BAD_VALUE, "gc_threads is %u, expected at most %d", c->gc_threads, GC_THREADS_MAX);
+  if (c->growth_percent > GROWTH_MAX)
+    return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d", c->growth_percent, GROWTH_MAX);
+  if (c->soft_max_bytes > choose(c->max_bytes, MAX_DEFAULT))
+    return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
+                     (unsigned long long)c->soft_max_bytes, (unsigned long long)choose(c->max_bytes, MAX_DEFAULT));
   if (c->promote_age > 7)
     return error_set(error, GCH_BAD_VALUE, "promote_age is %u, expected 0 (choose) to 7", c->promote_age);
   if (c->event_capacity != 0 && (!is_pow2(c->event_capacity) || c->event_capacity > EVENTS_MAX))
@@ -105,6 +117,7 @@ static void complete_config(gch_config *c) {
   c->staging_bytes = align_up(choose(c->staging_bytes, staging), BLOCK_BYTES);
   c->gc_threads = c->gc_threads != 0 ? c->gc_threads : cpus < GC_THREADS_AUTO ? cpus : GC_THREADS_AUTO;
   if (c->promote_age == 0) c->promote_age = 1;
+  if (c->growth_percent == 0) c->growth_percent = GROWTH_DEFAULT;
   if (c->event_capacity == 0) c->event_capacity = EVENTS_DEFAULT;
 }
 
@@ -236,6 +249,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
     return status;
   }
   at_store_relaxed(&h->major_trigger, h->config.max_bytes / 2); /* nobody else sees the heap yet */
+  at_store_relaxed(&h->major_goal, h->config.max_bytes);
   *out = h;
   return GCH_OK;
 }

@@ -274,7 +274,28 @@ static void settle_arena(gch_heap *h, uintptr_t arena) {
   frames_done_arena(h, arena, dropped);
 }
 
+/* Where pages are huge the first slots share one, which came with the first of them: it goes unless all of them have it (then it
+ * is kept) or somebody has taken one. */
+static void settle_torn(gch_heap *h, struct frames *f) {
+  uint64_t from = first_slot(f), end = from + ARENA_BLOCKS;
+  if (end > f->slots) end = f->slots;
+  lock_lock(&f->lock);
+  uint64_t held = bits_count_range(f->held, from, end);
+  bool torn = held > 0 && held < ARENA_BLOCKS && bits_count_range(f->free, from, end) == end - from;
+  if (torn) {
+    bits_clear_range(f->free, from, end);
+    f->free_count -= (uint32_t)(end - from);
+  }
+  lock_unlock(&f->lock);
+  if (!torn) return;
+  uintptr_t start = f->start + from * BLOCK_BYTES;
+  bool dropped = h->drop(h, start, (end - from) * BLOCK_BYTES) >= 0;
+  if (dropped) frames_add(f, -(int64_t)(held * BLOCK_BYTES));
+  frames_done(h, start, (uint32_t)(end - from), dropped);
+}
+
 static void settle_home(gch_heap *h, struct frames *f) {
+  if (h->huge) settle_torn(h, f);
   uint64_t at = first_slot(f) + (h->huge ? ARENA_BLOCKS : HOME_KEPT), end; /* no huge page is torn */
   for (uint32_t i = 0; i < f->arena_slots; i++)
     if (take_idle_arena(f, i)) settle_arena(h, f->start + i * (uintptr_t)ARENA_BYTES);

@@ -18,6 +18,7 @@
 #include "heap/frames.h"
 #include "heap/large.h"
 #include "heap/layout.h"
+#include "heap/pacing.h"
 #include "heap/stall.h"
 #include "heap/tables.h"
 #include "object/typetab.h"
@@ -98,6 +99,7 @@ struct world {
   struct cond stopped;       /* a mutator left managed state */
   struct cond resumed;       /* the world runs again */
   uint32_t stop;             /* [atomic seq] a pause is asked for or on */
+  uint32_t markers;          /* [atomic seq] markers that are at work beside mutators: they stop as mutators do */
 };
 
 struct controller;
@@ -105,6 +107,19 @@ struct watchdog;
 struct ring_file;
 struct sampler;
 struct diary;
+
+/* Logs of what mutators overwrite while a major marks; gc/snapshot.h. */
+struct snapshot {
+  uint64_t *words;   /* [const] reserved: `capacity` buffers */
+  uint32_t *next;    /* [atomic] a buffer: the next one in its list, index + 1 */
+  uint32_t *counts;  /* [owner of the buffer] words in it */
+  uint32_t capacity; /* [const] */
+  uint32_t on;       /* [stw] 1: stores log */
+  uint32_t taken;    /* [atomic] buffers ever taken since they were last all free */
+  uint64_t full;     /* [atomic] list heads: low 32, index + 1; high 32, counts pushes */
+  uint64_t free;     /* [atomic] */
+  uint64_t logged;   /* [atomic] words that markers were given, since the mark began */
+};
 
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
@@ -160,8 +175,10 @@ struct gch_heap {
   uint32_t undropped; /* [atomic] 1: some memory could not be given back: what tables call empty may not be */
   char mover_reason[192]; /* [const] */
   bool huge; /* [const] huge pages are asked for */
-  struct team *team; /* [const] collector threads */
-  void *mark_state; /* [const] gc/mark.c */
+  struct team *teams[2]; /* [const] collector threads: of pauses; beside mutators (NULL: the mover cannot) */
+  uint32_t movers;       /* [atomic] workers that move beside mutators now */
+  struct marking *marking[2]; /* [const] gc/mark.c: of minors, of majors */
+  struct snapshot snapshot;
   struct plan *minor_plan; /* [const] [cycle] contents; tables reserved once */
   struct plan *plan; /* [const] [cycle] contents: of the running major */
   struct faults *faults; /* [const] gc/faults.c */
@@ -180,6 +197,10 @@ struct gch_heap {
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
   uint64_t used_bytes; /* [atomic] blocks (destinations not) and large pages in use, young ones included */
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
+  uint64_t major_goal; /* [atomic] and should have ended at so many; heap/pacing.h */
+  struct pacing pacing; /* [cycle] */
+  struct pacing_left left; /* [cycle] by the last major; all 0: there was none */
+  uint64_t paced_used, paced_ns; /* [cycle] used bytes at the last look, and when that was */
   uint64_t stress_count; /* [atomic] */
   struct ring ring;
   struct ring_slot *ring_slots; /* [const] NULL: they lie in the file */
@@ -208,6 +229,12 @@ static inline bool heap_in_young(const gch_heap *h, uintptr_t a) {
   const struct region *young = &h->layout.regions[4 * h->layout.per_space];
   return a - young->start < young->bytes;
 }
+/* Of a reference: is it no young one? Kept objects in the young region have live bits, which change in pauses. */
+static inline bool heap_is_old(const gch_heap *h, uintptr_t a) {
+  uintptr_t old_bytes = h->layout.regions[4 * h->layout.per_space].start - h->layout.base;
+  if (gch_likely(a - h->layout.base < old_bytes)) return true;
+  return heap_in_young(h, a) && bits_test_atomic(h->tables.live, granule_index(&h->layout, a));
+}
 /* Kept blocks lie in the young region but are old. */
 static inline bool heap_is_young(const gch_heap *h, uintptr_t a) {
   return heap_in_young(h, a) && heap_block(h, a)->state == BLOCK_YOUNG;
@@ -226,11 +253,16 @@ static inline uintptr_t large_address(const gch_heap *h, const struct large *e) 
   return at_load(&h->phase) >= GCH_PHASE_MOVE ? at_load(&e->forward) : at_load(&e->base);
 }
 
-/* What is taken now is born since the mark of the running major. Under the lock of the space, so that the end of the cycle,
- * which resets `born` under it, misses none: what is taken after that is in phase END. */
+/* What is taken now is born since the mark of the running major began. Under the lock of the space, so that the end of the
+ * cycle, which resets `born` under it, misses none: what is taken after that is in phase END. */
 static inline bool heap_births(const gch_heap *h) {
   uint32_t phase = at_load(&h->phase);
-  return phase >= GCH_PHASE_PLAN && phase <= GCH_PHASE_MOVE;
+  return phase >= GCH_PHASE_MARK && phase <= GCH_PHASE_MOVE;
+}
+/* Is it born before the flip: marked, and (with references) a unit that stays? The phases change in pauses. */
+static inline bool heap_births_marked(const gch_heap *h) {
+  uint32_t phase = at_load_relaxed(&h->phase);
+  return phase == GCH_PHASE_MARK || phase == GCH_PHASE_PLAN;
 }
 
 /* What is used counts once: a destination from the moment on at which its source does not any more. */

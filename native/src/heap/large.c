@@ -368,8 +368,8 @@ enum large_step large_populate(gch_heap *h, struct large_birth *b) {
  * be flipped with its region, and its arenas are no sources that could be given away. */
 static void note_birth(gch_heap *h, struct large *e) {
   e->born = 1;
-  if (at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
-  bits_set(h->tables.mark, granule_index(&h->layout, e->base));
+  if (!heap_births_marked(h)) return;
+  bits_set_atomic(h->tables.mark, granule_index(&h->layout, e->base)); /* no marker takes it for one of its own */
   for (size_t b = block_index(&h->layout, e->base); b <= block_index(&h->layout, e->base + e->bytes - 1); b++) {
     at_store_relaxed(&h->tables.arenas[b / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
     if (!e->leaf) unit_arm(h, b);
@@ -384,8 +384,8 @@ uintptr_t large_publish(gch_heap *h, const struct large_birth *b) {
   e->base = e->forward = b->start;
   e->birth = LARGE_NOT_IN_BIRTH;
   large_claim(h, b->start, e->bytes, b->id, e->leaf);
-  bits_set(h->tables.live, granule_index(&h->layout, b->start));
   if (heap_births(h)) note_birth(h, e);
+  bits_set_atomic(h->tables.live, granule_index(&h->layout, b->start)); /* after its mark: gc/mark.c */
   lock_unlock(&h->large.lock);
   return b->start;
 }

@@ -2,7 +2,7 @@
  *
  * A load of a gigabyte through a nursery of a few MiB would copy everything once and die young in nothing. Here
  * objects are bumped into whole old or leaf blocks, two open at a time (with and without references). Their starts
- * go into the live map at once, and into the mark map while a plan is being carried out, as for promoted objects.
+ * go into the live map at once, and before into the mark map from a major's mark to its flip, as for promoted objects.
  *
  * Rule: a safepoint may collect, and a collection reads every block's `top`. So retire the buffer before each; what
  * is left of its blocks is lost (free again after the next major). Large objects do not come from here.
@@ -37,8 +37,9 @@ uint64_t mature_fill(gch_heap *heap, struct mature *buffer, const struct mature_
 
 static inline void mature_note(gch_heap *h, uintptr_t object) {
   uint64_t bit = granule_index(&h->layout, object);
-  bits_set(h->tables.live, bit);
-  if (gch_unlikely(at_load_relaxed(&h->phase) == GCH_PHASE_PLAN)) bits_set(h->tables.mark, bit); /* changes in pauses */
+  if (gch_unlikely(heap_births_marked(h)))
+    bits_set_own(h->tables.mark, bit); /* first: no marker takes it for its own */
+  bits_set_own(h->tables.live, bit);
 }
 
 /* One small object (bytes <= GCH_SMALL_MAX); NULL: the block is full. */

@@ -67,8 +67,8 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
   /* What was stored here in an earlier life says nothing of the next one. */
   memset(&h->tables.cards[card_index(&h->layout, address)], 0, BLOCK_CARDS);
-  /* Born between mark and flip: it will be flipped with its region, and holds references to be fixed. */
-  if (state != BLOCK_USED || at_load_relaxed(&h->phase) != GCH_PHASE_PLAN) return;
+  /* Born before the flip: it will be flipped with its region, and holds references to be fixed. */
+  if (state != BLOCK_USED || !heap_births_marked(h)) return;
   at_store_relaxed(&arena->fate, (uint8_t)ARENA_STAYS);
   if (!leaf) unit_arm(h, block_index(&h->layout, address));
 }

@@ -25,8 +25,9 @@ struct block {
   uint8_t born;   /* taken since the mark of the running major: not in its plan, everything in it is live */
   uint16_t top;   /* granules in use, for blocks that nobody bumps into */
   uint16_t pins;  /* [atomic] pinned objects in it */
-  uint32_t live;  /* [atomic while marking] granules live by the last mark */
-  uint32_t spare;
+  uint32_t live;  /* [stw, the space's lock; young: atomic while a minor marks] granules live by the last mark */
+  uint32_t
+      marked; /* [atomic while a major marks] the same, being counted; 0 outside a major. The sweep takes it over */
 };
 _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
 

@@ -58,7 +58,7 @@ SCAN_INLINE void scan_object_refs(const struct type_info *type, uintptr_t object
   scan_fixed_range(type, object, from, to, visit, context);
   for (; slot + 8 <= end; slot += 8) {
     uint64_t any = 0;
-    for (int i = 0; i < 8; i++) any |= slot[i];
+    for (int i = 0; i < 8; i++) any |= __atomic_load_n(&slot[i], __ATOMIC_RELAXED); /* visit looks again */
     if (any != 0) scan_words(slot, slot + 8, visit, context);
   }
   scan_words(slot, end, visit, context);

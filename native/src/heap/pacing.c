@@ -1,0 +1,46 @@
+#include "heap/pacing.h"
+
+enum {
+  COST_FIRST = 3000000, /* ns a MiB: before any cycle was seen, three seconds a GiB */
+  SLACK = 32 << 20,     /* small heaps may grow by so much */
+  ROOM_LEAST = 16,      /* a 16th of what lives */
+};
+#define MIB ((uint64_t)1 << 20)
+#define SECOND ((uint64_t)1000000000)
+
+static uint64_t weigh(uint64_t before, uint64_t now) { return before == 0 ? now : before - before / 8 * 3 + now / 8 * 3; }
+
+static uint64_t scale(uint64_t value, uint64_t by, uint64_t over) {
+  double scaled = (double)value * (double)by / (double)over; /* may be large */
+  return scaled < 1e19 ? (uint64_t)scaled : UINT64_MAX;
+}
+
+void pacing_note_growth(struct pacing *p, uint64_t bytes, uint64_t ns) {
+  if (ns == 0) return;
+  uint64_t now = scale(bytes, SECOND, ns);
+  p->growth = weigh(p->growth, now);
+  if (now > p->growth) p->growth = now;
+}
+
+void pacing_note_cycle(struct pacing *p, uint64_t live, uint64_t ns) {
+  if (live < MIB) live = MIB;
+  p->cost = weigh(p->cost, scale(ns, MIB, live));
+}
+
+uint64_t pacing_goal(const struct pacing_limits *l, const struct pacing_left *left) {
+  uint64_t extra = scale(left->live, l->percent, 100), cap = l->soft != 0 && l->soft < l->hard ? l->soft : l->hard;
+  uint64_t goal = left->live + (extra > SLACK ? extra : SLACK);
+  if (goal > cap) goal = cap;
+  /* A soft limit yields, or one cycle would follow the other. */
+  uint64_t room = l->hard > left->used ? l->hard - left->used : 0, least = left->live / ROOM_LEAST;
+  if (least > room) least = room;
+  return goal > left->used + least ? goal : left->used + least;
+}
+
+uint64_t pacing_trigger(const struct pacing *p, const struct pacing_limits *l, const struct pacing_left *left) {
+  uint64_t goal = pacing_goal(l, left), room = goal > left->used ? goal - left->used : 0, most = room - room / 4;
+  uint64_t ns = scale(p->cost != 0 ? p->cost : COST_FIRST, left->live > MIB ? left->live : MIB, MIB);
+  uint64_t runway = scale(p->growth, ns, SECOND);
+  runway = runway > UINT64_MAX - runway / 2 ? most : runway + runway / 2;
+  return goal - (runway < most ? runway : most);
+}
