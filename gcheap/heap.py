@@ -86,9 +86,22 @@ def _text(value: str, name: str) -> Any:
     return ffi.new("char[]", value.encode())
 
 
-def _optional(value: str | None, name: str) -> Any:
-    """Return a C string, NULL for None."""
-    return ffi.NULL if value is None else _text(value, name)
+def _set_pacing(config: Any, soft_max_size: int | str | None, growth: float) -> None:
+    if soft_max_size is not None:
+        config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
+    if not 0.01 <= growth <= 100:
+        raise ValueError(f"growth is {growth!r}, expected 0.01 to 100")
+    config.growth_percent = round(growth * 100)
+
+
+def _set_texts(
+    config: Any, inject: str | None, ring: str | os.PathLike[str] | None, log: str | None
+) -> list[Any]:
+    """Set the texts of a configuration; return what holds them."""
+    texts = {"inject": inject, "ring": None if ring is None else os.fspath(ring), "log": log}
+    held = [ffi.NULL if value is None else _text(value, name) for name, value in texts.items()]
+    config.inject, config.ring_path, config.log = held
+    return held
 
 
 def _is_c_text(value: str) -> bool:
@@ -219,16 +232,10 @@ class Heap(Unpicklable):
         config.stress_interval = _count(stress, "stress")
         config.full_moves = _flag(full_moves, "full_moves")
         config.geometry_page = _count(page_size, "page_size")
-        place = None if ring is None else os.fspath(ring)
-        texts = {"inject": inject, "ring": place, "log": log}
-        spec, place_text, target = (_optional(value, name) for name, value in texts.items())
-        config.inject, config.ring_path, config.log = spec, place_text, target
-        if soft_max_size is not None:
-            config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
-        if not 0.01 <= growth <= 100:
-            raise ValueError(f"growth is {growth!r}, expected 0.01 to 100")
-        config.growth_percent = round(growth * 100)
+        kept = _set_texts(config, inject, ring, log)
+        _set_pacing(config, soft_max_size, growth)
         self._core = HeapCore(config)
+        del kept  # the texts: they are read until now
 
     # --- objects ---------------------------------------------------------------------------------
 

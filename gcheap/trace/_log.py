@@ -79,29 +79,46 @@ def _add(timeline: Timeline, key: tuple[int, int], record: dict[str, Any]) -> No
     minor = record["kind"] == "minor"
     kept = ("number", "cause", "mover", "policy", "concurrent", "degraded", "reason", "live_bytes")
     args = {name: record[name] for name in kept if record.get(name) not in (None, "")}
-    name = gc_name(record["cause"], minor)
-    timeline.slices.append(Slice(track, name, start, end, args))
-    first = min(int(record.get("mark_pause_ns", 0)), end - start)
-    if first:
-        timeline.slices.append(Slice(STOPPED, "mark pause", start, start + first, {}))
-    at = start + first
-    for phase in PHASES:
-        ns = int(record.get(f"{phase}_ns", 0))
-        if ns:
-            shown = COMPACTION if phase == "move" else phase
-            begin, at = at, min(at + ns, end)
-            timeline.slices.append(Slice(track, shown, begin, at, {"phase": phase}))
-            remark = int(record.get("remark_ns", 0))
-            if phase == "mark" and remark:
-                timeline.slices.append(Slice(STOPPED, "remark pause", at - remark, at, {}))
-            if phase == "flip":
-                timeline.slices.append(Slice(STOPPED, "flip pause", begin, at, {}))
-    if not record["concurrent"]:
-        kind = "minor pause" if minor else "whole pause"
-        length = int(record["pause_ns"]) - first - int(record.get("remark_ns", 0))
-        begin = max(start, end - length) if first else start  # of one that began beside the program
-        timeline.slices.append(Slice(STOPPED, kind, begin, min(begin + length, end), {}))
+    timeline.slices.append(Slice(track, gc_name(record["cause"], minor), start, end, args))
+    _add_phases(timeline, track, (start, end), record)
+    _add_pauses(timeline, (start, end), record)
     timeline.count(HEAP_SIZE, start, int(record["heap_bytes_before"]) // KB)
     timeline.count(HEAP_SIZE, end + 1, int(record["heap_bytes_after"]) // KB)
     if not minor:
         timeline.count(LIVE, end + 1, int(record["live_bytes"]) // KB)
+
+
+def _ns(record: dict[str, Any], name: str) -> int:
+    return int(record.get(f"{name}_ns", 0))
+
+
+def _add_phases(
+    timeline: Timeline, track: int, window: tuple[int, int], record: dict[str, Any]
+) -> None:
+    """Add the phases, one after the other; with those that have one, the pause."""
+    at, end = window[0] + _ns(record, "mark_pause"), window[1]
+    for phase in PHASES:
+        begin, at = at, min(at + _ns(record, phase), end)
+        if begin >= at:
+            continue
+        shown = COMPACTION if phase == "move" else phase
+        timeline.slices.append(Slice(track, shown, begin, at, {"phase": phase}))
+        if phase == "mark" and _ns(record, "remark"):
+            last = Slice(STOPPED, "remark pause", at - _ns(record, "remark"), at, {})
+            timeline.slices.append(last)
+        if phase == "flip":
+            timeline.slices.append(Slice(STOPPED, "flip pause", begin, at, {}))
+
+
+def _add_pauses(timeline: Timeline, window: tuple[int, int], record: dict[str, Any]) -> None:
+    """Add the first pause of what marked beside the program, and that of what did not move so."""
+    start, end = window
+    first = min(_ns(record, "mark_pause"), end - start)
+    if first:
+        timeline.slices.append(Slice(STOPPED, "mark pause", start, start + first, {}))
+    if record["concurrent"]:
+        return
+    kind = "minor pause" if record["kind"] == "minor" else "whole pause"
+    length = max(0, _ns(record, "pause") - first - _ns(record, "remark"))
+    begin = max(start, end - length) if first else start
+    timeline.slices.append(Slice(STOPPED, kind, begin, min(begin + length, end), {}))
