@@ -6,6 +6,8 @@
 #include "heap/small.h"
 #include "mover/mover.h"
 
+enum { WORTH_BYTES = 2 << 20 };
+
 /* --- policy --------------------------------------------------------------------------------------------------- */
 
 uint32_t plan_threshold(const uint64_t count[65]) {
@@ -56,6 +58,38 @@ static void tally_small(struct planner *p, uint32_t region, uint32_t arena) {
   if (p->heap->huge && live != 0) p->density[plan_density(live, ARENA_BLOCKS * BLOCK_GRANULES)]++;
   p->region_live[region] += live;
   p->live += live;
+}
+
+struct occupancy {
+  uint64_t used, live; /* granules, of units of density in which something lives */
+};
+
+static void count_occupancy(gch_heap *h, enum space_id space, uint32_t arena, struct occupancy *o) {
+  const struct block *b = &h->tables.blocks[(size_t)arena * ARENA_BLOCKS];
+  struct small_space *s = heap_small_space(h, space == SPACE_LEAF);
+  uint64_t used = 0, live = 0;
+  lock_lock(&s->lock);
+  for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
+    uint32_t marked = at_load_relaxed(&b[i].marked); /* a figure: markers may be adding to it */
+    if (b[i].state != BLOCK_USED || b[i].born || marked == 0) continue;
+    used += BLOCK_GRANULES;
+    live += marked;
+  }
+  lock_unlock(&s->lock);
+  o->used += h->huge && used != 0 ? ARENA_BLOCKS * BLOCK_GRANULES : used;
+  o->live += live;
+}
+
+bool plan_is_worth_it(gch_heap *h) {
+  struct occupancy o = {0};
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
+    uint32_t first, count = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + count && (space == SPACE_OLD || space == SPACE_LEAF); a++)
+      count_occupancy(h, space, a, &o);
+  }
+  uint64_t least = o.live / 100 * (100 + PLAN_WASTE_PERCENT + PLAN_WORTH_PERCENT);
+  return o.used > least && (o.used - least) * GRANULE_BYTES > WORTH_BYTES;
 }
 
 /* --- target region -------------------------------------------------------------------------------------------- */
