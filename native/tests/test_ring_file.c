@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "hold.h"
 #include "kit.h"
 #include "os/process.h"
 
@@ -143,15 +144,14 @@ static void beside_a_move(void) {
   GCH_FRAME(k.m, root, 2);
   root[0] = kit_refs(&k, 100000);
   for (uint64_t i = 0; i < 100000; i++) kit_put_node(&k, &root[0], i, i);
-  for (int round = 0; ring != NULL && (round < 3 || faults == 0 || live.time < first + 300000000) && round < 500;
-       round++) {
-    kit_begin(&k, &request, GCH_POLICY_ALL);
+  for (int round = 0; ring != NULL && (round < 3 || live.time < first + 300000000) && round < 500; round++) {
     root[1] = kit_bytes(&k, 1 << 20);
+    hold_before(&k, &request, GCH_POLICY_ALL, "move_begins"); /* whatever we touch is missing */
     for (uint64_t i = 0; i < 100000; i++) {
       sum += *kit_number(kit_at(root[0], i * 7919 % 100000));
       gch_safepoint(k.m);
     }
-    kit_end(&k, &request);
+    hold_off(&k, &request);
     if (gch_ring_live_get(ring, &live, sizeof live) && first == 0) first = live.time;
     CHECK(gch_ring_map(ring, arenas, ARENAS, NULL) < ARENAS);
     for (size_t n; (n = gch_ring_events(ring, &sequence, events, EVENTS, &lost)) > 0;)
