@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_the_schema_has_every_field() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"GCHEAP_LOG": "json:stderr", "PATH": ""},
+        env={**os.environ, "GCHEAP_LOG": "json:stderr"},
     )
     (line,) = done.stderr.splitlines()
     schema = _result.load_schema("log")

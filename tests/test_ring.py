@@ -110,6 +110,20 @@ def test_the_environment_asks_for_it(runtime: Path, monkeypatch: pytest.MonkeyPa
         Heap("16MiB")
 
 
+def test_without_a_runtime_folder_files_lie_in_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    place = ring.folder()
+    assert place == Path(f"/tmp/gcheap-{os.geteuid()}")
+    was_there = place.exists()
+    try:
+        with Heap("16MiB", ring="auto"):
+            assert place.stat().st_mode & 0o7777 == 0o700 or was_there
+            assert [file.parent for file in ring.find(os.getpid())] == [place]
+    finally:
+        if not was_there:
+            place.rmdir()
+
+
 def test_several_heaps_have_to_be_told_apart(heap: Heap, runtime: Path) -> None:
     with Heap("16MiB", ring="auto"):
         with pytest.raises(ValueError, match=r"has 2 heaps, name one: .*-0\.ring, .*-1\.ring"):
