@@ -75,7 +75,7 @@ _WHERE = {
 }
 """Public name -> the module that defines it."""
 
-_MODULES = frozenset({"bridge", "graph", "sources", "workloads"})
+_MODULES = frozenset({"bridge", "graph", "ring", "sources", "trace", "workloads"})
 """Modules that are attributes without having been imported."""
 
 

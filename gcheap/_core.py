@@ -42,6 +42,7 @@ ARGUMENTS = {
     "staging_bytes": "staging",
     "stress_interval": "stress",
     "geometry_page": "page_size",
+    "ring_path": "ring",
 }
 """Fields of gch_config that are arguments of another name in Python."""
 
@@ -131,6 +132,7 @@ class HeapCore:
         self._mutators: dict[int, _Mutator] = {}
         self._detached = False  # closed, and no thread is attached any more
         self._alive = [True]  # popped by whoever destroys the native heap
+        self.at_end: list[Callable[[], None]] = []  # called before the native heap goes
         _cores.add(self)
 
     # --- calls -----------------------------------------------------------------------------------
@@ -301,6 +303,8 @@ class HeapCore:
             self._alive.pop()
         except IndexError:
             return
+        for reads_until_now in list(self.at_end):
+            reads_until_now()
         error = ffi.new("gch_error *")
         status = lib.gch_heap_destroy(self.pointer, error)
         if status != lib.GCH_OK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from gcheap.struct import StructType, define_struct
 
 if TYPE_CHECKING:
     from gcheap.graph import ObjectGraph
+    from gcheap.trace import Recorder
 
 __all__ = ["Heap"]
 
@@ -89,6 +91,27 @@ def _text(value: str, name: str) -> Any:
     return ffi.new("char[]", value.encode())
 
 
+def _set_pacing(config: Any, soft_max_size: int | str | None, growth: float) -> None:
+    if soft_max_size is not None:
+        config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
+    if growth == float("inf"):
+        config.growth_percent = lib.GCH_GROWTH_NEVER
+        return
+    if not 0.01 <= growth <= 100:
+        raise ValueError(f"growth is {growth!r}, expected 0.01 to 100, or infinity")
+    config.growth_percent = round(growth * 100)
+
+
+def _set_texts(
+    config: Any, inject: str | None, ring: str | os.PathLike[str] | None, log: str | None
+) -> list[Any]:
+    """Set the texts of a configuration; return what holds them."""
+    texts = {"inject": inject, "ring": None if ring is None else os.fspath(ring), "log": log}
+    held = [ffi.NULL if value is None else _text(value, name) for name, value in texts.items()]
+    config.inject, config.ring_path, config.log = held
+    return held
+
+
 def _is_c_text(value: str) -> bool:
     """Say whether text has neither NUL characters nor halves of a surrogate pair."""
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
@@ -144,9 +167,15 @@ class Heap(Unpicklable):
         soft_max_size: full collections begin so early that the heap stays below, where what lives
             allows it; None: max_size.
         growth: a full collection is to have ended when the heap has grown by so much of what lived
-            after the last: 0.01 to 100.
+            after the last: 0.01 to 100; infinity: only when asked for, or out of memory.
         summaries: "auto", "on", "off": full collections note which arenas refer to which, so that
             those that refer to nothing that moves are not read.
+        ring: a file with events and figures for other processes (``gcheap top``): "auto", a
+            folder, or a path at which there is nothing; "": none; None: what the environment
+            variable GCHEAP_RING says.
+        log: where a line a collection goes (docs/traces.md): "stderr", "stdout" or a path with a
+            slash, "json:" before it for lines of JSON, two of these with a comma between; "":
+            nowhere; None: what the environment variable GCHEAP_LOG says.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -187,6 +216,8 @@ class Heap(Unpicklable):
         soft_max_size: int | str | None = None,
         growth: float = 1.0,
         summaries: str = "auto",
+        ring: str | os.PathLike[str] | None = None,
+        log: str | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -212,15 +243,11 @@ class Heap(Unpicklable):
         config.stress_interval = _count(stress, "stress")
         config.full_moves = _flag(full_moves, "full_moves")
         config.geometry_page = _count(page_size, "page_size")
-        spec = _text(inject, "inject") if inject is not None else ffi.NULL
-        config.inject = spec
-        if soft_max_size is not None:
-            config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
-        if not 0.01 <= growth <= 100:
-            raise ValueError(f"growth is {growth!r}, expected 0.01 to 100")
-        config.growth_percent = round(growth * 100)
         config.summaries = _choice(_SUMMARIES, summaries, "summaries")
+        kept = _set_texts(config, inject, ring, log)
+        _set_pacing(config, soft_max_size, growth)
         self._core = HeapCore(config)
+        del kept  # the texts: they are read until now
 
     # --- objects ---------------------------------------------------------------------------------
 
@@ -393,6 +420,20 @@ class Heap(Unpicklable):
             raise ValueError(f"since is {since}, expected 0 to {(1 << 64) - 1}")
         events: EventArray = self._core.call_heap(read_events, int(since))
         return events
+
+    def trace(self, path: str | os.PathLike[str]) -> Recorder:
+        """Return a recorder of what the collector does, for ``with``; afterwards it is in a file.
+
+        Args:
+            path: of a trace that ui.perfetto.dev and chrome://tracing open: .json or .json.gz;
+                .pftrace (or .perfetto-trace) for one in Perfetto's own format.
+
+        Raises:
+            Unsupported: Perfetto's format, without the ``perfetto`` package.
+        """
+        from gcheap.trace import Recorder
+
+        return Recorder(self, path)
 
     def map(self) -> npt.NDArray[np.void]:
         """Return the blocks of the arenas in use: array of ``BLOCK_DTYPE``, by address."""

@@ -31,6 +31,8 @@ COMMANDS = {
     "doctor": "Say what this kernel and these permissions allow, and what gcheap makes of it.",
     "explore": "Try every order of steps in models of the collector's cycle.",
     "map": "Draw where a heap's memory is and what fills it.",
+    "top": "Show a heap of another process: memory, pauses and rates, live.",
+    "trace": "Turn what a heap has done into a trace for ui.perfetto.dev.",
 }
 """Command -> its line of help. Those without a module in this version are not listed."""
 

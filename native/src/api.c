@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/sized.h"
+#include "diag/log.h"
 #include "diag/verify.h"
 #include "gc/controller.h"
 #include "gc/cycle.h"
@@ -15,6 +16,7 @@
 #include "gc/phase.h"
 #include "gc/roots.h"
 #include "gc/safepoint.h"
+#include "gc/sampler.h"
 #include "gc/snapshot.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
@@ -34,8 +36,8 @@ const char *gch_status_name(gch_status status) {
 }
 
 const char *gch_event_kind_name(uint32_t kind) {
-  static const char *const names[] = {"?",       "phase",    "pause", "fault",   "moved",
-                                      "refusal", "degraded", "minor", "watchdog"};
+  static const char *const names[] = {"?",        "phase", "pause",    "fault", "moved", "refusal",
+                                      "degraded", "minor", "watchdog", "begin", "end"};
   return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 
@@ -50,7 +52,8 @@ void gch_collect_options_init_sized(gch_collect_options *options, size_t bytes) 
 /* --- heap ----------------------------------------------------------------------------------------------------- */
 
 static gch_status start_engine(gch_heap *h, gch_error *error) {
-  gch_status status = roots_init(h, error);
+  gch_status status = log_open(h, error);
+  if (status == GCH_OK) status = roots_init(h, error);
   if (status == GCH_OK) status = mark_init(h, error);
   if (status == GCH_OK) status = snapshot_init(h, error);
   if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
@@ -59,6 +62,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = team_start(h, error);
   if (status == GCH_OK) status = faults_start(h, error);
   if (status == GCH_OK) status = watchdog_start(h, error);
+  if (status == GCH_OK) status = sampler_start(h, error);
   if (status == GCH_OK) status = controller_start(h, error);
   if (status == GCH_OK) status = fork_watch(h, error);
   return status;
@@ -66,6 +70,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
 
 static void stop_engine(gch_heap *h) {
   controller_stop(h);
+  sampler_stop(h);
   watchdog_stop(h);
   faults_stop(h);
   team_stop(h);
@@ -75,6 +80,7 @@ static void stop_engine(gch_heap *h) {
   snapshot_destroy(h);
   mark_destroy(h);
   roots_destroy(h);
+  log_close(h);
 }
 
 static gch_status create(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {

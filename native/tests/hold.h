@@ -40,6 +40,7 @@ static inline void hold_end(struct kit *k) {
 /* Begins a concurrent major and lets it come to the point; hold_off lets it go on and waits for its end. */
 static inline void hold_before(struct kit *k, struct kit_request *request, gch_policy policy, const char *point) {
   hold_on(false);
+  gch_collect_wait(k->m, NULL); /* one that has begun by itself */
   at_store(&hold_point, point);
   at_store(&hold, 1);
   at_store(&gch_hook_fn, hold_worker);

@@ -3,6 +3,10 @@
 #ifndef TESTS_KIT_H
 #define TESTS_KIT_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <dirent.h>
 #include <gcheap/gcheap.h>
 #include <pthread.h>
@@ -35,12 +39,16 @@ struct kit {
 
 enum { KIT_A = 16, KIT_B = 24, KIT_C = 32, KIT_REFS = 16, KIT_BYTES = 16 }; /* offsets; a number at 8 */
 
+/* What heaps of a test get: 0, or GCH_GROWTH_NEVER where a major of its own accord would be in the way of one that is held up. */
+static uint32_t kit_growth;
+
 static inline gch_config kit_config(gch_mover mover, uint64_t max_mib, uint64_t nursery_kib) {
   gch_config c;
   gch_config_init(&c);
   c.mover = mover;
   c.max_bytes = max_mib << 20;
   c.nursery_bytes = nursery_kib << 10;
+  c.growth_percent = kit_growth;
   return c;
 }
 
@@ -212,6 +220,20 @@ static inline struct kit_holdings kit_settled(struct kit_holdings before) {
     now = kit_holdings();
   }
   return now;
+}
+
+/* ThreadSanitizer does not like a thread in a child of fork() whose stack was one of the parent's threads': these do not fit what is
+ * asked for. For pthread_atfork, before the library's. */
+static inline void kit_larger_stacks(void) {
+#ifdef __SANITIZE_THREAD__
+  pthread_attr_t attributes;
+  size_t bytes = 0;
+  pthread_getattr_default_np(&attributes);
+  pthread_attr_getstacksize(&attributes, &bytes);
+  pthread_attr_setstacksize(&attributes, bytes + (1 << 20));
+  pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
+#endif
 }
 
 /* --- hangs ---------------------------------------------------------------------------------------------------- */

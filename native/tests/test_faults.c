@@ -363,6 +363,7 @@ static void of_faults_of_missing_pages(void) {
 }
 
 int main(void) {
+  kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(60);
   setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
   signal(SIGSEGV, SIG_DFL); /* not a sanitizer's */

@@ -401,6 +401,7 @@ static void lent_memory(void) {
 }
 
 int main(void) {
+  kit_growth = GCH_GROWTH_NEVER;
   if (!kit_available(GCH_MOVER_MOVE)) {
     printf("  SKIP test_flip: move: not available here\n");
     return CHECK_EXIT_SKIPPED;

@@ -24,19 +24,6 @@ enum { SLOWER = 1 };
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "die_after_fork=0:detect_deadlocks=0"; }
 
-/* Nor does it like a thread in the child whose stack was one of the parent's threads': these do not fit what is asked for. */
-static void larger_stacks(void) {
-#ifdef __SANITIZE_THREAD__
-  pthread_attr_t attributes;
-  size_t bytes = 0;
-  pthread_getattr_default_np(&attributes);
-  pthread_attr_getstacksize(&attributes, &bytes);
-  pthread_attr_setstacksize(&attributes, bytes + (1 << 20));
-  pthread_setattr_default_np(&attributes);
-  pthread_attr_destroy(&attributes);
-#endif
-}
-
 struct kind {
   gch_mover mover;
   gch_fault_mode faults;
@@ -545,7 +532,7 @@ static void another_program(void) {
 
 int main(void) {
   alarm(110 * (unsigned)SLOWER);
-  pthread_atfork(NULL, NULL, larger_stacks); /* before the library's */
+  pthread_atfork(NULL, NULL, kit_larger_stacks); /* before the library's */
   RUN(every_kind_child_first);
   RUN(every_kind_both_at_once);
   RUN(beside_a_mutator);

@@ -546,6 +546,7 @@ static void neighbours_of_closed_pages(void) { neighbours_of_armed_pages(GCH_MOV
 static void neighbours_of_missing_pages(void) { neighbours_of_armed_pages(GCH_MOVER_MOVE); }
 
 int main(void) {
+  kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(90);
   RUN(go_round_in_pause);
   RUN(go_round_beside);

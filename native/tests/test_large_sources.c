@@ -207,6 +207,7 @@ static void an_arena_opened_for_nothing_serves_again(void) {
 }
 
 int main(void) {
+  kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(60);
   RUN(a_large_object_moves_within_the_budget);
   RUN(opened_arenas_count);

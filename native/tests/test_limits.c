@@ -214,6 +214,7 @@ static void nobody_passes_the_limit(void) {
 }
 
 int main(void) {
+  kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(60);
   RUN(room_while_moving);
   RUN(more_mutators_than_the_region_holds);

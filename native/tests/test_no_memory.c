@@ -523,6 +523,7 @@ static void populating_breaks_off(void) {
 }
 
 int main(void) {
+  kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(60);
   RUN(movers_by_userfaultfd);
   RUN(huge_arenas);

@@ -70,6 +70,33 @@ static void stalled_writer(void) {
   CHECK_EQ(lost, 2 * CAPACITY - 6);
 }
 
+/* The number lies where others can read it; a second ring goes on where the first one was. */
+static void shared_and_inherited(void) {
+  static struct ring_slot others[CAPACITY];
+  struct ring_event out[CAPACITY];
+  uint64_t number = 0, sequence = 0, lost = 0;
+  struct ring heir;
+  memset(slots, 0, sizeof slots);
+  ring_attach(&ring, slots, CAPACITY, &number);
+  for (uint64_t i = 0; i < CAPACITY + 10; i++) write_number(i);
+  CHECK_EQ(number, CAPACITY + 10);
+  slots[20].stamp = 2 * 20 + 1; /* never finished: not inherited */
+  ring_init(&heir, others, CAPACITY);
+  ring_inherit(&heir, &ring);
+  write_number(1000); /* into the first one only */
+  CHECK_EQ(ring_next(&heir), CAPACITY + 10);
+  CHECK_EQ(ring_read(&heir, &sequence, out, CAPACITY, &lost), 10);
+  CHECK_EQ(out[0].seq, 10);
+  CHECK_EQ(lost, 10);
+  sequence = 21;
+  CHECK_EQ(ring_read(&heir, &sequence, out, CAPACITY, &lost), CAPACITY - 11);
+  CHECK_EQ(out[0].a, 21);
+  struct ring_event event = {.kind = 7, .a = 77};
+  CHECK_EQ(ring_write(&heir, &event), CAPACITY + 10);
+  CHECK_EQ(ring_read(&heir, &sequence, out, CAPACITY, &lost), 1);
+  CHECK_EQ(out[0].a, 77);
+}
+
 static uint64_t mix(uint64_t a, uint64_t b) { return (a * 1000003 + b) * 0x9E3779B97F4A7C15u; }
 
 static void *writer(void *arg) {
@@ -118,6 +145,7 @@ int main(void) {
   RUN(in_order);
   RUN(overwritten);
   RUN(stalled_writer);
+  RUN(shared_and_inherited);
   RUN(many_writers);
   return CHECK_SUMMARY();
 }

@@ -45,6 +45,8 @@ typedef enum gch_policy {
  * AUTO: as long as that pays. */
 typedef enum gch_summaries { GCH_SUMMARIES_AUTO = 0, GCH_SUMMARIES_ON, GCH_SUMMARIES_OFF } gch_summaries;
 
+enum { GCH_GROWTH_NEVER = 1000000 };
+
 /* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
  * the struct grow, at its end, without breaking callers: fields that the caller does not have are as if 0; fields that the
  * library does not have must be 0. Sizes in bytes, rounded up to 64 KiB (gch_stats has them as they are); 0 means
@@ -68,9 +70,15 @@ typedef struct gch_config {
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
   uint64_t
       soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes */
-  uint32_t
-      growth_percent; /* a major is to have ended when the heap has grown by so much of what lived; up to 10000; 0: 100 */
+  /* A major is to have ended when the heap has grown by so much of what lived after the last one; up to 10000; 0: 100;
+   * GCH_GROWTH_NEVER: majors begin when they are asked for, or nothing else makes room for an allocation. */
+  uint32_t growth_percent;
   gch_summaries summaries;
+  /* A file with events and figures for other processes (gcheap/ring.h; `gcheap top`): "auto", a folder, or a path at which there
+   * is nothing yet; "": none; NULL: what the environment variable GCHEAP_RING says, none if it is not set. */
+  const char *ring_path;
+  /* A line a collection: where to (docs/traces.md); "": nowhere; NULL: what the environment variable GCHEAP_LOG says. */
+  const char *log;
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

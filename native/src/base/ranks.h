@@ -8,7 +8,7 @@ enum lock_rank {
   RANK_MUTATORS = 20, /* list of mutators; held for the length of every pause: attach and detach wait it out */
   RANK_WORLD = 30,    /* waking who waits for a stop or a resume */
   RANK_TEAM = 40,     /* collector threads, of pauses and (one more) beside mutators: giving and finishing a job */
-  RANK_WATCHDOG = 50, /* its waking and its end */
+  RANK_WATCHDOG = 50, /* its waking and its end; the sampler's likewise */
   RANK_TYPES = 55,
   RANK_SPACE = 60,    /* free blocks of a space */
   RANK_LARGE = 70,

@@ -32,11 +32,18 @@ _Static_assert(sizeof(struct ring_slot) == 64, "one cache line");
 struct ring {
   struct ring_slot *slots; /* [const] memory of the caller */
   uint64_t capacity;       /* [const] a power of two */
-  uint64_t next;           /* [atomic] the next sequence number */
+  uint64_t *next; /* [const] where the next sequence number is: beside the slots, if others read them, else `own` */
+  uint64_t own; /* [atomic] */
 };
 
-/* `slots`: capacity * 64 bytes, all zero, and not touched before they are used; capacity is a power of two. */
+/* `slots`: capacity * 64 bytes, all zero, and not touched before they are used; capacity is a power of two. The struct stays
+ * where it is. */
 void ring_init(struct ring *ring, struct ring_slot *slots, uint64_t capacity);
+/* Slots and number lie in memory that is shared with other processes. For who reads only, it may be readable only. */
+void ring_attach(struct ring *ring, struct ring_slot *slots, uint64_t capacity, uint64_t *next);
+/* Nobody writes into `from` whose event is wanted: what can be copied of it goes into `ring`, whose slots are all zero, and
+ * numbers go on where they were. */
+void ring_inherit(struct ring *ring, const struct ring *from);
 
 /* Appends an event; its seq is filled in and returned. */
 uint64_t ring_write(struct ring *ring, const struct ring_event *event);

@@ -17,6 +17,7 @@
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
+#include "heap/diary.h"
 #include "heap/small.h"
 #include "mover/mover.h"
 #include "os/pages.h"
@@ -32,6 +33,15 @@ static const uint64_t REMARK_NS = 200000;
 static uint64_t cpu_now(const gch_heap *h, bool minor) {
   if (minor) return clock_thread_cpu_ns() + team_pause_cpu_ns(h);
   return clock_thread_cpu_ns() + team_cpu_ns(h) + at_load_relaxed(&h->measures.served_cpu_ns);
+}
+
+/* Of the collections that this thread drives. */
+static _Thread_local gch_cause cause;
+
+/* What events say of a collection. */
+static uint64_t event_bits(const gch_cycle *r) {
+  return (uint64_t)cause | (r->minor ? GCH_COLLECTION_MINOR : 0u) | (r->concurrent ? GCH_COLLECTION_CONCURRENT : 0u) |
+         (r->degraded ? GCH_COLLECTION_DEGRADED : 0u);
 }
 
 /* Until report_figures has been called for it, times and counts are those at which it began. */
@@ -50,6 +60,8 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->units_unread = at_load_relaxed(&h->moved.unread);
   r->faults_served = at_load_relaxed(&h->measures.faults);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
+  heap_event(h, GCH_EVENT_BEGIN, r->number, r->heap_bytes_before, at_load_relaxed(&h->measures.allocated_bytes),
+             event_bits(r));
 }
 
 /* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
@@ -100,11 +112,14 @@ static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
   lock_lock(&h->measures.lock);
   *where = *r;
   lock_unlock(&h->measures.lock);
+  heap_event(h, GCH_EVENT_END, r->number, r->heap_bytes_after, r->live_bytes, event_bits(r));
+  diary_note(h, r, cause);
 }
 
 /* --- pacing --------------------------------------------------------------------------------------------------- */
 
 static void set_trigger(gch_heap *h) {
+  if (h->config.growth_percent == GCH_GROWTH_NEVER) return;
   struct pacing_limits limits = {h->config.max_bytes, h->config.soft_max_bytes, h->config.growth_percent};
   uint64_t goal = pacing_goal(&limits, &h->left);
   at_store_relaxed(&h->major_goal, goal); /* hints */
@@ -180,8 +195,8 @@ static void finish_report(gch_heap *h, gch_cycle *r) {
   r->physical_after = resident_now();
   pace_major(h, r);
   at_add_relaxed(&h->measures.major_count, 1);
-  keep_report(h, &h->measures.last_major, r);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
+  keep_report(h, &h->measures.last_major, r);
 }
 
 /* What every major begins with, in its first pause: afterwards nothing is young. */
@@ -369,8 +384,11 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
 static void minor_before_flip(gch_heap *h) {
   gch_cycle minor;
   lock_lock(&h->cycle_lock);
+  gch_cause of_major = cause;
+  cause = GCH_CAUSE_MAJOR;
   cycle_minor(h, false, &minor);
-  lock_unlock(&h->cycle_lock);
+  cause = of_major;
+  cycle_unlock(h);
 }
 
 /* Cycle lock held; released while mutators run. */
@@ -427,6 +445,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
     lock_unlock(&h->cycle_lock);
     return;
   }
+  cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
   major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
@@ -444,7 +463,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   report_end(h, r);
   finish_report(h, r);
   cond_broadcast(&h->cycle_done);
-  lock_unlock(&h->cycle_lock);
+  cycle_unlock(h);
 }
 
 void cycle_wait_idle(gch_heap *h) {
@@ -463,9 +482,10 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
-static void major_for_allocation(gch_heap *h) {
+static void major_for_allocation(gch_heap *h, bool urgent) {
   gch_collect_options options;
   gch_cycle report;
+  cause = urgent ? GCH_CAUSE_LIMIT : GCH_CAUSE_DUE;
   gch_collect_options_init(&options);
   cycle_major(h, &options, &report);
 }
@@ -475,13 +495,15 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
   gch_cycle report;
   cycle_enter(h);
+  cause = GCH_CAUSE_NURSERY;
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
   if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
   if (urgent && phase_now(h) != GCH_PHASE_IDLE)
     cycle_wait_idle(h); /* it gives memory back */
   else if (urgent || (!done && h->controller == NULL && cycle_is_due(h)))
-    major_for_allocation(h);
+    major_for_allocation(h, urgent);
+  cause = GCH_CAUSE_ASKED;
   cycle_leave(h);
   if (h->controller != NULL) cycle_start_due(m);
   stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);

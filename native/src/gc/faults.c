@@ -54,12 +54,20 @@ static struct hook *hook_of(int signal) { return signal == SIGSEGV ? &hook_segv 
 
 /* --- answering ------------------------------------------------------------------------------------------------ */
 
-static void note_fault(gch_heap *h, struct mutator *m, uintptr_t address, uint64_t start, bool in_thread) {
-  uint64_t ns = clock_ns() - start;
+/* `thread` has waited since `start`. */
+static void note_fault(gch_heap *h, struct mutator *m, uint32_t thread, uintptr_t address, uint64_t start) {
+  uint64_t now = clock_ns(), ns = now - start;
+  struct ring_event event = {.t_ns = now,
+                             .kind = GCH_EVENT_FAULT,
+                             .thread = thread,
+                             .a = address,
+                             .b = ns,
+                             .c = thread == thread_id(),
+                             .d = block_index(&h->layout, address)};
   at_add_relaxed(&h->measures.faults, 1);
   histogram_record(&h->measures.fault, ns);
   stall_count(h, m, GCH_STALL_FAULT, ns);
-  heap_event(h, GCH_EVENT_FAULT, address, ns, in_thread, block_index(&h->layout, address));
+  ring_write(&h->ring, &event);
 }
 
 static void wake(gch_heap *h, uintptr_t address) {
@@ -88,7 +96,7 @@ static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t sta
     case UNIT_ARMED:
       if (make_touched(b, block)) {
         batch_publish(b);
-        note_fault(h, m, address, start, false);
+        note_fault(h, m, fault->thread, address, start);
         break;
       } /* else somebody was quicker */
       /* fallthrough */
@@ -239,7 +247,7 @@ static void answer_moving(gch_heap *h, uintptr_t address) {
   batch_end(&b);
   note_cpu(h, cpu);
   if (own)
-    note_fault(h, mutator_here(h), address, start, true);
+    note_fault(h, mutator_here(h), thread_id(), address, start);
   else
     stall_count(h, mutator_here(h), GCH_STALL_UNIT, clock_ns() - start);
 }

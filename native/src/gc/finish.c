@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "gc/compact_internal.h"
+#include "gc/sampler.h"
 #include "gc/sweep.h"
 #include "heap/small.h"
 #include "heap/summary.h"
@@ -106,6 +107,7 @@ static uint64_t finish_region(gch_heap *h, uint32_t region, bool beside) {
     if (beside && space == SPACE_YOUNG) lock_lock(&h->cycle_lock);
     if (beside) lock_lock(region_lock(h, space));
     released += finish_arena(h, space, a);
+    sampler_note(h, a);
     if (beside) lock_unlock(region_lock(h, space));
     if (beside && space == SPACE_YOUNG) lock_unlock(&h->cycle_lock);
   }

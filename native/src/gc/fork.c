@@ -14,11 +14,13 @@
 #include "gc/faults.h"
 #include "gc/registry.h"
 #include "gc/safepoint.h"
+#include "gc/sampler.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
+#include "heap/ring_file.h"
 #include "mover/mover.h"
 
-enum { LOCKS_MAX = 16, ROUNDS = 8 };
+enum { LOCKS_MAX = 20, ROUNDS = 8 };
 static const uint64_t PATIENCE_NS = 20000000, PATIENCE_MAX_NS = 1000000000;
 
 /* A heap that the fork() going on has claimed; all [lock: fork_lock]. */
@@ -52,7 +54,8 @@ static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
                         &h->young.lock,
                         &h->frames.lock,
                         &h->pins.lock,
-                        &h->measures.lock};
+                        &h->measures.lock,
+                        sampler_lock(h)};
   uint32_t count = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i] != NULL) out[count++] = all[i];
@@ -197,6 +200,7 @@ static void inherit_memory(gch_heap *h) {
   gch_error error = {0};
   kernel_after_fork(&h->kernel);
   h->pid = (uint64_t)getpid();
+  if (ring_file_inherit(h, &error) != GCH_OK) note_broken(h, &error);
   if (h->broken[0] != 0) return;
   if (h->mover->inherit != NULL && h->mover->inherit(h, told[0] >= 0, &error) != GCH_OK) note_broken(h, &error);
   if (h->broken[0] == 0) large_forget_births(h); /* threads that are not here had begun them */
@@ -254,6 +258,7 @@ static void forget_threads(gch_heap *h, bool are_held) {
   faults_forget(h);
   team_forget(h);
   watchdog_forget(h);
+  sampler_forget(h);
 }
 
 static void start_threads(gch_heap *h) {
@@ -263,6 +268,7 @@ static void start_threads(gch_heap *h) {
   gch_status status = team_start(h, &error);
   if (status == GCH_OK) status = faults_start(h, &error);
   if (status == GCH_OK) status = watchdog_start(h, &error);
+  if (status == GCH_OK) status = sampler_start(h, &error);
   if (status == GCH_OK) status = controller_start(h, &error);
   if (status != GCH_OK) note_broken(h, &error);
 }
@@ -275,6 +281,7 @@ static void give_up_others(void) {
     if (h == NULL || is_held(i) || h->pid != parent_pid) continue;
     kernel_after_fork(&h->kernel);
     h->pid = (uint64_t)getpid();
+    (void)ring_file_inherit(h, &(gch_error){0});
     if (h->shared_fd >= 0) h->mover->inherit(h, false, &(gch_error){0});
     note_broken(h, &error);
     forget_threads(h, false);

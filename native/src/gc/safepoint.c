@@ -1,5 +1,7 @@
 #include "gc/safepoint.h"
 
+#include "heap/diary.h"
+
 enum { SPIN_NS = 20000 };
 
 void world_init(gch_heap *h) {
@@ -245,7 +247,14 @@ void cycle_enter(gch_heap *h) {
   lock_lock(&h->cycle_lock);
 }
 
-void cycle_leave(gch_heap *h) {
+void cycle_unlock(gch_heap *h) {
+  struct diary_page page;
+  diary_take(h, &page);
   lock_unlock(&h->cycle_lock);
+  diary_tell(h, &page);
+}
+
+void cycle_leave(gch_heap *h) {
+  cycle_unlock(h);
   mutators_leave_native();
 }

@@ -73,5 +73,7 @@ void mutators_let_pass(void);
 /* Enters and leaves the cycle lock; the calling thread's mutators count as stopped in between. */
 void cycle_enter(gch_heap *heap);
 void cycle_leave(gch_heap *heap);
+/* The end of cycle_leave for who is no mutator: leaves the lock, then tells the log what has been collected. */
+void cycle_unlock(gch_heap *heap);
 
 #endif

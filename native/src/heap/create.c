@@ -10,6 +10,7 @@
 #include "base/sized.h"
 #include "base/units.h"
 #include "heap/mutator.h"
+#include "heap/ring_file.h"
 #include "heap/small.h"
 #include "os/pages.h"
 #include "os/thread.h"
@@ -84,8 +85,9 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if ((unsigned)c->summaries > GCH_SUMMARIES_OFF)
     return error_set(error, GCH_BAD_VALUE, "summaries is %u, expected 0 (auto), 1 (on) or 2 (off)",
                      (unsigned)c->summaries);
-  if (c->growth_percent > GROWTH_MAX)
-    return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d", c->growth_percent, GROWTH_MAX);
+  if (c->growth_percent > GROWTH_MAX && c->growth_percent != GCH_GROWTH_NEVER)
+    return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d, or GCH_GROWTH_NEVER",
+                     c->growth_percent, GROWTH_MAX);
   if (c->soft_max_bytes > choose(c->max_bytes, MAX_DEFAULT))
     return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
                      (unsigned long long)c->soft_max_bytes, (unsigned long long)choose(c->max_bytes, MAX_DEFAULT));
@@ -218,12 +220,8 @@ static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
   if (status == GCH_OK) status = large_init(h, error);
   if (status == GCH_OK) status = frames_init(h, error);
   if (status != GCH_OK) return status;
-  h->ring_slots = calloc(h->config.event_capacity, sizeof *h->ring_slots);
-  if (h->ring_slots == NULL)
-    return error_set(error, GCH_NO_MEMORY, "no memory for %u events", h->config.event_capacity);
-  ring_init(&h->ring, h->ring_slots, h->config.event_capacity);
   small_init(h);
-  return GCH_OK;
+  return ring_file_init(h, error);
 }
 
 gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
@@ -254,7 +252,8 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
     heap_delete(h);
     return status;
   }
-  at_store_relaxed(&h->major_trigger, h->config.max_bytes / 2); /* nobody else sees the heap yet */
+  bool never = h->config.growth_percent == GCH_GROWTH_NEVER;
+  at_store_relaxed(&h->major_trigger, never ? UINT64_MAX : h->config.max_bytes / 2); /* nobody else sees the heap yet */
   at_store_relaxed(&h->major_goal, h->config.max_bytes);
   *out = h;
   return GCH_OK;
@@ -270,7 +269,7 @@ void heap_delete(gch_heap *h) {
   if (h->layout.base != 0) pages_release(&h->kernel, (void *)h->layout.base, h->layout.span);
   lock_destroy(&h->measures.lock);
   free(h->layout.region_of);
-  free(h->ring_slots);
+  ring_file_destroy(h);
   kernel_close(&h->kernel);
   free(h);
 }

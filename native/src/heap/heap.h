@@ -104,6 +104,9 @@ struct world {
 
 struct controller;
 struct watchdog;
+struct ring_file;
+struct sampler;
+struct diary;
 
 /* Logs of what mutators overwrite while a major marks; gc/snapshot.h. */
 struct snapshot {
@@ -205,7 +208,10 @@ struct gch_heap {
   uint64_t paced_used, paced_ns; /* [cycle] used bytes at the last look, and when that was */
   uint64_t stress_count; /* [atomic] */
   struct ring ring;
-  struct ring_slot *ring_slots;
+  struct ring_slot *ring_slots; /* [const] NULL: they lie in the file */
+  struct ring_file *ring_file; /* [const] NULL: no other process reads; heap/ring_file.h */
+  struct sampler *sampler; /* [const] NULL: likewise; gc/sampler.h */
+  struct diary *diary; /* [const] NULL: no log; heap/diary.h */
   struct measures measures;
   struct moved moved;
   struct trimmed trimmed[REGION_MAX];

@@ -15,7 +15,9 @@
 
 enum { SUMMARY_WORDS = SUMMARY_BITS / 64 };
 
-static inline uint64_t *summary_row(const gch_heap *h, size_t arena) { return &h->tables.summaries[arena * SUMMARY_WORDS]; }
+static inline uint64_t *summary_row(const gch_heap *h, size_t arena) {
+  return &h->tables.summaries[arena * SUMMARY_WORDS];
+}
 
 static inline void summary_set(uint64_t *row, size_t target) {
   uint64_t *word = &row[target % SUMMARY_BITS / 64], bit = (uint64_t)1 << target % 64;
