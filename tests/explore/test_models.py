@@ -23,6 +23,7 @@ NOT_MODELLED = {
     "block_unplanned": "in the pause; `pin` has unplan_pinned",
     "cycle_asked": "under the controller's lock",
     "ending": "before faults_drain of `drain`",
+    "ended": "after the end of `drain`: all units are made and reset",
     "marking_beside": "before the marker_enters of `markers`",
     "dest_filled": "in the pause",
     "flip_prepared": "nothing is flipped yet",

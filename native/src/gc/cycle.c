@@ -411,6 +411,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   end_phase(h);
   r->move_ns = clock_ns() - start;
   r->move_cpu_ns = cpu_now(h, false) - cpu;
+  GCH_POINT(ended); /* but for the phase; minors may be */
   if (h->huge) finish_opened(h);
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);

@@ -493,7 +493,16 @@ static void give_stack_back(gch_heap *h, struct marker *m) {
                  MADV_DONTNEED);
 }
 
+/* Blocks that minors kept since the last major swept the young region are counted for that one's sake (gc/minor.c). */
+static void forget_kept(gch_heap *h) {
+  uint32_t first = region_first_arena(h, layout_first_region(&h->layout, SPACE_YOUNG));
+  for (uint32_t a = first; a < first + h->young.arena_count; a++)
+    for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS && h->tables.arenas[a].used != 0; b++)
+      h->tables.blocks[b].marked = 0;
+}
+
 static void begin(struct marking *s) {
+  if (!s->minor) forget_kept(s->heap);
   s->objects_overwritten = s->bytes_overwritten = 0;
   for (uint32_t i = 0; i < s->count; i++) {
     struct marker *m = &s->markers[i];

@@ -1,5 +1,6 @@
 #include "gc/sweep.h"
 
+#include "base/check.h"
 #include "heap/small.h"
 #include "mover/mover.h"
 
@@ -8,6 +9,7 @@ enum { LARGE_BATCH = 64 };
 void sweep_block(gch_heap *h, size_t b) {
   struct block *block = &h->tables.blocks[b];
   if (block->state != BLOCK_USED || block->born) return;
+  GCH_ASSERT(block->marked <= BLOCK_GRANULES);
   block->live = block->marked;
   if (block->live == 0 && at_load(&block->pins) == 0) block_free(h, block_address(&h->layout, b), true);
 }
