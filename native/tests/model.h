@@ -212,6 +212,40 @@ static inline void model_link(struct model *model, uint32_t to, uint32_t from, b
   o->refs[slot] = null ? 0 : model->roots[from];
 }
 
+/* The same by a swap: what the slot holds is expected, or (rarely) something else; or it is exchanged. */
+static inline void model_swap(struct model *model, uint32_t to, uint32_t from) {
+  struct model_object *o = &model->objects[model->roots[to]];
+  uint32_t refs = model->roots[to] == 0 ? 0 : model_ref_count(o);
+  if (refs == 0) return;
+  uint32_t i = model_below(model, refs), how = model_below(model, 4);
+  gch_ref *slot = gch_slot(model->slots[to], 16 + 8 * i), held = *slot, expected = held;
+  if (how == 0 && model->slots[from] != held) {
+    expected = model->slots[from];
+    if (gch_compare_and_swap(model->m, slot, &expected, NULL) || expected != held) abort();
+    return;
+  }
+  bool swapped = how < 3 ? gch_compare_and_swap(model->m, slot, &expected, model->slots[from])
+                         : gch_exchange(model->m, slot, model->slots[from]) == held;
+  if (!swapped) abort();
+  o->refs[i] = model->roots[from];
+}
+
+/* Copies a random run of references between two arrays, or within one, or fills one. Both are in roots: the calls may collect. */
+static inline void model_run(struct model *model, uint32_t to, uint32_t from) {
+  struct model_object *d = &model->objects[model->roots[to]], *s = &model->objects[model->roots[from]];
+  if (model->roots[to] == 0 || d->kind != MODEL_ARRAY || d->count == 0) return;
+  if (model->roots[from] == 0 || s->kind != MODEL_ARRAY) {
+    uint32_t first = model_below(model, d->count), count = model_below(model, d->count - first + 1);
+    if (gch_fill_refs(model->m, model->slots[to], first, count, model->slots[from]) != GCH_OK) abort();
+    for (uint32_t i = first; i < first + count; i++) d->refs[i] = model->roots[from];
+    return;
+  }
+  uint32_t most = d->count < s->count ? d->count : s->count, count = model_below(model, most + 1);
+  uint32_t at = model_below(model, d->count - count + 1), first = model_below(model, s->count - count + 1);
+  if (gch_copy_refs(model->m, model->slots[to], at, model->slots[from], first, count) != GCH_OK) abort();
+  memmove(d->refs + at, s->refs + first, count * sizeof *d->refs);
+}
+
 /* Moves root `to` along a random reference of root `from`. */
 static inline void model_follow(struct model *model, uint32_t to, uint32_t from) {
   struct model_object *o = &model->objects[model->roots[from]];
@@ -281,6 +315,10 @@ static inline void model_step(struct model *model) {
     model_pin(model, a);
   } else if (op < 980) {
     model_hash(model, a);
+  } else if (op < 990) {
+    model_swap(model, a, b);
+  } else if (op < 997) {
+    model_run(model, model_below(model, 4) ? a : b, b);
   }
   gch_safepoint(model->m);
 }
