@@ -103,6 +103,32 @@ class Ref(Unpicklable):
         data = cast(field, value, ())
         self._core.call(lib.bulk_store, self._handle, field._native, address(data))
 
+    def compare_and_swap(self, field: str, expected: Any, new: Any) -> bool:
+        """Store ``new`` into a reference field if it holds ``expected``; return whether it did.
+
+        Atomic: of several threads that expect the same, one succeeds.
+        """
+        at, must_be = self._ref_field(field)
+        old = _one_handle(self._core, expected, "expected")
+        handle = _one_handle(self._core, new, f"field {field!r}")
+        out = ffi.new("bool *")
+        self._core.call(lib.bulk_swap_ref, self._handle, at, old, handle, must_be, out)
+        return bool(out[0])
+
+    def exchange(self, field: str, new: Any) -> Any:
+        """Store ``new`` into a reference field and return what it held, atomically."""
+        at, must_be = self._ref_field(field)
+        handle = _one_handle(self._core, new, f"field {field!r}")
+        out = ffi.new("bulk_object *")
+        self._core.call(lib.bulk_exchange_ref, self._handle, at, handle, must_be, out)
+        return wrap(self._core, out)
+
+    def _ref_field(self, name: str) -> tuple[Any, Any]:
+        field = self._field(name)
+        if not field.is_ref:
+            raise TypeError(f"field {name!r} holds {field.dtype}, not references")
+        return field._native, field.target._pointer if field.target is not None else ffi.NULL
+
     def _field(self, name: str) -> Field:
         if self._handle == 0:
             self._core.call(lib.bulk_hash, 0, ffi.new("uint32_t *"))  # raises
@@ -111,7 +137,8 @@ class Ref(Unpicklable):
         return self._type.field(name)
 
     def __dir__(self) -> list[str]:
-        return ["is_null", *(self._type.fields if self._type is not None else ())]
+        own = ["compare_and_swap", "exchange", "is_null"]
+        return [*own, *(self._type.fields if self._type is not None else ())]
 
     def __repr__(self) -> str:
         if self._handle == 0:
@@ -179,10 +206,65 @@ class RefArray(Unpicklable):
             value = _one(self._core, value, "the element")
         index, _keep = native_index(key, self._length)
         handle, one, known, keep = _values(self._core, value, int(index.count), "the value")
-        if isinstance(keep, RefArray) and keep._handle == self._handle:
+        must_be, run = _must_be(self._type, known), index.items == ffi.NULL and index.step == 1
+        if run and one:
+            start, count = index.start, index.count
+            self._core.call(lib.bulk_fill, self._handle, start, count, handle, must_be)
+            return
+        if run and must_be == ffi.NULL:
+            self._core.call(lib.bulk_copy, self._handle, index.start, handle, 0, index.count)
+            return
+        if not one and _same(self._core, self._handle, handle):
             keep = keep[:]
             handle = keep._handle
-        self._core.call(lib.bulk_put, self._handle, index, handle, one, _must_be(self._type, known))
+        self._core.call(lib.bulk_put, self._handle, index, handle, one, must_be)
+
+    def fill(self, value: Any) -> None:
+        """Store one reference, or None, into all elements."""
+        self[:] = _one(self._core, value, "the value")
+
+    def copy_within(self, to: int, start: int = 0, stop: int | None = None) -> None:
+        """Copy the elements of ``self[start:stop]`` to the place that begins at element ``to``.
+
+        They may overlap: it is as if they were read before one is written. Negative numbers count
+        from the end.
+
+        Raises:
+            IndexError: they would not all fit there.
+        """
+        first, last, _ = slice(start, stop).indices(self._length)
+        count = max(0, last - first)
+        at = to + self._length if to < 0 else to
+        if not 0 <= at <= self._length - count:
+            raise IndexError(
+                f"{count} elements do not fit from {to} on, there are {self._length} elements"
+            )
+        self._core.call(lib.bulk_copy, self._handle, at, self._handle, first, count)
+
+    def compare_and_swap(self, index: int, expected: Any, new: Any) -> bool:
+        """Store ``new`` into an element if that is ``expected``; return whether it was. Atomic."""
+        at = self._element(index)
+        old = _one_handle(self._core, expected, "expected")
+        handle = _one_handle(self._core, new, "the element")
+        must_be = _must_be(self._type, None)
+        out = ffi.new("bool *")
+        self._core.call(lib.bulk_swap_element, self._handle, at, old, handle, must_be, out)
+        return bool(out[0])
+
+    def exchange(self, index: int, new: Any) -> Any:
+        """Store ``new`` into an element and return what it was, atomically."""
+        at = self._element(index)
+        handle = _one_handle(self._core, new, "the element")
+        must_be = _must_be(self._type, None)
+        out = ffi.new("bulk_object *")
+        self._core.call(lib.bulk_exchange_element, self._handle, at, handle, must_be, out)
+        return wrap(self._core, out, self._type)
+
+    def _element(self, index: int) -> int:
+        at = as_integer(index, self._length)
+        if at is None:
+            raise IndexError(f"the index is {index!r}, expected an integer")
+        return at
 
     def __iter__(self) -> Iterator[Any]:
         for at in range(self._length):
@@ -249,7 +331,8 @@ class RefArray(Unpicklable):
         return _struct(self._core, user[0]).field(name)
 
     def __dir__(self) -> list[str]:
-        return ["is_null", *(self._type.fields if self._type is not None else ())]
+        own = ["compare_and_swap", "copy_within", "exchange", "fill", "is_null"]
+        return [*own, *(self._type.fields if self._type is not None else ())]
 
     def __repr__(self) -> str:
         name = self._type.name if self._type is not None else "any type"

@@ -113,17 +113,24 @@ void bulk_free(gch_heap *h, const gch_handle *handles, uint64_t count) {
 
 /* --- one object ----------------------------------------------------------------------------------------------- */
 
-static int root_of_type(struct bulk *b, gch_handle object, const gch_type *type) {
+int bulk_root_of_type(struct bulk *b, gch_handle object, const gch_type *type) {
   int status = bulk_root(b, 0, object, false);
   if (status != GCH_OK || bulk_is(b->refs[0], type)) return status;
   return bulk_fail(b, BULK_WRONG_TYPE, "the object is of type %s, expected %s", type_name(b->h, b->refs[0]),
                    gch_type_name(b->h, type));
 }
 
+int bulk_root_value(struct bulk *b, int slot, gch_handle value, const gch_type *must_be) {
+  int status = bulk_root(b, slot, value, true);
+  if (status != GCH_OK || b->refs[slot] == NULL || must_be == NULL || bulk_is(b->refs[slot], must_be)) return status;
+  return bulk_fail(b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null",
+                   type_name(b->h, b->refs[slot]), gch_type_name(b->h, must_be));
+}
+
 int bulk_load(gch_mutator *m, gch_handle object, const bulk_field *field, void *out) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
+  int status = bulk_root_of_type(&b, object, field->type);
   if (status == GCH_OK) memcpy(out, gch_slot(b.refs[0], field->offset), field->bytes);
   return bulk_leave(&b, status);
 }
@@ -131,13 +138,12 @@ int bulk_load(gch_mutator *m, gch_handle object, const bulk_field *field, void *
 int bulk_store(gch_mutator *m, gch_handle object, const bulk_field *field, const void *in) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
+  int status = bulk_root_of_type(&b, object, field->type);
   if (status == GCH_OK) memcpy(gch_slot(b.refs[0], field->offset), in, field->bytes);
   return bulk_leave(&b, status);
 }
 
-/* The wrapper's data for frame slot `slot`, with a handle of its own. */
-static int describe(struct bulk *b, int slot, bulk_object *out) {
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out) {
   gch_ref object = b->refs[slot];
   *out = (bulk_object){0};
   if (object == NULL) return GCH_OK;
@@ -150,9 +156,9 @@ static int describe(struct bulk *b, int slot, bulk_object *out) {
 int bulk_load_ref(gch_mutator *m, gch_handle object, const bulk_field *field, bulk_object *out) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
+  int status = bulk_root_of_type(&b, object, field->type);
   if (status == GCH_OK) b.refs[1] = gch_load(b.refs[0], field->offset);
-  if (status == GCH_OK) status = describe(&b, 1, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 1, out);
   return bulk_leave(&b, status);
 }
 
@@ -160,11 +166,8 @@ int bulk_store_ref(gch_mutator *m, gch_handle object, const bulk_field *field, g
                    const gch_type *must_be) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
-  if (status == GCH_OK) status = bulk_root(&b, 1, value, true);
-  if (status == GCH_OK && b.refs[1] != NULL && must_be != NULL && !bulk_is(b.refs[1], must_be))
-    status = bulk_fail(&b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null",
-                       type_name(b.h, b.refs[1]), gch_type_name(b.h, must_be));
+  int status = bulk_root_of_type(&b, object, field->type);
+  if (status == GCH_OK) status = bulk_root_value(&b, 1, value, must_be);
   if (status == GCH_OK) gch_set(m, b.refs[0], field->offset, b.refs[1]);
   return bulk_leave(&b, status);
 }
@@ -190,7 +193,7 @@ int bulk_describe(gch_mutator *m, gch_handle object, bulk_object *out) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = bulk_root(&b, 0, object, true);
-  if (status == GCH_OK) status = describe(&b, 0, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 0, out);
   return bulk_leave(&b, status);
 }
 
@@ -207,16 +210,21 @@ int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) 
   return bulk_leave(&b, status);
 }
 
+int bulk_element_at(struct bulk *b, int64_t index, uint64_t count, uint64_t *at) {
+  int64_t from_start = index < 0 ? index + (int64_t)count : index;
+  *at = (uint64_t)from_start;
+  if (from_start >= 0 && *at < count) return GCH_OK;
+  return bulk_fail(b, BULK_BAD_INDEX, "index %lld is out of range for %llu elements", (long long)index,
+                   (unsigned long long)count);
+}
+
 int bulk_get(gch_mutator *m, gch_handle array, int64_t index, bulk_object *out) {
   struct bulk b;
-  uint64_t count;
+  uint64_t count, at;
   bulk_enter(&b, m);
   int status = bulk_root_array(&b, 0, array, &count);
-  int64_t at = index < 0 ? index + (int64_t)count : index;
-  if (status == GCH_OK && (at < 0 || (uint64_t)at >= count))
-    status = bulk_fail(&b, BULK_BAD_INDEX, "index %lld is out of range for %llu elements", (long long)index,
-                       (unsigned long long)count);
+  if (status == GCH_OK) status = bulk_element_at(&b, index, count, &at);
   if (status == GCH_OK) b.refs[1] = bulk_element(bulk_slots(&b, 0) + at);
-  if (status == GCH_OK) status = describe(&b, 1, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 1, out);
   return bulk_leave(&b, status);
 }

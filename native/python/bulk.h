@@ -82,6 +82,12 @@ int bulk_load_ref(gch_mutator *mutator, gch_handle object, const bulk_field *fie
 /* `value` may be 0 (null) and must be of type `must_be`, if that is not NULL. */
 int bulk_store_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle value,
                    const gch_type *must_be);
+/* `value` if the field holds `expected`; whether it did. Types as for bulk_store_ref. */
+int bulk_swap_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle expected,
+                  gch_handle value, const gch_type *must_be, bool *swapped);
+/* `value`, and what the field held before. */
+int bulk_exchange_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle value,
+                      const gch_type *must_be, bulk_object *out);
 int bulk_same(gch_mutator *mutator, gch_handle a, gch_handle b, bool *out);
 int bulk_hash(gch_mutator *mutator, gch_handle object, uint32_t *out);
 int bulk_describe(gch_mutator *mutator, gch_handle object, bulk_object *out);
@@ -94,6 +100,16 @@ int bulk_take(gch_mutator *mutator, gch_handle array, const bulk_index *index, c
 /* Stores `values` (an array of references, or, `one`, an object for all of them) into elements of `array`. */
 int bulk_put(gch_mutator *mutator, gch_handle array, const bulk_index *index, gch_handle values, bool one,
              const gch_type *must_be);
+/* Elements [from_index, from_index + count) of `from` into `to` from to_index on; they may overlap. */
+int bulk_copy(gch_mutator *mutator, gch_handle to, uint64_t to_index, gch_handle from, uint64_t from_index,
+              uint64_t count);
+int bulk_fill(gch_mutator *mutator, gch_handle array, uint64_t from, uint64_t count, gch_handle value,
+              const gch_type *must_be);
+/* As bulk_swap_ref and bulk_exchange_ref, for element `index` (negative: from the end). */
+int bulk_swap_element(gch_mutator *mutator, gch_handle array, int64_t index, gch_handle expected, gch_handle value,
+                      const gch_type *must_be, bool *swapped);
+int bulk_exchange_element(gch_mutator *mutator, gch_handle array, int64_t index, gch_handle value,
+                          const gch_type *must_be, bulk_object *out);
 int bulk_is_null(gch_mutator *mutator, gch_handle array, bool *out);
 int bulk_equal(gch_mutator *mutator, gch_handle array, gch_handle values, bool one, bool *out);
 /* The `user` of the one type that all elements have, 0 if all are null; BULK_WRONG_TYPE if there are several. */

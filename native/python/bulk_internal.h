@@ -56,12 +56,21 @@ static inline bool bulk_is(gch_ref object, const gch_type *type) {
 /* The write barrier with a filter before its marks: outside a cycle a reference from old to old needs no card, and a
  * bulk load that dirtied every card of the heap would make the next minor collection read all of it. */
 static inline void bulk_set(struct bulk *b, gch_ref *slot, gch_ref value) {
-  bool plain = at_load_relaxed(&b->h->phase) == GCH_PHASE_IDLE; /* changes in pauses */
+  bool plain = at_load_relaxed(&b->h->phase) == GCH_PHASE_IDLE && b->m->snapshot == 0; /* both change in pauses */
   if (gch_likely(plain && !heap_is_young(b->h, (uintptr_t)value)))
     __atomic_store_n(slot, value, __ATOMIC_RELEASE);
   else
     gch_store(b->m, slot, value);
 }
+
+/* The object of handle `value` (0: null) into a frame slot; `must_be`: its type, if it is not NULL. */
+int bulk_root_value(struct bulk *b, int slot, gch_handle value, const gch_type *must_be);
+/* The object in frame slot 0 is of this type? */
+int bulk_root_of_type(struct bulk *b, gch_handle object, const gch_type *type);
+/* Element `index` (negative: from the end) of the array in frame slot 0, which has `count`, into *at. */
+int bulk_element_at(struct bulk *b, int64_t index, uint64_t count, uint64_t *at);
+/* The wrapper's data for the object in a frame slot, with a handle of its own. */
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out);
 
 /* Why an element could not be used: null or of another type than `type`. */
 int bulk_fail_element(struct bulk *b, const char *what, uint64_t index, gch_ref element, const gch_type *type);

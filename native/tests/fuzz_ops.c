@@ -93,7 +93,8 @@ static void runs(struct fuzz *f, struct side *s, struct side *other) {
   const gch_type *type = a == NULL ? NULL : gch_type_of(s->k.heap, a);
   uint64_t at = size(f), from = size(f), count = size(f);
   gch_ref value = type == s->k.refs && below(f, 16) ? *slot(f, s) : NULL;
-  gch_status status = below(f, 2) ? gch_copy_refs(s->k.m, a, at, b, from, count) : gch_fill_refs(s->k.m, a, at, count, value);
+  gch_status status =
+      below(f, 2) ? gch_copy_refs(s->k.m, a, at, b, from, count) : gch_fill_refs(s->k.m, a, at, count, value);
   if (status != GCH_OK) CHECK(status == GCH_BAD_VALUE && gch_last_error(s->k.m)->message[0] != 0);
 }
 
