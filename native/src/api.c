@@ -200,14 +200,17 @@ const gch_type *gch_type_of(const gch_heap *h, gch_ref object) {
 
 uint64_t gch_length(const gch_heap *h, gch_ref object) {
   uint64_t header = header_load((uintptr_t)object);
-  if (header_is_large(header)) return large_of(h, object)->length;
+  if (header_is_large(header)) return at_load(&large_of(h, object)->length);
   const struct type_info *type = typetab_get(&h->types, header);
   return type->pub.tail_bytes == 0 ? 0 : header_tail_bytes(header) / type->pub.tail_bytes;
 }
 
 uint64_t gch_object_bytes(const gch_heap *h, gch_ref object) {
   uint64_t header = header_load((uintptr_t)object);
-  if (header_is_large(header)) return large_of(h, object)->bytes;
+  if (header_is_large(header)) {
+    const struct large *e = large_of(h, object);
+    return large_bytes_of(h, e, at_load(&e->length)); /* it may have more for a while */
+  }
   return object_small_bytes(typetab_get(&h->types, header), header);
 }
 

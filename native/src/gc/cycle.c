@@ -331,7 +331,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 }
 
 void cycle_wait_idle(gch_heap *h) {
-  while (phase_now(h) != GCH_PHASE_IDLE) cond_wait(&h->cycle_done, &h->cycle_lock);
+  while (phase_now(h) != GCH_PHASE_IDLE || at_load(&h->large.transfers) != 0) cond_wait(&h->cycle_done, &h->cycle_lock);
 }
 
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {

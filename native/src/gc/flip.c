@@ -152,7 +152,7 @@ static bool empty_leaf_dests(gch_heap *h) {
   }
   for (uint32_t i = 0; i < h->plan->large_move_count && unknown && empty; i++) {
     const struct large *e = &h->large.entries[h->plan->large_moves[i]];
-    if (e->leaf) empty = h->drop(h, e->forward, align_up(e->bytes, h->layout.page_bytes)) >= 0;
+    if (e->leaf) empty = h->drop(h, e->forward, align_up(at_load_relaxed(&e->bytes), h->layout.page_bytes)) >= 0;
   }
   return empty || h->mover->fill_in_place; /* there, what is closed cannot be seen */
 }
