@@ -98,6 +98,15 @@ static void runs(struct fuzz *f, struct side *s, struct side *other) {
   if (status != GCH_OK) CHECK(status == GCH_BAD_VALUE && gch_last_error(s->k.m)->message[0] != 0);
 }
 
+static void resize(struct fuzz *f, struct side *s, struct side *other) {
+  gch_ref *of = slot(f, s), o = below(f, 32) ? *of : *slot(f, other);
+  uint64_t count = size(f);
+  gch_ref made = gch_resize(s->k.m, o, count);
+  if (made == NULL) CHECK(gch_last_error(s->k.m)->status != GCH_OK && gch_last_error(s->k.m)->message[0] != 0);
+  if (made != NULL) CHECK_EQ(gch_length(s->k.heap, made), count);
+  if (made != NULL) *of = made;
+}
+
 static void swap(struct fuzz *f, struct side *s, struct side *other) {
   gch_ref o = *slot(f, s), value = below(f, 16) ? *slot(f, s) : *slot(f, other), previous = value, out = NULL;
   uint64_t offset = below(f, 4) ? 8 * below(f, 12) : size(f);
@@ -273,8 +282,10 @@ static void call(struct fuzz *f) {
     *slot(f, s) = NULL;
   else if (op < 960)
     identity(f, s, other);
-  else if (op < 980)
+  else if (op < 975)
     swap(f, s, other);
+  else if (op < 988)
+    resize(f, s, other);
   else
     runs(f, s, other);
   gch_safepoint(s->k.m);

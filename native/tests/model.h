@@ -163,10 +163,8 @@ static inline bool model_age_is_right(struct model *model, const struct model_ob
 static inline uint8_t model_byte(uint32_t id, uint32_t i) { return (uint8_t)(id * 31 + i * 7 + (i >> 8)); }
 static inline uint32_t model_bytes_offset(uint32_t kind) { return kind == MODEL_BYTES ? 16 : 32; }
 
-/* A new object in root slot `root`; false: the heap is full. */
-static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t kind, uint32_t count) {
-  gch_ref o = gch_alloc_array(model->m, model->types[kind], count);
-  if (o == NULL) return false;
+/* The id of an object that has just been made. */
+static inline uint32_t model_new_id(struct model *model, uint32_t kind, uint32_t count) {
   if (model->count == model->capacity) {
     model->capacity *= 2;
     model->objects = realloc(model->objects, model->capacity * sizeof *model->objects);
@@ -179,6 +177,14 @@ static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t k
                                              .promotions = model->promotions};
   uint32_t refs = model_ref_count(&model->objects[id]);
   if (refs > 0) model->objects[id].refs = calloc(refs, sizeof(uint32_t));
+  return id;
+}
+
+/* A new object in root slot `root`; false: the heap is full. */
+static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t kind, uint32_t count) {
+  gch_ref o = gch_alloc_array(model->m, model->types[kind], count);
+  if (o == NULL) return false;
+  uint32_t id = model_new_id(model, kind, count);
   *model_id_slot(o) = id;
   if (kind == MODEL_BYTES || kind == MODEL_MIXED)
     for (uint32_t i = 0; i < count; i++) ((uint8_t *)(void *)o)[model_bytes_offset(kind) + i] = model_byte(id, i);
@@ -244,6 +250,56 @@ static inline void model_run(struct model *model, uint32_t to, uint32_t from) {
   uint32_t at = model_below(model, d->count - count + 1), first = model_below(model, s->count - count + 1);
   if (gch_copy_refs(model->m, model->slots[to], at, model->slots[from], first, count) != GCH_OK) abort();
   memmove(d->refs + at, s->refs + first, count * sizeof *d->refs);
+}
+
+static inline void model_set_bytes(struct model *model, gch_ref o, uint32_t id) {
+  uint32_t kind = model->objects[id].kind;
+  if (kind != MODEL_BYTES && kind != MODEL_MIXED) return;
+  for (uint32_t i = 0; i < model->objects[id].count; i++)
+    ((uint8_t *)(void *)o)[model_bytes_offset(kind) + i] = model_byte(id, i);
+}
+
+/* The first `old` bytes are those of object `id`, the others 0? */
+static inline bool model_bytes_came(const struct model *model, gch_ref o, uint32_t id, uint32_t old) {
+  uint32_t kind = model->objects[id].kind;
+  const uint8_t *bytes = (const uint8_t *)(const void *)o + model_bytes_offset(kind);
+  for (uint32_t i = 0; i < gch_length(model->heap, o) && kind != MODEL_ARRAY; i++)
+    if (bytes[i] != (i < old ? model_byte(id, i) : 0)) return false;
+  return true;
+}
+
+static inline void model_set_count(struct model_object *o, uint32_t count) {
+  if (o->kind == MODEL_ARRAY) {
+    o->refs = realloc(o->refs, (count + 1) * sizeof *o->refs);
+    for (uint32_t i = o->count; i < count; i++) o->refs[i] = 0;
+  }
+  o->count = count;
+}
+
+/* Another length for what a root holds: the root gets what comes of it. If that is another object, what else refers to the old
+ * one goes on to do so; large ones are left empty, small ones as they were. What is pinned stays. */
+static inline void model_resize(struct model *model, uint32_t root) {
+  uint32_t id = model->roots[root], kind = model->objects[id].kind, old = model->objects[id].count;
+  if (id == 0 || (kind != MODEL_ARRAY && kind != MODEL_BYTES && kind != MODEL_MIXED)) return;
+  uint32_t shape = model_below(model, 4), most = (root == 0 ? 100 : kind == MODEL_ARRAY ? 1 : 8) * model->largest;
+  uint32_t count = shape == 0 ? model_below(model, old + 1) : old + (shape == 1 ? model_below(model, 20) : old / 2 + 3);
+  if (count > most) count = model_below(model, most);
+  gch_ref o = gch_resize(model->m, model->slots[root], count), was = model->slots[root];
+  if (o == NULL && gch_last_error(model->m)->status != GCH_OK) return;
+  if (o == NULL || !model_bytes_came(model, o, id, old)) abort();
+  bool large = header_is_large(header_load((uintptr_t)was));
+  if (old >= 1 << 16) model->promotions++; /* its pages may have been taken, after a minor that promotes all */
+  if (o != was) {
+    uint32_t made = model_new_id(model, kind, old);
+    struct model_object *from = &model->objects[id], *to = &model->objects[made];
+    if (to->refs != NULL) memcpy(to->refs, from->refs, model_ref_count(from) * sizeof *to->refs);
+    if (gch_length(model->heap, was) != (large ? 0 : old)) abort();
+    if (large) model_set_count(from, 0);
+    *model_id_slot(o) = id = model->roots[root] = made;
+    model->slots[root] = o;
+  }
+  model_set_count(&model->objects[id], count);
+  model_set_bytes(model, o, id);
 }
 
 /* Moves root `to` along a random reference of root `from`. */
@@ -317,7 +373,9 @@ static inline void model_step(struct model *model) {
     model_hash(model, a);
   } else if (op < 990) {
     model_swap(model, a, b);
-  } else if (op < 997) {
+  } else if (op < 994) {
+    model_resize(model, model_below(model, 4) ? a : 0);
+  } else if (op < 999) {
     model_run(model, model_below(model, 4) ? a : b, b);
   }
   gch_safepoint(model->m);
