@@ -122,7 +122,7 @@ def test_copies_check_types(heap: Heap) -> None:
     assert _tags(mixed) == list(range(10))
     nodes[2:] = mixed[:8]
     assert _tags(nodes) == [0, 1, *range(8)]
-    with pytest.raises(IndexError, match="6 elements do not fit from 5 on, there are 10 elements"):
+    with pytest.raises(IndexError, match="6 elements do not fit from 5 on, there are 10"):
         nodes.copy_within(5, 0, 6)
     with pytest.raises(IndexError, match="0 elements do not fit from 11 on"):
         nodes.copy_within(11, 0, 0)

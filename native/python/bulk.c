@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "gc/roots.h"
+
 /* --- shared --------------------------------------------------------------------------------------------------- */
 
 static const char *type_name(const gch_heap *h, gch_ref object) {
@@ -11,6 +13,7 @@ static const char *type_name(const gch_heap *h, gch_ref object) {
 }
 
 int bulk_root(struct bulk *b, int slot, gch_handle handle, bool null) {
+  b->lengths[slot] = 0;
   if (handle == 0) {
     b->refs[slot] = NULL;
     return null ? GCH_OK : bulk_fail(b, BULK_NULL, "%s", "the reference is null, expected an object");
@@ -26,7 +29,25 @@ int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count
   if (gch_type_user(b->h, type) >> 56 != BULK_KIND_REFS)
     return bulk_fail(b, BULK_WRONG_TYPE, "an object of type %s is no array of references",
                      type_name(b->h, b->refs[slot]));
-  *count = gch_length(b->h, b->refs[slot]);
+  *count = b->lengths[slot] = gch_length(b->h, b->refs[slot]);
+  return GCH_OK;
+}
+
+int bulk_root_sized(struct bulk *b, int slot, gch_handle handle, uint64_t count) {
+  uint64_t length;
+  int status = bulk_root_array(b, slot, handle, &length);
+  if (status != GCH_OK || length == count) return status;
+  return bulk_fail(b, BULK_BAD_LENGTH, "the array has %llu elements, expected %llu: it was resized meanwhile",
+                   (unsigned long long)length, (unsigned long long)count);
+}
+
+int bulk_check_lengths(struct bulk *b) {
+  for (int i = 0; i < BULK_FRAME; i++) {
+    uint64_t length = b->lengths[i] == 0 ? 0 : gch_length(b->h, b->refs[i]);
+    if (length < b->lengths[i])
+      return bulk_fail(b, BULK_BAD_LENGTH, "the array has %llu elements, it had %llu: it was resized meanwhile",
+                       (unsigned long long)length, (unsigned long long)b->lengths[i]);
+  }
   return GCH_OK;
 }
 
@@ -189,6 +210,29 @@ int bulk_hash(gch_mutator *m, gch_handle object, uint32_t *out) {
   return bulk_leave(&b, status);
 }
 
+int bulk_length(gch_mutator *m, gch_handle object, uint64_t *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, false);
+  *out = status == GCH_OK ? gch_length(b.h, b.refs[0]) : 0;
+  return bulk_leave(&b, status);
+}
+
+/* The handle names the object that comes of it. */
+int bulk_resize(gch_mutator *m, gch_handle object, uint64_t count) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, false);
+  if (status == GCH_OK && pins_count(b.h, (uintptr_t)b.refs[0]) != 0)
+    status = bulk_fail(&b, BULK_PINNED, "%s",
+                       "the array is pinned: a view of it is open, or an array over its memory in use");
+  if (status == GCH_OK) {
+    b.refs[1] = gch_resize(m, b.refs[0], count);
+    status = b.refs[1] == NULL ? (int)gch_last_error(m)->status : (int)gch_handle_set(m, object, b.refs[1]);
+  }
+  return bulk_leave(&b, status);
+}
+
 int bulk_describe(gch_mutator *m, gch_handle object, bulk_object *out) {
   struct bulk b;
   bulk_enter(&b, m);
@@ -197,7 +241,7 @@ int bulk_describe(gch_mutator *m, gch_handle object, bulk_object *out) {
   return bulk_leave(&b, status);
 }
 
-int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) {
+int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address, uint64_t *length) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = bulk_root(&b, 0, object, false);
@@ -207,6 +251,7 @@ int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) 
                        type_name(b.h, b.refs[0]));
   if (status == GCH_OK) status = (int)gch_pin(m, b.refs[0], payload);
   *address = status == GCH_OK ? b.refs[0] : NULL;
+  *length = status == GCH_OK ? gch_length(b.h, b.refs[0]) : 0; /* it stays while it is pinned */
   return bulk_leave(&b, status);
 }
 

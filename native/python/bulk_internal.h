@@ -20,6 +20,7 @@ struct bulk {
   gch_heap *h;
   gch_frame frame;
   gch_ref refs[BULK_FRAME];
+  uint64_t lengths[BULK_FRAME]; /* of arrays in the frame, as they were found */
 };
 
 static inline void bulk_enter(struct bulk *b, gch_mutator *m) {
@@ -41,10 +42,21 @@ static inline int bulk_leave(struct bulk *b, int status) {
 int bulk_root(struct bulk *b, int slot, gch_handle handle, bool null);
 /* The same for an array of references; its length to *count. */
 int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count);
+/* The same for one that is expected to have `count` elements, as memory outside the heap has. */
+int bulk_root_sized(struct bulk *b, int slot, gch_handle handle, uint64_t count);
+/* Arrays in the frame have become shorter meanwhile? (Another thread has resized one.) */
+int bulk_check_lengths(struct bulk *b);
 /* A handle for the object in frame slot `slot`. */
 int bulk_give(struct bulk *b, int slot, gch_handle *out);
 /* A new array of `count` null references into frame slot `slot`. May collect. */
 int bulk_new_array(struct bulk *b, int slot, const gch_type *refs, uint64_t count);
+
+/* Answers a request to stop, and looks whether arrays are as long as they were: lengths shrink in pauses only. */
+static inline int bulk_poll(struct bulk *b) {
+  if (gch_likely(!gch_poll(b->m))) return GCH_OK;
+  gch_safepoint_slow(b->m);
+  return bulk_check_lengths(b);
+}
 
 static inline gch_ref *bulk_slots(const struct bulk *b, int slot) { return gch_slot(b->refs[slot], REFS_OFFSET); }
 static inline gch_ref bulk_element(const gch_ref *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }

@@ -249,7 +249,7 @@ static inline void model_run(struct model *model, uint32_t to, uint32_t from) {
   uint32_t most = d->count < s->count ? d->count : s->count, count = model_below(model, most + 1);
   uint32_t at = model_below(model, d->count - count + 1), first = model_below(model, s->count - count + 1);
   if (gch_copy_refs(model->m, model->slots[to], at, model->slots[from], first, count) != GCH_OK) abort();
-  memmove(d->refs + at, s->refs + first, count * sizeof *d->refs);
+  if (count > 0) memmove(d->refs + at, s->refs + first, count * sizeof *d->refs);
 }
 
 static inline void model_set_bytes(struct model *model, gch_ref o, uint32_t id) {
@@ -292,7 +292,7 @@ static inline void model_resize(struct model *model, uint32_t root) {
   if (o != was) {
     uint32_t made = model_new_id(model, kind, old);
     struct model_object *from = &model->objects[id], *to = &model->objects[made];
-    if (to->refs != NULL) memcpy(to->refs, from->refs, model_ref_count(from) * sizeof *to->refs);
+    if (to->refs != NULL && from->refs != NULL) memcpy(to->refs, from->refs, model_ref_count(from) * sizeof *to->refs);
     if (gch_length(model->heap, was) != (large ? 0 : old)) abort();
     if (large) model_set_count(from, 0);
     *model_id_slot(o) = id = model->roots[root] = made;
