@@ -244,15 +244,24 @@ static void what_is_cut_off_is_given_back(void) { each_mover(cut); }
 
 /* --- beside a cycle --------------------------------------------------------------------------------------------- */
 
+/* What it has pages for. */
+static uint64_t pages_of(struct kit *k, gch_ref o) {
+  return k->heap->large.entries[large_id(k->heap, (uintptr_t)o)].bytes;
+}
+
 /* Before the flip (planned and armed) and while nothing has been made yet: longer, shorter, and longer what was born meanwhile. */
 static void beside(struct kit *k, bool flipped) {
   struct kit_request request;
   if (!k->heap->mover->concurrent) return;
-  GCH_FRAME(k->m, r, 8);
+  GCH_FRAME(k->m, r, 12);
   r[0] = kit_refs(k, 300000);
   r[1] = kit_bytes(k, 5 * MIB);
   r[2] = kit_refs(k, 300000);
   r[3] = kit_bytes(k, 5 * MIB);
+  r[8] = kit_refs(k, 30000); /* nothing is behind these */
+  r[9] = kit_bytes(k, 300000);
+  number(k, &r[8], 0, 30000);
+  fill_bytes(r[9], 0, 300000);
   number(k, &r[0], 0, 300000);
   number(k, &r[2], 0, 300000);
   fill_bytes(r[1], 0, 5 * MIB);
@@ -274,6 +283,9 @@ static void beside(struct kit *k, bool flipped) {
   CHECK(gch_resize(k->m, r[2], 900) == r[2] && gch_resize(k->m, r[3], 20000) == r[3]); /* they have those pages still */
   numbered(k, r[2], 777, 900);
   has_bytes(k, r[3], 12345, 20000);
+  r[10] = gch_resize(k->m, r[8], 40000); /* the plan knows their pages */
+  r[11] = gch_resize(k->m, r[9], 400000);
+  CHECK(r[10] != r[8] && r[11] != r[9]);
   r[6] = gch_resize(k->m, r[4], 420000); /* born since the mark */
   r[7] = gch_resize(k->m, r[5], 7 * MIB + 300000);
   CHECK(r[6] == r[4] && r[7] == r[5]);
@@ -292,10 +304,12 @@ static void beside(struct kit *k, bool flipped) {
   has_bytes(k, r[7], 7 * MIB + 300000, 7 * MIB + 300000);
   has_bytes(k, r[3], 12345, 20000);
   kit_verify(k);
-  uint64_t before = used(k);
+  numbered(k, r[10], 30000, 40000);
+  has_bytes(k, r[11], 300000, 400000);
+  for (int i = 0; i < 4; i++) CHECK(pages_of(k, r[i]) > 2 * MIB);
   kit_major(k, GCH_POLICY_NEEDED, true, true); /* its sweep gives back what they do not need */
   gch_collect_wait(k->m, NULL);
-  CHECK(before - used(k) > 6 * MIB);
+  for (int i = 0; i < 4; i++) CHECK_EQ(pages_of(k, r[i]), gch_object_bytes(k->heap, r[i]));
   numbered(k, r[6], 420000, 420000);
   numbered(k, r[2], 777, 900);
   has_bytes(k, r[3], 12345, 20000);
@@ -306,6 +320,54 @@ static void beside_a_plan(struct kit *k) { beside(k, false); }
 static void beside_a_move(struct kit *k) { beside(k, true); }
 static void before_a_flip(void) { each_mover(beside_a_plan); }
 static void after_a_flip(void) { each_mover(beside_a_move); }
+
+/* Born before the flip, in a region that is flipped: after it no pages can be added to it there. */
+static uint32_t let_go, arrived; /* [atomic] holds that are over, that have been come to */
+static void hold_twice(const char *name) {
+  uint32_t which = strcmp(name, "flip_prepared") == 0 ? 1 : strcmp(name, "move_begins") == 0 ? 2 : 0;
+  char thread[16] = "";
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  if (which == 0 || strcmp(thread, "gcheap-control") != 0) return;
+  at_store(&arrived, which);
+  while (at_load(&let_go) < which) usleep(100);
+}
+
+static void wait_for(struct kit *k, uint32_t which) {
+  at_store(&let_go, which - 1);
+  while (at_load(&arrived) != which) gch_safepoint(k->m);
+}
+
+static void born_and_flipped(struct kit *k) {
+  struct kit_request request;
+  if (!k->heap->mover->concurrent) return;
+  GCH_FRAME(k->m, r, 6);
+  r[0] = kit_refs(k, 30000);
+  r[1] = kit_bytes(k, 300000);
+  number(k, &r[0], 0, 30000);
+  fill_bytes(r[1], 0, 300000);
+  at_store(&let_go, 0);
+  at_store(&arrived, 0);
+  at_store(&gch_hook_fn, hold_twice);
+  kit_begin(k, &request, GCH_POLICY_ALL);
+  wait_for(k, 1);
+  r[2] = gch_resize(k->m, r[0], 40000);
+  r[3] = gch_resize(k->m, r[1], 400000);
+  r[2] = gch_resize(k->m, r[2], 44000);
+  r[3] = gch_resize(k->m, r[3], 440000);
+  wait_for(k, 2);
+  CHECK_EQ(at_load(&k->heap->phase), GCH_PHASE_MOVE);
+  r[4] = gch_resize(k->m, r[2], 50000);
+  r[5] = gch_resize(k->m, r[3], 500000);
+  CHECK(r[4] != r[2]);
+  at_store(&let_go, 2);
+  kit_end(k, &request);
+  at_store(&gch_hook_fn, NULL);
+  numbered(k, r[4], 30000, 50000);
+  has_bytes(k, r[5], 300000, 500000);
+  kit_verify(k);
+  GCH_FRAME_END(k->m);
+}
+static void born_before_a_flip(void) { each_mover(born_and_flipped); }
 
 /* --- a collection at every poll --------------------------------------------------------------------------------- */
 
@@ -505,6 +567,7 @@ int main(int argc, char **argv) {
   RUN(what_is_cut_off_is_given_back);
   RUN(before_a_flip);
   RUN(after_a_flip);
+  RUN(born_before_a_flip);
   RUN(collections_at_every_poll);
   RUN(majors_wait_for_pages);
   RUN(a_full_heap);

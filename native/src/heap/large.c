@@ -270,8 +270,9 @@ static uintptr_t reserve_roomy(gch_heap *h, bool leaf, uint64_t pages, uint64_t 
   struct large_space *s = &h->large;
   const struct region *r = &h->layout.regions[s->alloc_region[leaf]];
   uint64_t first = page_index(&h->layout, r->start), end = first + (r->bytes >> h->layout.page_shift);
-  if (room > pages && s->cursor[leaf] >= first) {
-    uint64_t at = find_run(s->pages, s->cursor[leaf], end, room);
+  if (room > pages) {
+    uint64_t cursor = s->cursor[leaf],
+             at = find_run(s->pages, cursor < first || cursor >= end ? first : cursor, end, room);
     if (at != BITS_NONE) {
       take_pages(h, at, pages);
       s->cursor[leaf] = at + room;
