@@ -18,7 +18,7 @@
 #include "heap/heap.h"
 #include "object/header.h"
 
-enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6 };
+enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6, MODEL_WORDS = 5 };
 enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
 
 struct model_object {
@@ -52,6 +52,8 @@ struct model {
   gch_ref pins[MODEL_PINS];
   uint32_t pin_ids[MODEL_PINS]; /* 0: nothing pinned */
   bool pinning; /* the steps pin too */
+  gch_ref held[MODEL_WORDS]; /* objects that words lead to: ambiguous roots */
+  uint32_t offsets[MODEL_WORDS], word_ids[MODEL_WORDS]; /* 0: no word */
   uint64_t random;
   uint32_t largest; /* elements of the largest arrays */
   enum model_ages ages;
@@ -344,6 +346,31 @@ static inline void model_pin(struct model *model, uint32_t root) {
   }
 }
 
+/* Ambiguous roots, of a model that is alone on its heap (model_use_words): what a word leads to stays alive, where it is. */
+static inline void model_enumerate(gch_visit_ambiguous visit, void *closure, void *data) {
+  const struct model *model = (const struct model *)data;
+  for (int i = 0; i < MODEL_WORDS; i++) {
+    visit(model->word_ids[i] == 0 ? 0x123456789abcu : (uintptr_t)model->held[i] + model->offsets[i], closure);
+    visit((uintptr_t)model->slots[i] | 1 << i, closure); /* what has a root may have a word, too */
+  }
+}
+
+static inline void model_use_words(struct model *model) {
+  if (gch_ambiguous_fn_set(model->heap, model_enumerate, model) != GCH_OK) abort();
+  model->pinning = true;
+}
+
+static inline void model_word(struct model *model, uint32_t root) {
+  uint32_t i = model_below(model, MODEL_WORDS);
+  if (model->word_ids[i] != 0) {
+    model->word_ids[i] = 0;
+  } else if (model->roots[root] != 0 && model->heap->roots.ambiguous_fn != NULL) {
+    model->held[i] = model->slots[root];
+    model->offsets[i] = model_below(model, 16); /* an object may become shorter */
+    model->word_ids[i] = model->roots[root];
+  }
+}
+
 static inline void model_hash(struct model *model, uint32_t root) {
   if (model->roots[root] == 0) return;
   struct model_object *o = &model->objects[model->roots[root]];
@@ -369,6 +396,7 @@ static inline void model_step(struct model *model) {
     model_handle(model, a);
   } else if (op < 972 && model->pinning) {
     model_pin(model, a);
+    model_word(model, b);
   } else if (op < 980) {
     model_hash(model, a);
   } else if (op < 990) {
@@ -414,12 +442,13 @@ static inline bool model_is(struct model *model, uint32_t id, gch_ref p) {
 /* Compares heap and shadow; the id of the first object that differs, or 0. No safepoint is passed. */
 static inline uint32_t model_check(struct model *model) {
   struct model_walk w = {.model = model};
-  size_t most = (size_t)model->count + MODEL_ROOTS + MODEL_HANDLES + MODEL_PINS;
+  size_t most = (size_t)model->count + MODEL_ROOTS + MODEL_HANDLES + MODEL_PINS + MODEL_WORDS;
   uint32_t bad = 0;
   w.stack = malloc(most * sizeof *w.stack);
   model->round++;
   for (uint32_t i = 0; i < MODEL_ROOTS; i++) model_reach(&w, model->roots[i], model->slots[i]);
   for (uint32_t i = 0; i < MODEL_PINS; i++) model_reach(&w, model->pin_ids[i], model->pins[i]);
+  for (uint32_t i = 0; i < MODEL_WORDS; i++) model_reach(&w, model->word_ids[i], model->held[i]);
   for (uint32_t i = 0; i < MODEL_HANDLES; i++) {
     gch_ref o = NULL;
     if (model->handle_ids[i] != 0 && gch_handle_get(model->m, model->handles[i], &o) != GCH_OK)

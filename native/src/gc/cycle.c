@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "gc/ambiguous.h"
 #include "gc/compact.h"
 #include "gc/concurrent.h"
 #include "gc/controller.h"
@@ -160,6 +161,7 @@ static void mark_phase(gch_heap *h, gch_cycle *r) {
   minor_collect(h, true, &minor);
   note_minor(h, &minor, clock_ns() - start);
   r->flip_minor_ns = clock_ns() - start;
+  ambiguous_gather(h, h->tables.live);
   phase_enter(h, GCH_PHASE_MARK);
   start = clock_ns();
   reset_live(h);
@@ -269,6 +271,7 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
   struct minor_result minor;
   world_stop(h, GCH_PAUSE_WHOLE, &pause);
   minor_collect(h, true, &minor);
+  ambiguous_gather(h, h->tables.mark);
   flip_cancel(h);
   plan_phase(h, o, false, r);
   swap_maps(h);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "gc/ambiguous.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
 #include "gc/forward_inline.h"
@@ -327,9 +328,11 @@ static void unplan_pinned(gch_heap *h) {
   for (size_t i = 0; i < h->pins.capacity; i++)
     if (h->pins.entries[i].count != 0) unplan(h, h->pins.entries[i].address);
   lock_unlock(&h->pins.lock);
+  for (uint64_t i = 0; i < h->roots.ambiguous_count; i++) unplan(h, h->roots.ambiguous[i]);
 }
 
 void flip_switch(gch_heap *h) {
+  ambiguous_gather(h, h->tables.mark);
   unplan_pinned(h);
   h->old.alloc_region = h->held_out[0];
   h->old.cursor = 0;

@@ -26,7 +26,7 @@ struct block {
   uint16_t top;   /* granules in use, for blocks that nobody bumps into */
   uint16_t pins;  /* [atomic] pinned objects in it */
   uint32_t live;  /* [atomic while marking] granules live by the last mark */
-  uint32_t spare;
+  uint32_t ambiguous; /* [stw] 1: one of the pins is for ambiguous roots; gc/ambiguous.h */
 };
 _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
 
