@@ -87,6 +87,22 @@ def test_appending_doubles_no_memory(heap: Heap) -> None:
     assert other.shape == (20_000,)
 
 
+def test_the_hash_stays(heap: Heap) -> None:
+    blobs = [heap.array("u1", n) for n in (10, 3 << 20, 20_000)]
+    known = {blob: at for at, blob in enumerate(blobs)}
+    for size in (5000, 4 << 20, 60, 5 << 20):
+        for at, blob in enumerate(blobs):
+            blob.resize(size + at)
+            assert known[blob] == at
+        heap.collect(policy="all")
+    holder = heap.new(heap.struct("Node", data=Ref), 1)[0]
+    for at, blob in enumerate(blobs):
+        holder.data = blob
+        assert holder.data == blob
+        assert hash(holder.data) == hash(blob)
+        assert known[holder.data] == at
+
+
 def test_other_names_see_what_there_is(heap: Heap) -> None:
     """An array that was resized by another name is no memory that is not there."""
     node = heap.struct("Node", array=Ref, tag="i8")

@@ -296,6 +296,7 @@ static inline void model_resize(struct model *model, uint32_t root) {
     struct model_object *from = &model->objects[id], *to = &model->objects[made];
     if (to->refs != NULL && from->refs != NULL) memcpy(to->refs, from->refs, model_ref_count(from) * sizeof *to->refs);
     if (gch_length(model->heap, was) != (large ? 0 : old)) abort();
+    to->hash = from->hash; /* it goes along */
     if (large) model_set_count(from, 0);
     *model_id_slot(o) = id = model->roots[root] = made;
     model->slots[root] = o;

@@ -68,7 +68,7 @@ static void small(struct kit *k) {
       bool same = align_up(16 + 8 * from, 16) == align_up(16 + 8 * to, 16);
       CHECK_EQ(r[1] == r[0], same);
       CHECK_EQ(*kit_number(r[1]), 77);
-      if (same) CHECK_EQ(gch_identity_hash(k->m, r[1]), hash);
+      CHECK_EQ(gch_identity_hash(k->m, r[1]), hash);
       numbered(k, r[1], from < to ? from : to, to);
       if (!same) numbered(k, r[0], from, from); /* as it was */
       r[2] = gch_resize(k->m, r[1], 41);
@@ -194,7 +194,7 @@ static void elsewhere(struct kit *k) {
     uint64_t extra = (leaf ? 1 : 8) * length / 4, page = k->heap->layout.page_bytes;
     CHECK(r[3] != NULL && r[3] != old && r[leaf] == old);
     CHECK(used(k) - before >= extra && used(k) - before <= extra + 3 * page + 2 * BLOCK_BYTES);
-    CHECK(gch_identity_hash(k->m, old) == hash);
+    CHECK(gch_identity_hash(k->m, old) == hash && gch_identity_hash(k->m, r[3]) == hash);
     CHECK_EQ(gch_length(k->heap, old), 0);
     CHECK_EQ(gch_object_bytes(k->heap, old), 16);
     bool moves = k->heap->mover->moves_pages && !k->heap->huge;

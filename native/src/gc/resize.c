@@ -103,6 +103,12 @@ static void copy_fixed(const struct resize *r) {
   if (has_fixed_refs(r->type)) mark_cards(r, address_of(r, 1), end);
 }
 
+/* The new object is the old one to the program, so what it is known by goes along. */
+static void keep_hash(const struct resize *r) {
+  uint64_t hash = header_load(address_of(r, 0)) & HEADER_HASH_MASK;
+  if (hash != 0) at_or((uint64_t *)address_of(r, 1), hash);
+}
+
 /* A thread that shortens the object meanwhile shortens what is copied. */
 static void copy_bytes(const struct resize *r, uint64_t count) {
   uint64_t size = r->type->pub.tail_bytes, step = CLEAR_BYTES / size + 1;
@@ -116,6 +122,7 @@ static void copy_bytes(const struct resize *r, uint64_t count) {
 
 static void copy_contents(const struct resize *r) {
   uint64_t old = length_of(r), count = old < r->count ? old : r->count;
+  keep_hash(r);
   copy_fixed(r);
   if (has_ref_tail(r))
     (void)gch_copy_refs(&r->m->pub, r->roots[1], 0, r->roots[0], 0, count);
@@ -335,6 +342,7 @@ static void take_pages(const struct resize *r, const struct taking *t) {
 static void settle(const struct resize *r, const struct taking *t) {
   gch_heap *h = r->h;
   r->roots[1] = (gch_ref)large_publish(h, &t->birth);
+  keep_hash(r);
   if (has_fixed_refs(r->type)) mark_cards(r, address_of(r, 1), r->type->pub.tail_offset);
   heap_use(h, t->span - t->head);
   lock_lock(&h->large.lock);
