@@ -1,6 +1,8 @@
 /* gch_resize under every mover: what stays, what comes is zero, who is the same object; where pages come from and go to; what a
  * cycle in between does; no memory. */
+#include <sys/wait.h>
 #include "heap/small.h"
+
 #include "hold.h"
 #include "mover/mover.h"
 
@@ -472,6 +474,41 @@ static void held_off(struct kit *k) {
 }
 static void majors_wait_for_pages(void) { each_mover(held_off); }
 
+/* fork() waits until all pages are over: the child has not the thread that would go on. */
+static void *grow_slowly(void *arg) {
+  struct kit *of = arg, k = *of;
+  if (gch_attach(k.heap, &k.m, NULL) != GCH_OK) return NULL;
+  GCH_FRAME(k.m, r, 2);
+  r[0] = kit_bytes(&k, 8 * MIB);
+  r[1] = kit_bytes(&k, 9000);
+  fill_bytes(r[0], 0, 8 * MIB);
+  r[0] = gch_resize(k.m, r[0], 10 * MIB);
+  has_bytes(&k, r[0], 8 * MIB, 10 * MIB);
+  GCH_FRAME_END(k.m);
+  gch_detach(k.m);
+  return NULL;
+}
+
+static void forked(struct kit *k) {
+  pthread_t thread;
+  if (k->heap->huge) return; /* copied there */
+  watched = k->heap;
+  at_store(&steps, 0);
+  at_store(&gch_hook_fn, look_at_step);
+  pthread_create(&thread, NULL, grow_slowly, k);
+  while (at_load(&steps) == 0) gch_safepoint(k->m);
+  pid_t child = fork();
+  if (child == 0) _exit(at_load(&k->heap->large.transfers) == 0 && gch_verify(k->m, NULL) == GCH_OK ? 0 : 1);
+  at_store(&gch_hook_fn, NULL);
+  int status = -1;
+  gch_native_enter(k->m);
+  waitpid(child, &status, 0);
+  gch_native_leave(k->m);
+  CHECK_EQ(status, 0);
+  kit_join(k, thread);
+}
+static void fork_waits_for_pages(void) { each_mover(forked); }
+
 /* --- refusals --------------------------------------------------------------------------------------------------- */
 
 static void refuses(struct kit *k, gch_ref object, uint64_t count, gch_status status, const char *words) {
@@ -570,6 +607,7 @@ int main(int argc, char **argv) {
   RUN(born_before_a_flip);
   RUN(collections_at_every_poll);
   RUN(majors_wait_for_pages);
+  RUN(fork_waits_for_pages);
   RUN(a_full_heap);
   RUN(mistakes_are_named);
   RUN(refusals_of_the_kernel);
