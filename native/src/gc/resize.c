@@ -16,7 +16,7 @@
  * Taken: in a pause, after a minor collection that promotes all (so that nothing in the object is young, and no card has to
  * go along) the old object's length becomes 0: nobody looks at its elements from then on. Until all pages are over, minors
  * run, but no major begins (large.transfers; cycle_wait_idle): neither object could be marked or moved. So who needs a major
- * meanwhile waits for the moves, of which a GiB has 0.1 s.
+ * meanwhile waits for the moves. (Measured, 512 MiB of small pages, 2 CPUs, both busy: 54 ms; copied and dropped: 284.)
  *
  * Shorter: while marking, the references that go are logged. The length is published in a pause, so no thread that has passed a
  * poll since works with the old one (whoever works through elements looks at the length again after each poll). Pages behind it
@@ -40,9 +40,11 @@
 
 enum {
   TAKE_MIN = 1 << 20,      /* bytes: less is copied sooner than a minor is made */
-  STEP_BYTES = 256 << 10,  /* between two polls: pages moved, copied, given back */
-  CLEAR_BYTES = 512 << 10, /* the same: bytes cleared or copied */
-  LOG_ELEMENTS = 1024,     /* the same: references logged */
+  MOVE_BYTES = 256 << 10,  /* between two polls: pages moved, */
+  TAKE_BYTES = 64 << 10,   /* supplied, copied and dropped, */
+  DROP_BYTES = 128 << 10,  /* given back; */
+  CLEAR_BYTES = 256 << 10, /* bytes cleared, or copied into memory that is there; */
+  LOG_ELEMENTS = 1024,     /* references logged */
   TRIES = 3,               /* a cycle may come in between; the last time without a poll, and then by copying */
   MAJORS = 2,              /* as for allocation */
 };
@@ -195,7 +197,7 @@ static void give_back(const struct resize *r) {
     uint64_t needed = large_bytes_of(h, e, at_load_relaxed(&e->length)), keep = footprint(r, needed);
     more = e->resizing == 1 && at_load(&h->phase) == GCH_PHASE_IDLE && footprint(r, e->bytes) > keep;
     uint64_t left = more ? footprint(r, e->bytes) - keep : 0;
-    if (more) large_cut(h, r->id, left > STEP_BYTES ? keep + left - STEP_BYTES : needed);
+    if (more) large_cut(h, r->id, left > DROP_BYTES ? keep + left - DROP_BYTES : needed);
     lock_unlock(&h->large.lock);
     GCH_POINT(pages_given_back);
     gch_safepoint(&r->m->pub);
@@ -329,8 +331,9 @@ static void take_step(gch_heap *h, uintptr_t to, uintptr_t from, uint64_t bytes)
 static void take_pages(const struct resize *r, const struct taking *t) {
   gch_heap *h = r->h;
   uintptr_t from = address_of(r, 0), to = t->birth.start; /* no major: they stay where they are */
+  uint64_t step = h->mover->moves_pages ? MOVE_BYTES : TAKE_BYTES;
   for (uint64_t at = t->head, n; at < t->span; at += n) {
-    n = t->span - at < STEP_BYTES ? t->span - at : STEP_BYTES;
+    n = t->span - at < step ? t->span - at : step;
     take_step(h, to + at, from + at, n);
     GCH_POINT(pages_taken);
     gch_safepoint(&r->m->pub);
