@@ -164,14 +164,21 @@ int bulk_store(gch_mutator *m, gch_handle object, const bulk_field *field, const
   return bulk_leave(&b, status);
 }
 
-int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out) {
+void bulk_describe_as(struct bulk *b, int slot, gch_handle handle, bulk_object *out) {
   gch_ref object = b->refs[slot];
+  gch_handle_set(b->m, handle, object);
+  *out = (bulk_object){.handle = handle,
+                       .user = gch_type_user(b->h, gch_type_of(b->h, object)),
+                       .length = gch_length(b->h, object),
+                       .address = (uint64_t)(uintptr_t)object};
+}
+
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out) {
   *out = (bulk_object){0};
-  if (object == NULL) return GCH_OK;
-  out->user = gch_type_user(b->h, gch_type_of(b->h, object));
-  out->length = gch_length(b->h, object);
-  out->address = (uint64_t)(uintptr_t)object;
-  return bulk_give(b, slot, &out->handle);
+  if (b->refs[slot] == NULL) return GCH_OK;
+  int status = bulk_give(b, slot, &out->handle);
+  if (status == GCH_OK) bulk_describe_as(b, slot, out->handle, out);
+  return status;
 }
 
 int bulk_load_ref(gch_mutator *m, gch_handle object, const bulk_field *field, bulk_object *out) {

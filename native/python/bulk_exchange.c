@@ -17,8 +17,13 @@ static int swap(struct bulk *b, uint64_t offset, gch_handle expected, gch_handle
 static int exchange(struct bulk *b, uint64_t offset, gch_handle value, const gch_type *must_be, bulk_object *out) {
   int status = bulk_root_value(b, 1, value, must_be);
   if (status != GCH_OK) return status;
+  gch_handle handle = gch_handle_new(b->m, NULL); /* first: what comes out must not be lost for want of a name */
+  if (handle == 0) return GCH_NO_MEMORY;
   b->refs[2] = gch_exchange(b->m, gch_slot(b->refs[0], offset), b->refs[1]);
-  return bulk_describe_slot(b, 2, out);
+  *out = (bulk_object){0};
+  if (b->refs[2] == NULL) return (int)gch_handle_free(b->h, handle);
+  bulk_describe_as(b, 2, handle, out);
+  return GCH_OK;
 }
 
 int bulk_swap_ref(gch_mutator *m, gch_handle object, const bulk_field *field, gch_handle expected, gch_handle value,

@@ -83,6 +83,8 @@ int bulk_root_of_type(struct bulk *b, gch_handle object, const gch_type *type);
 int bulk_element_at(struct bulk *b, int64_t index, uint64_t count, uint64_t *at);
 /* The wrapper's data for the object in a frame slot, with a handle of its own. */
 int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out);
+/* The same, with a handle that there is already. The object is not null. */
+void bulk_describe_as(struct bulk *b, int slot, gch_handle handle, bulk_object *out);
 
 /* Why an element could not be used: null or of another type than `type`. */
 int bulk_fail_element(struct bulk *b, const char *what, uint64_t index, gch_ref element, const gch_type *type);
