@@ -52,6 +52,7 @@ struct model {
   gch_ref pins[MODEL_PINS];
   uint32_t pin_ids[MODEL_PINS]; /* 0: nothing pinned */
   bool pinning; /* the steps pin too */
+  bool has_words; /* model_use_words was called for it */
   gch_ref held[MODEL_WORDS]; /* objects that words lead to: ambiguous roots */
   uint32_t offsets[MODEL_WORDS], word_ids[MODEL_WORDS]; /* 0: no word */
   uint64_t random;
@@ -283,8 +284,9 @@ static inline void model_set_count(struct model_object *o, uint32_t count) {
 static inline void model_resize(struct model *model, uint32_t root) {
   uint32_t id = model->roots[root], kind = model->objects[id].kind, old = model->objects[id].count;
   if (id == 0 || (kind != MODEL_ARRAY && kind != MODEL_BYTES && kind != MODEL_MIXED)) return;
-  uint32_t shape = model_below(model, 4), most = (root == 0 ? 100 : kind == MODEL_ARRAY ? 1 : 8) * model->largest;
+  uint32_t shape = model_below(model, 4), most = (root == 0 ? 150 : kind == MODEL_ARRAY ? 1 : 8) * model->largest;
   uint32_t count = shape == 0 ? model_below(model, old + 1) : old + (shape == 1 ? model_below(model, 20) : old / 2 + 3);
+  if (root == 0 && shape > 1) count = old + 30 * model->largest; /* enough for its pages to be taken */
   if (count > most) count = model_below(model, most);
   gch_ref o = gch_resize(model->m, model->slots[root], count), was = model->slots[root];
   if (o == NULL && gch_last_error(model->m)->status != GCH_OK) return;
@@ -347,7 +349,7 @@ static inline void model_pin(struct model *model, uint32_t root) {
   }
 }
 
-/* Ambiguous roots, of a model that is alone on its heap (model_use_words): what a word leads to stays alive, where it is. */
+/* Ambiguous roots, of one model a heap (model_use_words): what a word leads to stays alive, where it is. */
 static inline void model_enumerate(gch_visit_ambiguous visit, void *closure, void *data) {
   const struct model *model = (const struct model *)data;
   for (int i = 0; i < MODEL_WORDS; i++) {
@@ -358,14 +360,14 @@ static inline void model_enumerate(gch_visit_ambiguous visit, void *closure, voi
 
 static inline void model_use_words(struct model *model) {
   if (gch_ambiguous_fn_set(model->heap, model_enumerate, model) != GCH_OK) abort();
-  model->pinning = true;
+  model->pinning = model->has_words = true;
 }
 
 static inline void model_word(struct model *model, uint32_t root) {
   uint32_t i = model_below(model, MODEL_WORDS);
   if (model->word_ids[i] != 0) {
     model->word_ids[i] = 0;
-  } else if (model->roots[root] != 0 && model->heap->roots.ambiguous_fn != NULL) {
+  } else if (model->roots[root] != 0 && model->has_words) {
     model->held[i] = model->slots[root];
     model->offsets[i] = model_below(model, 16); /* an object may become shorter */
     model->word_ids[i] = model->roots[root];
