@@ -4,6 +4,10 @@
 
 #include "resizing.h"
 
+/* See tests/test_fork.c. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0:detect_deadlocks=0"; }
+
 /* --- beside a cycle --------------------------------------------------------------------------------------------- */
 
 /* What it has pages for. */
