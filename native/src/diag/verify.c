@@ -268,7 +268,7 @@ static void check_pins(struct verifier *v) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = region_arenas(h, r, &first);
     for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
-      counted += h->tables.blocks[b].pins - h->tables.blocks[b].ambiguous;
+      counted += h->tables.blocks[b].pins & (uint16_t)~PINS_AMBIGUOUS;
   }
   lock_unlock(&h->pins.lock);
   if (objects != counted)

@@ -18,17 +18,14 @@ static void note(gch_heap *h, uint64_t entry) {
   GCH_CHECK(r->ambiguous_count < r->ambiguous_capacity, "ambiguous roots lead to more than %llu objects",
             (unsigned long long)r->ambiguous_capacity);
   r->ambiguous[r->ambiguous_count++] = entry;
-  if (block->ambiguous) return;
-  block->ambiguous = 1;
-  at_add(&block->pins, 1);
+  at_or(&block->pins, PINS_AMBIGUOUS);
 }
 
 static void forget(gch_heap *h) {
   struct roots *r = &h->roots;
   for (uint64_t i = 0; i < r->ambiguous_count; i++) {
     struct block *block = heap_block(h, (uintptr_t)r->ambiguous[i]);
-    if (block->ambiguous) at_sub(&block->pins, 1);
-    block->ambiguous = 0;
+    at_and(&block->pins, (uint16_t)~PINS_AMBIGUOUS);
   }
   r->ambiguous_count = 0;
 }
@@ -39,7 +36,8 @@ static void find_young(gch_heap *h, uintptr_t a) {
   size_t block = block_index(&h->layout, a);
   const struct block *b = &h->tables.blocks[block];
   bool within = (a & (BLOCK_BYTES - 1)) >> GRANULE_SHIFT < b->top;
-  if (within && !b->ambiguous) note(h, block_address(&h->layout, block) | YOUNG_BLOCK);
+  bool noted = at_load_relaxed(&b->pins) & PINS_AMBIGUOUS; /* written in pauses */
+  if (within && !noted) note(h, block_address(&h->layout, block) | YOUNG_BLOCK);
 }
 
 static void find_small(gch_heap *h, uintptr_t a, const uint64_t *map) {
