@@ -10,7 +10,12 @@ static gch_ref logged[LOG_MAX];
 static uint64_t logged_count, length_seen;
 static gch_ref looked_at;
 
+/* What is really being marked is told, too. */
+#undef gch_snapshot_slow
+void gch_snapshot_slow(gch_mutator *m, gch_ref *slot);
+
 void log_slot(gch_mutator *m, gch_ref *slot) {
+  if (at_load(&m->heap->phase) != GCH_PHASE_IDLE) gch_snapshot_slow(m, slot);
   length_seen = gch_length(m->heap, looked_at);
   logged[logged_count++ % LOG_MAX] = *slot;
 }
