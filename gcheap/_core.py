@@ -222,16 +222,17 @@ class HeapCore:
 
     # --- pins ------------------------------------------------------------------------------------
 
-    def pin(self, handle: int, key: int) -> tuple[Any, Any]:
-        """Pin an object until ``unpin``; return pointers to its payload and to the object."""
-        payload, address = ffi.new("void **"), ffi.new("void **")
+    def pin(self, handle: int, key: int) -> tuple[Any, Any, int]:
+        """Pin an object until ``unpin``; return pointers to its payload and to the object, and its
+        length."""
+        payload, address, length = ffi.new("void **"), ffi.new("void **"), ffi.new("uint64_t *")
         self.pins.add(key)  # first: whoever closes the heap from now on leaves it to unpin()
         try:
-            self.call(lib.bulk_pin, handle, payload, address)
+            self.call(lib.bulk_pin, handle, payload, address, length)
         except BaseException:
             self.unpin(address[0], key)
             raise
-        return payload[0], address[0]
+        return payload[0], address[0], int(length[0])
 
     def unpin(self, address: Any, key: int) -> None:
         """Undo the pin of a view whose last array is gone, or one that failed. Legal anywhere."""

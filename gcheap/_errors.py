@@ -59,6 +59,7 @@ _BY_STATUS: dict[int, type[Exception]] = {
     lib.BULK_NULL: NullReferenceError,
     lib.BULK_BAD_INDEX: IndexError,
     lib.BULK_BAD_LENGTH: ValueError,
+    lib.BULK_PINNED: BufferError,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import reprlib
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ __all__ = ["address", "as_integer", "assign", "cast", "empty", "native_index"]
 INT64_MAX = (1 << 63) - 1
 
 
-def as_integer(key: Any, length: int) -> int | None:
+def as_integer(key: Any, of: Sized) -> int | None:
     """Return an index that is one integer, None if it is anything else.
 
     Raises:
-        IndexError: there is no such element.
+        IndexError: no array, so not ``of``, has such an element. (Whether it has others is for
+            native code to say: it may be resized meanwhile.)
     """
     if isinstance(key, (bool, np.bool_)):
         return None
@@ -34,8 +36,8 @@ def as_integer(key: Any, length: int) -> int | None:
         at = operator.index(key)
     except TypeError:
         return None
-    if not -length <= at < length:
-        raise IndexError(f"index {at} is out of range for {length} elements")
+    if not -INT64_MAX <= at <= INT64_MAX:
+        raise IndexError(f"index {at} is out of range for {len(of)} elements")
     return at
 
 

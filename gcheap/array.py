@@ -46,7 +46,44 @@ class HeapArray(Unpicklable):
     @property
     def shape(self) -> tuple[int, ...]:
         """Length in each dimension."""
-        return self._shape
+        if not self._shape or self._row() == 0:
+            return self._shape
+        out = ffi.new("uint64_t *")
+        self._core.call(lib.bulk_length, self._handle, out)
+        return self._shape_of(int(out[0]))
+
+    def _row(self) -> int:
+        """Elements in what an index of the first dimension names."""
+        return math.prod(self._shape[1:])
+
+    def _shape_of(self, elements: int) -> tuple[int, ...]:
+        """Return the shape with so many elements: other names of the array may have resized it."""
+        row = self._row() if self._shape else 0
+        return (elements // row, *self._shape[1:]) if row else self._shape
+
+    def resize(self, count: int) -> None:
+        """Give the first dimension the length ``count``: what is there stays, zeros come behind it.
+
+        A large array grows where it is, or its memory moves; one that becomes shorter gives memory
+        back. If it cannot stay the same object, this name (and no other one, as in a field) is one
+        of the new object from then on; the old one is left empty if it was large.
+
+        Raises:
+            BufferError: a view is open, or an array over its memory in use.
+            HeapExhausted: there is no room; the array is as it was.
+        """
+        if not self._shape:
+            raise TypeError("an array without dimensions cannot be resized")
+        if not isinstance(count, (int, np.integer)) or isinstance(count, bool):
+            raise TypeError(f"count is {count!r}, expected an integer")
+        shape = (int(count), *self._shape[1:])
+        elements = math.prod(shape)
+        if count < 0 or count >= 1 << 62 or elements * self.dtype.itemsize >= 1 << 62:
+            raise ValueError(f"count is {count}, expected 0 or more, within what a heap holds")
+        self._core.allocate(lib.bulk_resize, self._handle, elements)
+        self._shape = shape
+        if len(shape) > 1:
+            _store_shape(self)
 
     @property
     def ndim(self) -> int:
@@ -86,7 +123,7 @@ class HeapArray(Unpicklable):
         if hasattr(values, "_handle") and not isinstance(values, HeapArray):
             raise TypeError(f"{self!r} holds {self.dtype}, not references")
         with self.view() as array:
-            assign(array, values, f"array ({self.dtype}, shape {self.shape})")
+            assign(array, values, f"array ({self.dtype}, shape {array.shape})")
 
     def __getitem__(self, *_args: object) -> NoReturn:
         raise TypeError(f"{self!r} has no elements of its own; {OPEN}, or read() and write() it")
@@ -96,7 +133,7 @@ class HeapArray(Unpicklable):
     def __len__(self) -> int:
         if not self._shape:
             raise TypeError("an array without dimensions has no len()")
-        return self._shape[0]
+        return self.shape[0]
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -106,8 +143,9 @@ class HeapArray(Unpicklable):
         return self.read().astype(dtype if dtype is not None else self._dtype, copy=False)
 
     def __copy__(self) -> HeapArray:
-        copied = new_leaf(self._core, self._dtype, self._shape)
-        copied.write(self.read())
+        values = self.read()
+        copied = new_leaf(self._core, self._dtype, values.shape)
+        copied.write(values)
         return copied
 
     def __eq__(self, other: object) -> Any:
@@ -117,7 +155,8 @@ class HeapArray(Unpicklable):
         return _identity_hash(self._core, self._handle)
 
     def __repr__(self) -> str:
-        return f"<HeapArray {self.dtype} {self.shape}>"
+        shape = self._shape if self._core.closed else self.shape
+        return f"<HeapArray {self.dtype} {shape}>"
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
@@ -131,13 +170,13 @@ class _Pin:
     __slots__ = ("__array_interface__", "__weakref__", "_address", "_core")
 
     def __init__(self, array: HeapArray) -> None:
-        payload, self._address = array._core.pin(array._handle, id(self))
+        payload, self._address, length = array._core.pin(array._handle, id(self))
         self._core = array._core
-        start = int(ffi.cast("uintptr_t", payload)) + _shape_bytes(len(array.shape))
+        start = int(ffi.cast("uintptr_t", payload)) + _shape_bytes(array.ndim)
         self.__array_interface__ = {
             "version": 3,
             "data": (start, False),
-            "shape": array.shape,
+            "shape": array._shape_of(length),
             "typestr": array.dtype.str,
         }
 
@@ -245,8 +284,8 @@ def new_leaf(
 
 
 def _store_shape(array: HeapArray) -> None:
-    raw = ffi.new("int64_t[]", list(array.shape))
-    native = _leaf_type(array._core, array.dtype, len(array.shape))
+    raw = ffi.new("int64_t[]", list(array._shape))
+    native = _leaf_type(array._core, array.dtype, array.ndim)
     field = ffi.new("bulk_field *", [native, 8, 8 * len(array.shape)])
     array._core.call(lib.bulk_store, array._handle, field, raw)
 

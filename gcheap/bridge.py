@@ -164,7 +164,7 @@ def _load_nodes(
         nodes.name_ids = native(numbers, np.uint32, "const uint32_t *")
         types = _native_types(core)
         core.allocate(lib.graph_load, types, nodes, beside, refs_type(core, None), out)
-    return _make_array(core, out[0], graph.n_nodes, None)
+    return _make_array(core, out[0], None)
 
 
 def _take(nodes: RefArray, roots: Int64Array) -> RefArray:

@@ -278,7 +278,7 @@ class Heap(Unpicklable):
             raise ValueError(f"the number of objects is {count}, expected 0 to {(1 << 48) - 1}")
         handle = ffi.new("gch_handle *")
         self._core.allocate(lib.bulk_new, struct._pointer, int(count), 0, struct._refs, handle)
-        return _make_array(self._core, handle[0], int(count), struct)
+        return _make_array(self._core, handle[0], struct)
 
     def refs(self, items: int | Sequence[Any], struct: StructType | None = None) -> RefArray:
         """Return a new array of references: so many null ones, or the ones given.

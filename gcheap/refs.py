@@ -103,6 +103,32 @@ class Ref(Unpicklable):
         data = cast(field, value, ())
         self._core.call(lib.bulk_store, self._handle, field._native, address(data))
 
+    def compare_and_swap(self, field: str, expected: Any, new: Any) -> bool:
+        """Store ``new`` into a reference field if it holds ``expected``; return whether it did.
+
+        Atomic: of several threads that expect the same, one succeeds.
+        """
+        at, must_be = self._ref_field(field)
+        old = _one_handle(self._core, expected, "expected")
+        handle = _one_handle(self._core, new, f"field {field!r}")
+        out = ffi.new("bool *")
+        self._core.call(lib.bulk_swap_ref, self._handle, at, old, handle, must_be, out)
+        return bool(out[0])
+
+    def exchange(self, field: str, new: Any) -> Any:
+        """Store ``new`` into a reference field and return what it held, atomically."""
+        at, must_be = self._ref_field(field)
+        handle = _one_handle(self._core, new, f"field {field!r}")
+        out = ffi.new("bulk_object *")
+        self._core.call(lib.bulk_exchange_ref, self._handle, at, handle, must_be, out)
+        return wrap(self._core, out)
+
+    def _ref_field(self, name: str) -> tuple[Any, Any]:
+        field = self._field(name)
+        if not field.is_ref:
+            raise TypeError(f"field {name!r} holds {field.dtype}, not references")
+        return field._native, field.target._pointer if field.target is not None else ffi.NULL
+
     def _field(self, name: str) -> Field:
         if self._handle == 0:
             self._core.call(lib.bulk_hash, 0, ffi.new("uint32_t *"))  # raises
@@ -111,7 +137,8 @@ class Ref(Unpicklable):
         return self._type.field(name)
 
     def __dir__(self) -> list[str]:
-        return ["is_null", *(self._type.fields if self._type is not None else ())]
+        own = ["compare_and_swap", "exchange", "is_null"]
+        return [*own, *(self._type.fields if self._type is not None else ())]
 
     def __repr__(self) -> str:
         if self._handle == 0:
@@ -132,12 +159,11 @@ class RefArray(Unpicklable):
     new RefArray. ``a == b`` compares element by element; ``a.is_null`` is a mask.
     """
 
-    __slots__ = ("_core", "_handle", "_length", "_type")
+    __slots__ = ("_core", "_handle", "_type")
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
     _core: HeapCore
     _handle: int
-    _length: int
     _type: StructType | None
 
     def __new__(cls, *args: object, **named: object) -> RefArray:
@@ -148,56 +174,129 @@ class RefArray(Unpicklable):
         return copied
 
     def __len__(self) -> int:
-        return self._length
+        out = ffi.new("uint64_t *")
+        self._core.call(lib.bulk_length, self._handle, out)
+        return int(out[0])
 
     @property
     def is_null(self) -> BoolArray:
         """Mask of the elements that are null, bool (n,)."""
-        out = np.empty(self._length, dtype=np.bool_)
-        self._core.call(lib.bulk_is_null, self._handle, address(out, "bool *"))
+        count = len(self)
+        out = np.empty(count, dtype=np.bool_)
+        self._core.call(lib.bulk_is_null, self._handle, count, address(out, "bool *"))
         return out
+
+    def resize(self, count: int) -> None:
+        """Give the array ``count`` elements: those that it has, and nulls behind them.
+
+        A small array is copied; a large one grows where it is, or its memory moves; one that
+        becomes shorter gives memory back. If it cannot stay the same object, this name (and no
+        other one: a field, another ``RefArray``) is one of the new object from then on; the old one
+        is left empty if it was large.
+
+        Raises:
+            HeapExhausted: there is no room; the array is as it was.
+        """
+        self._core.allocate(lib.bulk_resize, self._handle, _count(count))
 
     # --- elements --------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        at = as_integer(key, self._length)
+        at = as_integer(key, self)
         if at is not None:
             out = ffi.new("bulk_object *")
             self._core.call(lib.bulk_get, self._handle, at, out)
             return wrap(self._core, out, self._type)
-        index, _keep = native_index(key, self._length)
+        index, _keep = native_index(key, len(self))
         handle = ffi.new("gch_handle *")
         self._core.allocate(
             lib.bulk_take, self._handle, index, refs_type(self._core, self._type), handle
         )
-        return _make_array(self._core, handle[0], int(index.count), self._type)
+        return _make_array(self._core, handle[0], self._type)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        at = as_integer(key, self._length)
+        at, length = as_integer(key, self), len(self)
         if at is not None:
+            if not -length <= at < length:
+                raise IndexError(f"index {at} is out of range for {length} elements")
             key = slice(at, at + 1) if at != -1 else slice(at, None)
             value = _one(self._core, value, "the element")
-        index, _keep = native_index(key, self._length)
+        index, _keep = native_index(key, length)
         handle, one, known, keep = _values(self._core, value, int(index.count), "the value")
-        if isinstance(keep, RefArray) and keep._handle == self._handle:
+        must_be, run = _must_be(self._type, known), index.items == ffi.NULL and index.step == 1
+        if run and one:
+            start, count = index.start, index.count
+            self._core.call(lib.bulk_fill, self._handle, start, count, handle, must_be)
+            return
+        if run and must_be == ffi.NULL:
+            self._core.call(lib.bulk_copy, self._handle, index.start, handle, 0, index.count)
+            return
+        if not one and _same(self._core, self._handle, handle):
             keep = keep[:]
             handle = keep._handle
-        self._core.call(lib.bulk_put, self._handle, index, handle, one, _must_be(self._type, known))
+        self._core.call(lib.bulk_put, self._handle, index, handle, one, must_be)
+
+    def fill(self, value: Any) -> None:
+        """Store one reference, or None, into all elements."""
+        self[:] = _one(self._core, value, "the value")
+
+    def copy_within(self, to: int, start: int = 0, stop: int | None = None) -> None:
+        """Copy the elements of ``self[start:stop]`` to the place that begins at element ``to``.
+
+        They may overlap: it is as if they were read before one is written. Negative numbers count
+        from the end.
+
+        Raises:
+            IndexError: they would not all fit there.
+        """
+        length = len(self)
+        first, last, _ = slice(start, stop).indices(length)
+        count = max(0, last - first)
+        at = to + length if to < 0 else to
+        if not 0 <= at <= length - count:
+            raise IndexError(f"{count} elements do not fit from {to} on, there are {length}")
+        self._core.call(lib.bulk_copy, self._handle, at, self._handle, first, count)
+
+    def compare_and_swap(self, index: int, expected: Any, new: Any) -> bool:
+        """Store ``new`` into an element if that is ``expected``; return whether it was. Atomic."""
+        at = self._element(index)
+        old = _one_handle(self._core, expected, "expected")
+        handle = _one_handle(self._core, new, "the element")
+        must_be = _must_be(self._type, None)
+        out = ffi.new("bool *")
+        self._core.call(lib.bulk_swap_element, self._handle, at, old, handle, must_be, out)
+        return bool(out[0])
+
+    def exchange(self, index: int, new: Any) -> Any:
+        """Store ``new`` into an element and return what it was, atomically."""
+        at = self._element(index)
+        handle = _one_handle(self._core, new, "the element")
+        must_be = _must_be(self._type, None)
+        out = ffi.new("bulk_object *")
+        self._core.call(lib.bulk_exchange_element, self._handle, at, handle, must_be, out)
+        return wrap(self._core, out, self._type)
+
+    def _element(self, index: int) -> int:
+        at = as_integer(index, self)
+        if at is None:
+            raise IndexError(f"the index is {index!r}, expected an integer")
+        return at
 
     def __iter__(self) -> Iterator[Any]:
-        for at in range(self._length):
+        for at in range(len(self)):
             yield self[at]
 
     def __contains__(self, value: object) -> bool:
         return bool(np.any(self == value))
 
     def __eq__(self, other: object) -> Any:
+        count = len(self)
         try:
-            handle, one, _known, _keep = _values(self._core, other, self._length, "comparison")
+            handle, one, _known, _keep = _values(self._core, other, count, "comparison")
         except TypeError:
             return NotImplemented
-        out = np.empty(self._length, dtype=np.bool_)
-        self._core.call(lib.bulk_equal, self._handle, handle, one, address(out, "bool *"))
+        out = np.empty(count, dtype=np.bool_)
+        self._core.call(lib.bulk_equal, self._handle, count, handle, one, address(out, "bool *"))
         return out
 
     def __ne__(self, other: object) -> Any:
@@ -214,28 +313,29 @@ class RefArray(Unpicklable):
             handle = ffi.new("gch_handle *")
             refs = refs_type(self._core, field.target)
             self._core.allocate(lib.bulk_gather_refs, self._handle, field._native, refs, handle)
-            return _make_array(self._core, handle[0], self._length, field.target)
-        out = empty(field, (self._length,))
-        self._core.call(lib.bulk_gather, self._handle, field._native, address(out))
+            return _make_array(self._core, handle[0], field.target)
+        count = len(self)
+        out = empty(field, (count,))
+        self._core.call(lib.bulk_gather, self._handle, count, field._native, address(out))
         return out
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_") or name in RESERVED:
             object.__setattr__(self, name, value)
             return
-        field = self._field(name)
+        field, count = self._field(name), len(self)
         if field.is_ref:
             what = f"field {name!r}"
-            handle, one, known, _keep = _values(self._core, value, self._length, what)
+            handle, one, known, _keep = _values(self._core, value, count, what)
             must_be = _must_be(field.target, known)
             self._core.call(
                 lib.bulk_scatter_refs, self._handle, field._native, handle, one, must_be
             )
             return
         scalar = hasattr(value, "_handle") or np.ndim(value) <= field.ndim
-        data = cast(field, value, () if scalar else (self._length,))
+        data = cast(field, value, () if scalar else (count,))
         stride = 0 if scalar else field.nbytes
-        self._core.call(lib.bulk_scatter, self._handle, field._native, address(data), stride)
+        self._core.call(lib.bulk_scatter, self._handle, count, field._native, address(data), stride)
 
     def _field(self, name: str) -> Field:
         if self._type is not None:
@@ -249,11 +349,14 @@ class RefArray(Unpicklable):
         return _struct(self._core, user[0]).field(name)
 
     def __dir__(self) -> list[str]:
-        return ["is_null", *(self._type.fields if self._type is not None else ())]
+        own = ["compare_and_swap", "copy_within", "exchange", "fill", "is_null", "resize"]
+        return [*own, *(self._type.fields if self._type is not None else ())]
 
     def __repr__(self) -> str:
         name = self._type.name if self._type is not None else "any type"
-        return f"<RefArray of {self._length} references to {name}>"
+        if self._core.closed:
+            return f"<RefArray of references to {name}, in a closed heap>"
+        return f"<RefArray of {len(self)} references to {name}>"
 
     def __del__(self) -> None:
         self._core.drop(self._handle)
@@ -272,9 +375,9 @@ def _make_ref(core: HeapCore, handle: int, type_: StructType | None) -> Ref:
     return ref
 
 
-def _make_array(core: HeapCore, handle: int, length: int, type_: StructType | None) -> RefArray:
+def _make_array(core: HeapCore, handle: int, type_: StructType | None) -> RefArray:
     array = object.__new__(RefArray)
-    array._core, array._handle, array._length, array._type = core, handle, length, type_
+    array._core, array._handle, array._type = core, handle, type_
     return array
 
 
@@ -290,7 +393,7 @@ def wrap(
     if kind == lib.BULK_KIND_REFS:
         number = found.user & INDEX_MASK
         type_ = core.types[number - 1] if number else None
-        return _make_array(core, found.handle, int(found.length), type_)
+        return _make_array(core, found.handle, type_)
     if kind == lib.BULK_KIND_LEAF:
         from gcheap.array import wrap_leaf
 
@@ -301,9 +404,7 @@ def wrap(
 def new_refs(core: HeapCore, items: int | Sequence[Any], type_: StructType | None) -> RefArray:
     """Make an array of null references, or of given ones."""
     if isinstance(items, (int, np.integer)) and not isinstance(items, bool):
-        if not 0 <= items < 1 << 48:
-            raise ValueError(f"the number of references is {items}, expected 0 to {(1 << 48) - 1}")
-        handles, count = ffi.NULL, int(items)
+        handles, count = ffi.NULL, _count(items)
     elif not isinstance(items, Iterable):
         raise TypeError(f"items is {items!r}, expected how many references, or references")
     else:
@@ -312,17 +413,25 @@ def new_refs(core: HeapCore, items: int | Sequence[Any], type_: StructType | Non
         handles, count = ffi.new("gch_handle[]", values), len(values)
     out = ffi.new("gch_handle *")
     core.allocate(lib.bulk_list, handles, count, refs_type(core, None), out)
-    array = _make_array(core, out[0], count, None)
+    array = _make_array(core, out[0], None)
     if type_ is None:
         return array
     core.allocate(lib.bulk_list, ffi.NULL, count, refs_type(core, type_), out)
-    typed = _make_array(core, out[0], count, type_)
+    typed = _make_array(core, out[0], type_)
     if handles != ffi.NULL:
         typed[:] = array
     return typed
 
 
 # --- arguments -----------------------------------------------------------------------------------
+
+
+def _count(items: int | np.integer[Any]) -> int:
+    if not isinstance(items, (int, np.integer)) or isinstance(items, bool):
+        raise TypeError(f"the number of references is {items!r}, expected an integer")
+    if not 0 <= items < 1 << 48:
+        raise ValueError(f"the number of references is {items}, expected 0 to {(1 << 48) - 1}")
+    return int(items)
 
 
 def _handle_of(core: HeapCore, value: object) -> int | None:
@@ -370,10 +479,10 @@ def _values(
         value = new_refs(core, value, None)
     if not isinstance(value, RefArray):
         return _one_handle(core, value, what), True, None, value
-    handle = _one_handle(core, value, what)
-    if len(value) == count or len(value) != 1:
-        if len(value) != count:
-            raise ValueError(f"{what}: {len(value)} references for {count} elements")
+    handle, available = _one_handle(core, value, what), len(value)
+    if available == count or available != 1:
+        if available != count:
+            raise ValueError(f"{what}: {available} references for {count} elements")
         return handle, False, value._type, value
     first = value[0]
     return _one_handle(core, first, what), True, None, first

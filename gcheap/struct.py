@@ -24,7 +24,7 @@ __all__ = ["Field", "RefTo", "StructType", "check_dtype", "define_struct"]
 HEADER_BYTES = 8
 MAX_STRUCT_BYTES = 8192
 KINDS = "biufcSUmM"
-RESERVED = frozenset({"is_null"})
+RESERVED = frozenset({"compare_and_swap", "copy_within", "exchange", "fill", "is_null", "resize"})
 """Names that wrappers use themselves."""
 
 

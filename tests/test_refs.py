@@ -306,4 +306,12 @@ def test_gathered_values_are_copies(heap: Heap) -> None:
     tags[:] = 7
     assert nodes.tag.tolist() == [0] * 5
     assert nodes.__array_ufunc__ is None
-    assert dir(nodes) == ["is_null", "tag"]
+    assert dir(nodes) == [
+        "compare_and_swap",
+        "copy_within",
+        "exchange",
+        "fill",
+        "is_null",
+        "resize",
+        "tag",
+    ]

@@ -279,7 +279,8 @@ def test_a_missing_page_is_touched_while_the_gil_is_held(mover: str, fault: str)
         out = np.zeros(300_000, dtype=np.int64)
 
         def touch(mutator: object) -> int:
-            return gather(mutator, shuffled._handle, node.field("tag")._native, address(out))
+            field = node.field("tag")._native
+            return gather(mutator, shuffled._handle, 300_000, field, address(out))
 
         heap._core.call(touch)
         heap.inject("")
@@ -294,7 +295,7 @@ def test_a_missing_page_is_touched_while_the_gil_is_held(mover: str, fault: str)
 def holding_the_gil(name: str) -> Callable[..., int]:
     """Return a function of the native module that is called without dropping the GIL."""
     pointer = int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
-    function = ctypes.PYFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 4)(pointer)
+    function = ctypes.PYFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 5)(pointer)
 
     def call(*arguments: object) -> int:
         return int(function(*(int(ffi.cast("uintptr_t", argument)) for argument in arguments)))

@@ -8,6 +8,7 @@ A result is {"run": {...}} (see gcheap/schema/compare-1.json), {"unavailable": w
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ class NotHereError(Exception):
 def heap_limit(graph_bytes: int) -> int:
     """Return the maximum of the heap for a graph.
 
-    With half of it in use a major collection begins by itself: ageing must stay below that.
+    None begins by itself (``growth``): with all of it in use one would in the pause.
     """
     return 3 * graph_bytes + (128 << 20)
 
@@ -98,6 +99,7 @@ def run_row(
         fault=row.faults,
         huge=row.huge,
         event_capacity=EVENTS_KEPT,
+        growth=math.inf,
         **(options or {}),
     ) as heap:
         _check_mover(heap, row)

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "gc/roots.h"
+
 /* --- shared --------------------------------------------------------------------------------------------------- */
 
 static const char *type_name(const gch_heap *h, gch_ref object) {
@@ -11,6 +13,7 @@ static const char *type_name(const gch_heap *h, gch_ref object) {
 }
 
 int bulk_root(struct bulk *b, int slot, gch_handle handle, bool null) {
+  b->lengths[slot] = 0;
   if (handle == 0) {
     b->refs[slot] = NULL;
     return null ? GCH_OK : bulk_fail(b, BULK_NULL, "%s", "the reference is null, expected an object");
@@ -26,7 +29,25 @@ int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count
   if (gch_type_user(b->h, type) >> 56 != BULK_KIND_REFS)
     return bulk_fail(b, BULK_WRONG_TYPE, "an object of type %s is no array of references",
                      type_name(b->h, b->refs[slot]));
-  *count = gch_length(b->h, b->refs[slot]);
+  *count = b->lengths[slot] = gch_length(b->h, b->refs[slot]);
+  return GCH_OK;
+}
+
+int bulk_root_sized(struct bulk *b, int slot, gch_handle handle, uint64_t count) {
+  uint64_t length;
+  int status = bulk_root_array(b, slot, handle, &length);
+  if (status != GCH_OK || length == count) return status;
+  return bulk_fail(b, BULK_BAD_LENGTH, "the array has %llu elements, expected %llu: it was resized meanwhile",
+                   (unsigned long long)length, (unsigned long long)count);
+}
+
+int bulk_check_lengths(struct bulk *b) {
+  for (int i = 0; i < BULK_FRAME; i++) {
+    uint64_t length = b->lengths[i] == 0 ? 0 : gch_length(b->h, b->refs[i]);
+    if (length < b->lengths[i])
+      return bulk_fail(b, BULK_BAD_LENGTH, "the array has %llu elements, it had %llu: it was resized meanwhile",
+                       (unsigned long long)length, (unsigned long long)b->lengths[i]);
+  }
   return GCH_OK;
 }
 
@@ -113,17 +134,24 @@ void bulk_free(gch_heap *h, const gch_handle *handles, uint64_t count) {
 
 /* --- one object ----------------------------------------------------------------------------------------------- */
 
-static int root_of_type(struct bulk *b, gch_handle object, const gch_type *type) {
+int bulk_root_of_type(struct bulk *b, gch_handle object, const gch_type *type) {
   int status = bulk_root(b, 0, object, false);
   if (status != GCH_OK || bulk_is(b->refs[0], type)) return status;
   return bulk_fail(b, BULK_WRONG_TYPE, "the object is of type %s, expected %s", type_name(b->h, b->refs[0]),
                    gch_type_name(b->h, type));
 }
 
+int bulk_root_value(struct bulk *b, int slot, gch_handle value, const gch_type *must_be) {
+  int status = bulk_root(b, slot, value, true);
+  if (status != GCH_OK || b->refs[slot] == NULL || must_be == NULL || bulk_is(b->refs[slot], must_be)) return status;
+  return bulk_fail(b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null",
+                   type_name(b->h, b->refs[slot]), gch_type_name(b->h, must_be));
+}
+
 int bulk_load(gch_mutator *m, gch_handle object, const bulk_field *field, void *out) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
+  int status = bulk_root_of_type(&b, object, field->type);
   if (status == GCH_OK) memcpy(out, gch_slot(b.refs[0], field->offset), field->bytes);
   return bulk_leave(&b, status);
 }
@@ -131,28 +159,34 @@ int bulk_load(gch_mutator *m, gch_handle object, const bulk_field *field, void *
 int bulk_store(gch_mutator *m, gch_handle object, const bulk_field *field, const void *in) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
+  int status = bulk_root_of_type(&b, object, field->type);
   if (status == GCH_OK) memcpy(gch_slot(b.refs[0], field->offset), in, field->bytes);
   return bulk_leave(&b, status);
 }
 
-/* The wrapper's data for frame slot `slot`, with a handle of its own. */
-static int describe(struct bulk *b, int slot, bulk_object *out) {
+void bulk_describe_as(struct bulk *b, int slot, gch_handle handle, bulk_object *out) {
   gch_ref object = b->refs[slot];
+  gch_handle_set(b->m, handle, object);
+  *out = (bulk_object){.handle = handle,
+                       .user = gch_type_user(b->h, gch_type_of(b->h, object)),
+                       .length = gch_length(b->h, object),
+                       .address = (uint64_t)(uintptr_t)object};
+}
+
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out) {
   *out = (bulk_object){0};
-  if (object == NULL) return GCH_OK;
-  out->user = gch_type_user(b->h, gch_type_of(b->h, object));
-  out->length = gch_length(b->h, object);
-  out->address = (uint64_t)(uintptr_t)object;
-  return bulk_give(b, slot, &out->handle);
+  if (b->refs[slot] == NULL) return GCH_OK;
+  int status = bulk_give(b, slot, &out->handle);
+  if (status == GCH_OK) bulk_describe_as(b, slot, out->handle, out);
+  return status;
 }
 
 int bulk_load_ref(gch_mutator *m, gch_handle object, const bulk_field *field, bulk_object *out) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
+  int status = bulk_root_of_type(&b, object, field->type);
   if (status == GCH_OK) b.refs[1] = gch_load(b.refs[0], field->offset);
-  if (status == GCH_OK) status = describe(&b, 1, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 1, out);
   return bulk_leave(&b, status);
 }
 
@@ -160,11 +194,8 @@ int bulk_store_ref(gch_mutator *m, gch_handle object, const bulk_field *field, g
                    const gch_type *must_be) {
   struct bulk b;
   bulk_enter(&b, m);
-  int status = root_of_type(&b, object, field->type);
-  if (status == GCH_OK) status = bulk_root(&b, 1, value, true);
-  if (status == GCH_OK && b.refs[1] != NULL && must_be != NULL && !bulk_is(b.refs[1], must_be))
-    status = bulk_fail(&b, BULK_WRONG_TYPE, "the value is an object of type %s, expected %s or null",
-                       type_name(b.h, b.refs[1]), gch_type_name(b.h, must_be));
+  int status = bulk_root_of_type(&b, object, field->type);
+  if (status == GCH_OK) status = bulk_root_value(&b, 1, value, must_be);
   if (status == GCH_OK) gch_set(m, b.refs[0], field->offset, b.refs[1]);
   return bulk_leave(&b, status);
 }
@@ -186,15 +217,38 @@ int bulk_hash(gch_mutator *m, gch_handle object, uint32_t *out) {
   return bulk_leave(&b, status);
 }
 
+int bulk_length(gch_mutator *m, gch_handle object, uint64_t *out) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, false);
+  *out = status == GCH_OK ? gch_length(b.h, b.refs[0]) : 0;
+  return bulk_leave(&b, status);
+}
+
+/* The handle names the object that comes of it. */
+int bulk_resize(gch_mutator *m, gch_handle object, uint64_t count) {
+  struct bulk b;
+  bulk_enter(&b, m);
+  int status = bulk_root(&b, 0, object, false);
+  if (status == GCH_OK && pins_count(b.h, (uintptr_t)b.refs[0]) != 0)
+    status = bulk_fail(&b, BULK_PINNED, "%s",
+                       "the array is pinned: a view of it is open, or an array over its memory in use");
+  if (status == GCH_OK) {
+    b.refs[1] = gch_resize(m, b.refs[0], count);
+    status = b.refs[1] == NULL ? (int)gch_last_error(m)->status : (int)gch_handle_set(m, object, b.refs[1]);
+  }
+  return bulk_leave(&b, status);
+}
+
 int bulk_describe(gch_mutator *m, gch_handle object, bulk_object *out) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = bulk_root(&b, 0, object, true);
-  if (status == GCH_OK) status = describe(&b, 0, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 0, out);
   return bulk_leave(&b, status);
 }
 
-int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) {
+int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address, uint64_t *length) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = bulk_root(&b, 0, object, false);
@@ -204,19 +258,25 @@ int bulk_pin(gch_mutator *m, gch_handle object, void **payload, void **address) 
                        type_name(b.h, b.refs[0]));
   if (status == GCH_OK) status = (int)gch_pin(m, b.refs[0], payload);
   *address = status == GCH_OK ? b.refs[0] : NULL;
+  *length = status == GCH_OK ? gch_length(b.h, b.refs[0]) : 0; /* it stays while it is pinned */
   return bulk_leave(&b, status);
+}
+
+int bulk_element_at(struct bulk *b, int64_t index, uint64_t count, uint64_t *at) {
+  int64_t from_start = index < 0 ? index + (int64_t)count : index;
+  *at = (uint64_t)from_start;
+  if (from_start >= 0 && *at < count) return GCH_OK;
+  return bulk_fail(b, BULK_BAD_INDEX, "index %lld is out of range for %llu elements", (long long)index,
+                   (unsigned long long)count);
 }
 
 int bulk_get(gch_mutator *m, gch_handle array, int64_t index, bulk_object *out) {
   struct bulk b;
-  uint64_t count;
+  uint64_t count, at;
   bulk_enter(&b, m);
   int status = bulk_root_array(&b, 0, array, &count);
-  int64_t at = index < 0 ? index + (int64_t)count : index;
-  if (status == GCH_OK && (at < 0 || (uint64_t)at >= count))
-    status = bulk_fail(&b, BULK_BAD_INDEX, "index %lld is out of range for %llu elements", (long long)index,
-                       (unsigned long long)count);
+  if (status == GCH_OK) status = bulk_element_at(&b, index, count, &at);
   if (status == GCH_OK) b.refs[1] = bulk_element(bulk_slots(&b, 0) + at);
-  if (status == GCH_OK) status = describe(&b, 1, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 1, out);
   return bulk_leave(&b, status);
 }

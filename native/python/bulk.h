@@ -18,7 +18,8 @@ typedef enum bulk_status {
   BULK_WRONG_TYPE = 32, /* an object of another type than was asked for */
   BULK_NULL,            /* a null reference where an object was needed */
   BULK_BAD_INDEX,       /* an index outside the array */
-  BULK_BAD_LENGTH,      /* two arrays of different lengths */
+  BULK_BAD_LENGTH,      /* two arrays of different lengths, or one that was resized meanwhile */
+  BULK_PINNED,          /* a pinned array cannot be resized */
 } bulk_status;
 
 /* Types say in the top byte of their `user` word what they are to Python; the rest is an index of Python's. */
@@ -82,27 +83,49 @@ int bulk_load_ref(gch_mutator *mutator, gch_handle object, const bulk_field *fie
 /* `value` may be 0 (null) and must be of type `must_be`, if that is not NULL. */
 int bulk_store_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle value,
                    const gch_type *must_be);
+/* `value` if the field holds `expected`; whether it did. Types as for bulk_store_ref. */
+int bulk_swap_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle expected,
+                  gch_handle value, const gch_type *must_be, bool *swapped);
+/* `value`, and what the field held before. */
+int bulk_exchange_ref(gch_mutator *mutator, gch_handle object, const bulk_field *field, gch_handle value,
+                      const gch_type *must_be, bulk_object *out);
 int bulk_same(gch_mutator *mutator, gch_handle a, gch_handle b, bool *out);
 int bulk_hash(gch_mutator *mutator, gch_handle object, uint32_t *out);
 int bulk_describe(gch_mutator *mutator, gch_handle object, bulk_object *out);
-/* Pins a leaf object; *payload is its first byte after the header, *address what gch_unpin wants. */
-int bulk_pin(gch_mutator *mutator, gch_handle object, void **payload, void **address);
+/* Pins a leaf object; *payload is its first byte after the header, *address what gch_unpin wants, *length its elements. */
+int bulk_pin(gch_mutator *mutator, gch_handle object, void **payload, void **address, uint64_t *length);
+/* Elements in its tail. */
+int bulk_length(gch_mutator *mutator, gch_handle object, uint64_t *out);
+/* gch_resize; the handle names what comes of it. */
+int bulk_resize(gch_mutator *mutator, gch_handle object, uint64_t count);
 
 /* --- arrays of references ------------------------------------------------------------------------------------- */
+/* Other threads may resize them: where there is a `count`, `out` or `in` has so many elements, and the array must have, too. */
 int bulk_get(gch_mutator *mutator, gch_handle array, int64_t index, bulk_object *out);
 int bulk_take(gch_mutator *mutator, gch_handle array, const bulk_index *index, const gch_type *refs, gch_handle *out);
 /* Stores `values` (an array of references, or, `one`, an object for all of them) into elements of `array`. */
 int bulk_put(gch_mutator *mutator, gch_handle array, const bulk_index *index, gch_handle values, bool one,
              const gch_type *must_be);
-int bulk_is_null(gch_mutator *mutator, gch_handle array, bool *out);
-int bulk_equal(gch_mutator *mutator, gch_handle array, gch_handle values, bool one, bool *out);
+/* Elements [from_index, from_index + count) of `from` into `to` from to_index on; they may overlap. */
+int bulk_copy(gch_mutator *mutator, gch_handle to, uint64_t to_index, gch_handle from, uint64_t from_index,
+              uint64_t count);
+int bulk_fill(gch_mutator *mutator, gch_handle array, uint64_t from, uint64_t count, gch_handle value,
+              const gch_type *must_be);
+/* As bulk_swap_ref and bulk_exchange_ref, for element `index` (negative: from the end). */
+int bulk_swap_element(gch_mutator *mutator, gch_handle array, int64_t index, gch_handle expected, gch_handle value,
+                      const gch_type *must_be, bool *swapped);
+int bulk_exchange_element(gch_mutator *mutator, gch_handle array, int64_t index, gch_handle value,
+                          const gch_type *must_be, bulk_object *out);
+int bulk_is_null(gch_mutator *mutator, gch_handle array, uint64_t count, bool *out);
+int bulk_equal(gch_mutator *mutator, gch_handle array, uint64_t count, gch_handle values, bool one, bool *out);
 /* The `user` of the one type that all elements have, 0 if all are null; BULK_WRONG_TYPE if there are several. */
 int bulk_common(gch_mutator *mutator, gch_handle array, uint64_t *user);
 
 /* --- fields of the elements of an array ------------------------------------------------------------------------ */
-int bulk_gather(gch_mutator *mutator, gch_handle array, const bulk_field *field, void *out);
+int bulk_gather(gch_mutator *mutator, gch_handle array, uint64_t count, const bulk_field *field, void *out);
 /* `stride`: bytes from one value to the next, 0: one for all. */
-int bulk_scatter(gch_mutator *mutator, gch_handle array, const bulk_field *field, const void *in, uint64_t stride);
+int bulk_scatter(gch_mutator *mutator, gch_handle array, uint64_t count, const bulk_field *field, const void *in,
+                 uint64_t stride);
 int bulk_gather_refs(gch_mutator *mutator, gch_handle array, const bulk_field *field, const gch_type *refs,
                      gch_handle *out);
 int bulk_scatter_refs(gch_mutator *mutator, gch_handle array, const bulk_field *field, gch_handle values, bool one,

@@ -87,25 +87,25 @@ static int each_chunk(struct bulk *b, const bulk_field *field, uint64_t count, v
     if (in != NULL) c.in = (const uint8_t *)in + at * stride;
     uint64_t done = out != NULL ? gather_chunk(&c) : scatter_chunk(&c);
     if (done < c.n) return bulk_fail_element(b, "element", at + done, bulk_element(c.refs + done), field->type);
-    gch_safepoint(b->m);
+    int status = bulk_poll(b);
+    if (status != GCH_OK) return status;
   }
   return GCH_OK;
 }
 
-int bulk_gather(gch_mutator *m, gch_handle array, const bulk_field *field, void *out) {
+int bulk_gather(gch_mutator *m, gch_handle array, uint64_t count, const bulk_field *field, void *out) {
   struct bulk b;
-  uint64_t count;
   bulk_enter(&b, m);
-  int status = bulk_root_array(&b, 0, array, &count);
+  int status = bulk_root_sized(&b, 0, array, count);
   if (status == GCH_OK) status = each_chunk(&b, field, count, out, NULL, 0);
   return bulk_leave(&b, status);
 }
 
-int bulk_scatter(gch_mutator *m, gch_handle array, const bulk_field *field, const void *in, uint64_t stride) {
+int bulk_scatter(gch_mutator *m, gch_handle array, uint64_t count, const bulk_field *field, const void *in,
+                 uint64_t stride) {
   struct bulk b;
-  uint64_t count;
   bulk_enter(&b, m);
-  int status = bulk_root_array(&b, 0, array, &count);
+  int status = bulk_root_sized(&b, 0, array, count);
   if (status == GCH_OK) status = each_chunk(&b, field, count, NULL, in, stride);
   return bulk_leave(&b, status);
 }
@@ -134,7 +134,7 @@ int bulk_gather_refs(gch_mutator *m, gch_handle array, const bulk_field *field, 
   if (status == GCH_OK) status = bulk_new_array(&b, 1, refs, count);
   for (uint64_t at = 0; at < count && status == GCH_OK; at += BULK_CHUNK) {
     status = gather_refs_chunk(&b, field, at, count - at < BULK_CHUNK ? count - at : BULK_CHUNK);
-    gch_safepoint(m);
+    if (status == GCH_OK) status = bulk_poll(&b);
   }
   if (status == GCH_OK) status = bulk_give(&b, 1, out);
   return bulk_leave(&b, status);
@@ -178,7 +178,7 @@ int bulk_scatter_refs(gch_mutator *m, gch_handle array, const bulk_field *field,
                        (unsigned long long)available, (unsigned long long)count);
   for (uint64_t at = 0; at < count && status == GCH_OK; at += BULK_CHUNK) {
     status = scatter_refs_chunk(&s, at, count - at < BULK_CHUNK ? count - at : BULK_CHUNK);
-    gch_safepoint(m);
+    if (status == GCH_OK) status = bulk_poll(&b);
   }
   return bulk_leave(&b, status);
 }

@@ -20,6 +20,7 @@ struct bulk {
   gch_heap *h;
   gch_frame frame;
   gch_ref refs[BULK_FRAME];
+  uint64_t lengths[BULK_FRAME]; /* of arrays in the frame, as they were found */
 };
 
 static inline void bulk_enter(struct bulk *b, gch_mutator *m) {
@@ -41,10 +42,21 @@ static inline int bulk_leave(struct bulk *b, int status) {
 int bulk_root(struct bulk *b, int slot, gch_handle handle, bool null);
 /* The same for an array of references; its length to *count. */
 int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count);
+/* The same for one that is expected to have `count` elements, as memory outside the heap has. */
+int bulk_root_sized(struct bulk *b, int slot, gch_handle handle, uint64_t count);
+/* Arrays in the frame have become shorter meanwhile? (Another thread has resized one.) */
+int bulk_check_lengths(struct bulk *b);
 /* A handle for the object in frame slot `slot`. */
 int bulk_give(struct bulk *b, int slot, gch_handle *out);
 /* A new array of `count` null references into frame slot `slot`. May collect. */
 int bulk_new_array(struct bulk *b, int slot, const gch_type *refs, uint64_t count);
+
+/* Answers a request to stop, and looks whether arrays are as long as they were: lengths shrink in pauses only. */
+static inline int bulk_poll(struct bulk *b) {
+  if (gch_likely(!gch_poll(b->m))) return GCH_OK;
+  gch_safepoint_slow(b->m);
+  return bulk_check_lengths(b);
+}
 
 static inline gch_ref *bulk_slots(const struct bulk *b, int slot) { return gch_slot(b->refs[slot], REFS_OFFSET); }
 static inline gch_ref bulk_element(const gch_ref *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
@@ -56,12 +68,23 @@ static inline bool bulk_is(gch_ref object, const gch_type *type) {
 /* The write barrier with a filter before its marks: outside a cycle a reference from old to old needs no card, and a
  * bulk load that dirtied every card of the heap would make the next minor collection read all of it. */
 static inline void bulk_set(struct bulk *b, gch_ref *slot, gch_ref value) {
-  bool plain = at_load_relaxed(&b->h->phase) == GCH_PHASE_IDLE; /* changes in pauses */
+  bool plain = at_load_relaxed(&b->h->phase) == GCH_PHASE_IDLE && b->m->snapshot == 0; /* both change in pauses */
   if (gch_likely(plain && !heap_is_young(b->h, (uintptr_t)value)))
     __atomic_store_n(slot, value, __ATOMIC_RELEASE);
   else
     gch_store(b->m, slot, value);
 }
+
+/* The object of handle `value` (0: null) into a frame slot; `must_be`: its type, if it is not NULL. */
+int bulk_root_value(struct bulk *b, int slot, gch_handle value, const gch_type *must_be);
+/* The object in frame slot 0 is of this type? */
+int bulk_root_of_type(struct bulk *b, gch_handle object, const gch_type *type);
+/* Element `index` (negative: from the end) of the array in frame slot 0, which has `count`, into *at. */
+int bulk_element_at(struct bulk *b, int64_t index, uint64_t count, uint64_t *at);
+/* The wrapper's data for the object in a frame slot, with a handle of its own. */
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out);
+/* The same, with a handle that there is already. The object is not null. */
+void bulk_describe_as(struct bulk *b, int slot, gch_handle handle, bulk_object *out);
 
 /* Why an element could not be used: null or of another type than `type`. */
 int bulk_fail_element(struct bulk *b, const char *what, uint64_t index, gch_ref element, const gch_type *type);

@@ -45,7 +45,7 @@ int bulk_take(gch_mutator *m, gch_handle array, const bulk_index *index, const g
   if (status == GCH_OK) status = bulk_new_array(&b, 1, refs, index->count);
   for (uint64_t at = 0; at < index->count && status == GCH_OK; at += BULK_CHUNK) {
     status = take_chunk(&b, index, at, chunk_end(at, index->count), count);
-    gch_safepoint(m);
+    if (status == GCH_OK) status = bulk_poll(&b);
   }
   if (status == GCH_OK) status = bulk_give(&b, 1, out);
   return bulk_leave(&b, status);
@@ -87,29 +87,28 @@ int bulk_put(gch_mutator *m, gch_handle array, const bulk_index *index, gch_hand
                        (unsigned long long)available, (unsigned long long)index->count);
   for (uint64_t at = 0; at < index->count && status == GCH_OK; at += BULK_CHUNK) {
     status = put_chunk(&p, at, chunk_end(at, index->count));
-    gch_safepoint(m);
+    if (status == GCH_OK) status = bulk_poll(&b);
   }
   return bulk_leave(&b, status);
 }
 
-int bulk_is_null(gch_mutator *m, gch_handle array, bool *out) {
+int bulk_is_null(gch_mutator *m, gch_handle array, uint64_t count, bool *out) {
   struct bulk b;
-  uint64_t count;
   bulk_enter(&b, m);
-  int status = bulk_root_array(&b, 0, array, &count);
-  for (uint64_t at = 0; at < count; at += BULK_CHUNK) {
+  int status = bulk_root_sized(&b, 0, array, count);
+  for (uint64_t at = 0; at < count && status == GCH_OK; at += BULK_CHUNK) {
     const gch_ref *slots = bulk_slots(&b, 0);
     for (uint64_t i = at; i < chunk_end(at, count); i++) out[i] = bulk_element(slots + i) == NULL;
-    gch_safepoint(m);
+    status = bulk_poll(&b);
   }
   return bulk_leave(&b, status);
 }
 
-int bulk_equal(gch_mutator *m, gch_handle array, gch_handle values, bool one, bool *out) {
+int bulk_equal(gch_mutator *m, gch_handle array, uint64_t count, gch_handle values, bool one, bool *out) {
   struct bulk b;
-  uint64_t count, available;
+  uint64_t available;
   bulk_enter(&b, m);
-  int status = bulk_root_array(&b, 0, array, &count);
+  int status = bulk_root_sized(&b, 0, array, count);
   if (status == GCH_OK) status = one ? bulk_root(&b, 1, values, true) : bulk_root_array(&b, 1, values, &available);
   if (status == GCH_OK && !one && available != count)
     status = bulk_fail(&b, BULK_BAD_LENGTH, "%llu references cannot be compared with %llu", (unsigned long long)count,
@@ -118,7 +117,7 @@ int bulk_equal(gch_mutator *m, gch_handle array, gch_handle values, bool one, bo
     const gch_ref *left = bulk_slots(&b, 0), *right = one ? NULL : bulk_slots(&b, 1);
     for (uint64_t i = at; i < chunk_end(at, count); i++)
       out[i] = bulk_element(left + i) == (one ? b.refs[1] : bulk_element(right + i));
-    gch_safepoint(m);
+    status = bulk_poll(&b);
   }
   return bulk_leave(&b, status);
 }
@@ -138,7 +137,7 @@ int bulk_common(gch_mutator *m, gch_handle array, uint64_t *user) {
       if (type == NULL) type = gch_type_of(b.h, object);
       if (!bulk_is(object, type)) status = bulk_fail_element(&b, "element", i, object, type);
     }
-    gch_safepoint(m);
+    if (status == GCH_OK) status = bulk_poll(&b);
   }
   *user = type == NULL ? 0 : gch_type_user(b.h, type);
   return bulk_leave(&b, status);

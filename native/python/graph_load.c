@@ -207,12 +207,14 @@ static void link_part(struct load *l, uint64_t i, int64_t from, int64_t to) {
   }
 }
 
-static void link_node(struct load *l, uint64_t i) {
+static int link_node(struct load *l, uint64_t i) {
   int64_t end = l->nodes->indptr[i + 1];
-  for (int64_t from = l->nodes->indptr[i]; from < end; from += BULK_CHUNK) {
+  int status = GCH_OK;
+  for (int64_t from = l->nodes->indptr[i]; from < end && status == GCH_OK; from += BULK_CHUNK) {
     link_part(l, i, from, end - from < BULK_CHUNK ? end : from + BULK_CHUNK);
-    if (end - from > BULK_CHUNK) gch_safepoint(l->b->m);
+    if (end - from > BULK_CHUNK) status = bulk_poll(l->b);
   }
+  return status;
 }
 
 int graph_load(gch_mutator *m, graph_types *types, const graph_nodes *nodes, gch_handle table, const gch_type *refs,
@@ -230,8 +232,8 @@ int graph_load(gch_mutator *m, graph_types *types, const graph_nodes *nodes, gch
   b.refs[1] = b.refs[0];
   if (status == GCH_OK && table != 0) status = bulk_root_array(&b, 1, table, &elements);
   for (uint64_t i = 0; i < nodes->count && status == GCH_OK; i++) {
-    link_node(&l, i);
-    if (i % 64 == 0) gch_safepoint(m);
+    status = link_node(&l, i);
+    if (i % 64 == 0 && status == GCH_OK) status = bulk_poll(&b);
   }
   if (status == GCH_OK) status = bulk_give(&b, 0, out);
   return bulk_leave(&b, status);
@@ -269,7 +271,7 @@ int graph_store(gch_mutator *m, gch_handle table, const int64_t *elements, const
     if (i + BULK_AHEAD < count && elements[i + BULK_AHEAD] >= 0 && (uint64_t)elements[i + BULK_AHEAD] < length)
       __builtin_prefetch(bulk_element(bulk_slots(&b, 0) + elements[i + BULK_AHEAD]), 1);
     status = store_one(&b, length, elements[i], slots[i], values != NULL ? values[i] : -1);
-    if (i % 1024 == 0) gch_safepoint(m);
+    if (i % 1024 == 0 && status == GCH_OK) status = bulk_poll(&b);
   }
   return bulk_leave(&b, status);
 }

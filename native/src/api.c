@@ -211,14 +211,17 @@ const gch_type *gch_type_of(const gch_heap *h, gch_ref object) {
 
 uint64_t gch_length(const gch_heap *h, gch_ref object) {
   uint64_t header = header_load((uintptr_t)object);
-  if (header_is_large(header)) return large_of(h, object)->length;
+  if (header_is_large(header)) return at_load(&large_of(h, object)->length);
   const struct type_info *type = typetab_get(&h->types, header);
   return type->pub.tail_bytes == 0 ? 0 : header_tail_bytes(header) / type->pub.tail_bytes;
 }
 
 uint64_t gch_object_bytes(const gch_heap *h, gch_ref object) {
   uint64_t header = header_load((uintptr_t)object);
-  if (header_is_large(header)) return large_of(h, object)->bytes;
+  if (header_is_large(header)) {
+    const struct large *e = large_of(h, object);
+    return large_bytes_of(h, e, at_load(&e->length)); /* it may have more for a while */
+  }
   return object_small_bytes(typetab_get(&h->types, header), header);
 }
 
@@ -289,46 +292,6 @@ gch_status gch_roots_fn_set(gch_heap *h, gch_roots_fn fn, void *data) {
   h->roots.fn = fn;
   h->roots.fn_data = data;
   world_unlock(h);
-  return GCH_OK;
-}
-
-/* --- fields --------------------------------------------------------------------------------------------------- */
-
-static bool is_reference_slot(const gch_heap *h, gch_ref object, uint64_t offset) {
-  uint64_t header = header_load((uintptr_t)object);
-  const struct type_info *type = typetab_get(&h->types, header);
-  if (offset % 8 != 0) return false;
-  if (offset / 8 < TYPE_BITMAP_WORDS && type->ref_bits >> offset / 8 & 1) return true;
-  for (uint32_t i = 0; i < type->far_count; i++)
-    if (type->far_refs[i] == offset) return true;
-  return type->tail == GCH_TAIL_REFS && offset >= type->pub.tail_offset &&
-         (offset - type->pub.tail_offset) / 8 < gch_length(h, object);
-}
-
-static gch_status check_field(gch_mutator *m, gch_ref object, uint64_t offset) {
-  const gch_heap *h = m->heap;
-  gch_error *error = &mutator_of(m)->error;
-  if (object == NULL) return error_set(error, GCH_BAD_VALUE, "a field of the null reference was asked for");
-  if (!heap_contains(h, (uintptr_t)object))
-    return error_set(error, GCH_BAD_VALUE, "%p is not a reference of this heap", (void *)object);
-  if (!is_reference_slot(h, object, offset))
-    return error_set(error, GCH_BAD_VALUE, "offset %llu of an object of type %s is not a reference",
-                     (unsigned long long)offset, typetab_get(&h->types, header_load((uintptr_t)object))->name);
-  return GCH_OK;
-}
-
-gch_status gch_field_load(gch_mutator *m, gch_ref object, uint64_t offset, gch_ref *out) {
-  gch_status status = check_field(m, object, offset);
-  *out = status == GCH_OK ? gch_load(object, offset) : NULL;
-  return status;
-}
-
-gch_status gch_field_store(gch_mutator *m, gch_ref object, uint64_t offset, gch_ref value) {
-  gch_status status = check_field(m, object, offset);
-  if (status != GCH_OK) return status;
-  if (value != NULL && !heap_contains(m->heap, (uintptr_t)value))
-    return error_set(&mutator_of(m)->error, GCH_BAD_VALUE, "%p is not a reference of this heap", (void *)value);
-  gch_set(m, object, offset, value);
   return GCH_OK;
 }
 

@@ -88,6 +88,38 @@ static void field(struct fuzz *f, struct side *s, struct side *other) {
   if (loaded != GCH_OK) CHECK(out == NULL && gch_last_error(s->k.m)->message[0] != 0);
 }
 
+static void runs(struct fuzz *f, struct side *s, struct side *other) {
+  gch_ref a = *slot(f, s), b = below(f, 16) ? *slot(f, s) : *slot(f, other);
+  const gch_type *type = a == NULL ? NULL : gch_type_of(s->k.heap, a);
+  uint64_t at = size(f), from = size(f), count = size(f);
+  gch_ref value = type == s->k.refs && below(f, 16) ? *slot(f, s) : NULL;
+  gch_status status =
+      below(f, 2) ? gch_copy_refs(s->k.m, a, at, b, from, count) : gch_fill_refs(s->k.m, a, at, count, value);
+  if (status != GCH_OK) CHECK(status == GCH_BAD_VALUE && gch_last_error(s->k.m)->message[0] != 0);
+}
+
+static void resize(struct fuzz *f, struct side *s, struct side *other) {
+  gch_ref *of = slot(f, s), o = below(f, 32) ? *of : *slot(f, other);
+  uint64_t count = size(f);
+  gch_ref made = gch_resize(s->k.m, o, count);
+  if (made == NULL) CHECK(gch_last_error(s->k.m)->status != GCH_OK && gch_last_error(s->k.m)->message[0] != 0);
+  if (made != NULL) CHECK_EQ(gch_length(s->k.heap, made), count);
+  if (made != NULL) *of = made;
+}
+
+static void swap(struct fuzz *f, struct side *s, struct side *other) {
+  gch_ref o = *slot(f, s), value = below(f, 16) ? *slot(f, s) : *slot(f, other), previous = value, out = NULL;
+  uint64_t offset = below(f, 4) ? 8 * below(f, 12) : size(f);
+  const struct type_info *type = o == NULL ? NULL : (const struct type_info *)gch_type_of(s->k.heap, o);
+  bool swapped;
+  if (type != NULL && type->tag_mask != 0 && type->tag_value != 0) value = NULL;
+  gch_status status = gch_field_compare_and_swap(s->k.m, o, offset, &previous, value, &swapped);
+  CHECK(status == GCH_OK || !swapped);
+  status = gch_field_exchange(s->k.m, o, offset, value, &previous);
+  if (status == GCH_OK) CHECK(gch_field_load(s->k.m, o, offset, &out) == GCH_OK && out == value);
+  if (status != GCH_OK) CHECK(previous == NULL && gch_last_error(s->k.m)->message[0] != 0);
+}
+
 static void handle(struct fuzz *f, struct side *s, struct side *other) {
   gch_handle *h = &s->handles[below(f, HANDLES)];
   gch_ref out = NULL;
@@ -250,6 +282,12 @@ static void call(struct fuzz *f) {
     *slot(f, s) = NULL;
   else if (op < 960)
     identity(f, s, other);
+  else if (op < 975)
+    swap(f, s, other);
+  else if (op < 988)
+    resize(f, s, other);
+  else
+    runs(f, s, other);
   gch_safepoint(s->k.m);
 }
 

@@ -18,7 +18,7 @@
 #include "heap/heap.h"
 #include "object/header.h"
 
-enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6 };
+enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6, MODEL_WORDS = 5 };
 enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
 
 struct model_object {
@@ -52,6 +52,9 @@ struct model {
   gch_ref pins[MODEL_PINS];
   uint32_t pin_ids[MODEL_PINS]; /* 0: nothing pinned */
   bool pinning; /* the steps pin too */
+  bool has_words; /* model_use_words was called for it */
+  gch_ref held[MODEL_WORDS]; /* objects that words lead to: ambiguous roots */
+  uint32_t offsets[MODEL_WORDS], word_ids[MODEL_WORDS]; /* 0: no word */
   uint64_t random;
   uint32_t largest; /* elements of the largest arrays */
   enum model_ages ages;
@@ -163,10 +166,8 @@ static inline bool model_age_is_right(struct model *model, const struct model_ob
 static inline uint8_t model_byte(uint32_t id, uint32_t i) { return (uint8_t)(id * 31 + i * 7 + (i >> 8)); }
 static inline uint32_t model_bytes_offset(uint32_t kind) { return kind == MODEL_BYTES ? 16 : 32; }
 
-/* A new object in root slot `root`; false: the heap is full. */
-static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t kind, uint32_t count) {
-  gch_ref o = gch_alloc_array(model->m, model->types[kind], count);
-  if (o == NULL) return false;
+/* The id of an object that has just been made. */
+static inline uint32_t model_new_id(struct model *model, uint32_t kind, uint32_t count) {
   if (model->count == model->capacity) {
     model->capacity *= 2;
     model->objects = realloc(model->objects, model->capacity * sizeof *model->objects);
@@ -179,6 +180,14 @@ static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t k
                                              .promotions = model->promotions};
   uint32_t refs = model_ref_count(&model->objects[id]);
   if (refs > 0) model->objects[id].refs = calloc(refs, sizeof(uint32_t));
+  return id;
+}
+
+/* A new object in root slot `root`; false: the heap is full. */
+static inline bool model_new_kind(struct model *model, uint32_t root, uint32_t kind, uint32_t count) {
+  gch_ref o = gch_alloc_array(model->m, model->types[kind], count);
+  if (o == NULL) return false;
+  uint32_t id = model_new_id(model, kind, count);
   *model_id_slot(o) = id;
   if (kind == MODEL_BYTES || kind == MODEL_MIXED)
     for (uint32_t i = 0; i < count; i++) ((uint8_t *)(void *)o)[model_bytes_offset(kind) + i] = model_byte(id, i);
@@ -210,6 +219,92 @@ static inline void model_link(struct model *model, uint32_t to, uint32_t from, b
   if (null && o->kind == MODEL_TAGGED) value = (gch_ref)(uintptr_t)(model_random(model) | 1); /* an immediate */
   gch_set(model->m, model->slots[to], 16 + 8 * slot, value);
   o->refs[slot] = null ? 0 : model->roots[from];
+}
+
+/* The same by a swap: what the slot holds is expected, or (rarely) something else; or it is exchanged. */
+static inline void model_swap(struct model *model, uint32_t to, uint32_t from) {
+  struct model_object *o = &model->objects[model->roots[to]];
+  uint32_t refs = model->roots[to] == 0 ? 0 : model_ref_count(o);
+  if (refs == 0) return;
+  uint32_t i = model_below(model, refs), how = model_below(model, 4);
+  gch_ref *slot = gch_slot(model->slots[to], 16 + 8 * i), held = *slot, expected = held;
+  if (how == 0 && model->slots[from] != held) {
+    expected = model->slots[from];
+    if (gch_compare_and_swap(model->m, slot, &expected, NULL) || expected != held) abort();
+    return;
+  }
+  bool swapped = how < 3 ? gch_compare_and_swap(model->m, slot, &expected, model->slots[from])
+                         : gch_exchange(model->m, slot, model->slots[from]) == held;
+  if (!swapped) abort();
+  o->refs[i] = model->roots[from];
+}
+
+/* Copies a random run of references between two arrays, or within one, or fills one. Both are in roots: the calls may collect. */
+static inline void model_run(struct model *model, uint32_t to, uint32_t from) {
+  struct model_object *d = &model->objects[model->roots[to]], *s = &model->objects[model->roots[from]];
+  if (model->roots[to] == 0 || d->kind != MODEL_ARRAY || d->count == 0) return;
+  if (model->roots[from] == 0 || s->kind != MODEL_ARRAY) {
+    uint32_t first = model_below(model, d->count), count = model_below(model, d->count - first + 1);
+    if (gch_fill_refs(model->m, model->slots[to], first, count, model->slots[from]) != GCH_OK) abort();
+    for (uint32_t i = first; i < first + count; i++) d->refs[i] = model->roots[from];
+    return;
+  }
+  uint32_t most = d->count < s->count ? d->count : s->count, count = model_below(model, most + 1);
+  uint32_t at = model_below(model, d->count - count + 1), first = model_below(model, s->count - count + 1);
+  if (gch_copy_refs(model->m, model->slots[to], at, model->slots[from], first, count) != GCH_OK) abort();
+  if (count > 0) memmove(d->refs + at, s->refs + first, count * sizeof *d->refs);
+}
+
+static inline void model_set_bytes(struct model *model, gch_ref o, uint32_t id) {
+  uint32_t kind = model->objects[id].kind;
+  if (kind != MODEL_BYTES && kind != MODEL_MIXED) return;
+  for (uint32_t i = 0; i < model->objects[id].count; i++)
+    ((uint8_t *)(void *)o)[model_bytes_offset(kind) + i] = model_byte(id, i);
+}
+
+/* The first `old` bytes are those of object `id`, the others 0? */
+static inline bool model_bytes_came(const struct model *model, gch_ref o, uint32_t id, uint32_t old) {
+  uint32_t kind = model->objects[id].kind;
+  const uint8_t *bytes = (const uint8_t *)(const void *)o + model_bytes_offset(kind);
+  for (uint32_t i = 0; i < gch_length(model->heap, o) && kind != MODEL_ARRAY; i++)
+    if (bytes[i] != (i < old ? model_byte(id, i) : 0)) return false;
+  return true;
+}
+
+static inline void model_set_count(struct model_object *o, uint32_t count) {
+  if (o->kind == MODEL_ARRAY) {
+    o->refs = realloc(o->refs, (count + 1) * sizeof *o->refs);
+    for (uint32_t i = o->count; i < count; i++) o->refs[i] = 0;
+  }
+  o->count = count;
+}
+
+/* Another length for what a root holds: the root gets what comes of it. If that is another object, what else refers to the old
+ * one goes on to do so; large ones are left empty, small ones as they were. What is pinned stays. */
+static inline void model_resize(struct model *model, uint32_t root) {
+  uint32_t id = model->roots[root], kind = model->objects[id].kind, old = model->objects[id].count;
+  if (id == 0 || (kind != MODEL_ARRAY && kind != MODEL_BYTES && kind != MODEL_MIXED)) return;
+  uint32_t shape = model_below(model, 4), most = (root == 0 ? 150 : kind == MODEL_ARRAY ? 1 : 8) * model->largest;
+  uint32_t count = shape == 0 ? model_below(model, old + 1) : old + (shape == 1 ? model_below(model, 20) : old / 2 + 3);
+  if (root == 0 && shape > 1) count = old + 30 * model->largest; /* enough for its pages to be taken */
+  if (count > most) count = model_below(model, most);
+  gch_ref o = gch_resize(model->m, model->slots[root], count), was = model->slots[root];
+  if (o == NULL && gch_last_error(model->m)->status != GCH_OK) return;
+  if (o == NULL || !model_bytes_came(model, o, id, old)) abort();
+  bool large = header_is_large(header_load((uintptr_t)was));
+  if (old >= 1 << 16) model->promotions++; /* its pages may have been taken, after a minor that promotes all */
+  if (o != was) {
+    uint32_t made = model_new_id(model, kind, old);
+    struct model_object *from = &model->objects[id], *to = &model->objects[made];
+    if (to->refs != NULL && from->refs != NULL) memcpy(to->refs, from->refs, model_ref_count(from) * sizeof *to->refs);
+    if (gch_length(model->heap, was) != (large ? 0 : old)) abort();
+    to->hash = from->hash; /* it goes along */
+    if (large) model_set_count(from, 0);
+    *model_id_slot(o) = id = model->roots[root] = made;
+    model->slots[root] = o;
+  }
+  model_set_count(&model->objects[id], count);
+  model_set_bytes(model, o, id);
 }
 
 /* Moves root `to` along a random reference of root `from`. */
@@ -254,6 +349,31 @@ static inline void model_pin(struct model *model, uint32_t root) {
   }
 }
 
+/* Ambiguous roots, of one model a heap (model_use_words): what a word leads to stays alive, where it is. */
+static inline void model_enumerate(gch_visit_ambiguous visit, void *closure, void *data) {
+  const struct model *model = (const struct model *)data;
+  for (int i = 0; i < MODEL_WORDS; i++) {
+    visit(model->word_ids[i] == 0 ? 0x123456789abcu : (uintptr_t)model->held[i] + model->offsets[i], closure);
+    visit((uintptr_t)model->slots[i] | 1 << i, closure); /* what has a root may have a word, too */
+  }
+}
+
+static inline void model_use_words(struct model *model) {
+  if (gch_ambiguous_fn_set(model->heap, model_enumerate, model) != GCH_OK) abort();
+  model->pinning = model->has_words = true;
+}
+
+static inline void model_word(struct model *model, uint32_t root) {
+  uint32_t i = model_below(model, MODEL_WORDS);
+  if (model->word_ids[i] != 0) {
+    model->word_ids[i] = 0;
+  } else if (model->roots[root] != 0 && model->has_words) {
+    model->held[i] = model->slots[root];
+    model->offsets[i] = model_below(model, 16); /* an object may become shorter */
+    model->word_ids[i] = model->roots[root];
+  }
+}
+
 static inline void model_hash(struct model *model, uint32_t root) {
   if (model->roots[root] == 0) return;
   struct model_object *o = &model->objects[model->roots[root]];
@@ -279,8 +399,15 @@ static inline void model_step(struct model *model) {
     model_handle(model, a);
   } else if (op < 972 && model->pinning) {
     model_pin(model, a);
+    model_word(model, b);
   } else if (op < 980) {
     model_hash(model, a);
+  } else if (op < 990) {
+    model_swap(model, a, b);
+  } else if (op < 994) {
+    model_resize(model, model_below(model, 4) ? a : 0);
+  } else if (op < 999) {
+    model_run(model, model_below(model, 4) ? a : b, b);
   }
   gch_safepoint(model->m);
 }
@@ -318,12 +445,13 @@ static inline bool model_is(struct model *model, uint32_t id, gch_ref p) {
 /* Compares heap and shadow; the id of the first object that differs, or 0. No safepoint is passed. */
 static inline uint32_t model_check(struct model *model) {
   struct model_walk w = {.model = model};
-  size_t most = (size_t)model->count + MODEL_ROOTS + MODEL_HANDLES + MODEL_PINS;
+  size_t most = (size_t)model->count + MODEL_ROOTS + MODEL_HANDLES + MODEL_PINS + MODEL_WORDS;
   uint32_t bad = 0;
   w.stack = malloc(most * sizeof *w.stack);
   model->round++;
   for (uint32_t i = 0; i < MODEL_ROOTS; i++) model_reach(&w, model->roots[i], model->slots[i]);
   for (uint32_t i = 0; i < MODEL_PINS; i++) model_reach(&w, model->pin_ids[i], model->pins[i]);
+  for (uint32_t i = 0; i < MODEL_WORDS; i++) model_reach(&w, model->word_ids[i], model->held[i]);
   for (uint32_t i = 0; i < MODEL_HANDLES; i++) {
     gch_ref o = NULL;
     if (model->handle_ids[i] != 0 && gch_handle_get(model->m, model->handles[i], &o) != GCH_OK)

@@ -133,6 +133,7 @@ static uint64_t run(const struct configuration *c, uint64_t seed, uint64_t ns) {
     complain(&s, "open", error.message);
     return 1;
   }
+  model_use_words(&s.first);
   gch_ref lent = gch_alloc_array(s.first.m, s.first.types[MODEL_BYTES], LENT_BYTES + 64);
   gch_pin(s.first.m, lent, &s.lent);
   s.lent = (char *)s.lent + 8; /* behind the id */
@@ -144,6 +145,7 @@ static uint64_t run(const struct configuration *c, uint64_t seed, uint64_t ns) {
   for (int i = 0; i < MUTATORS; i++) pthread_join(threads[i], NULL);
   gch_native_leave(s.first.m);
   gch_unpin(s.first.heap, lent);
+  gch_ambiguous_fn_set(s.first.heap, NULL, NULL);
   if (!model_close(&s.first, &error)) complain(&s, "close", error.message);
   printf("  %-9s %s %s%s %s: %llu majors\n", gch_mover_name(c->mover), c->concurrent ? "concurrent" : "pause",
          c->faults ? "signal" : "thread", c->huge == GCH_HUGE_ON ? " huge" : "", c->inject ? "injected" : "",

@@ -7,7 +7,7 @@ enum { ROOMY_KIB = 1024 }; /* with such a nursery survivors always find room (he
 
 struct scenario {
   gch_mover mover;
-  bool concurrent, pins;
+  bool concurrent, pins, words;
   gch_fault_mode faults;
   gch_huge huge;
   gch_huge_faults huge_faults;
@@ -24,9 +24,12 @@ static const char *describe(const struct scenario *s, uint64_t seed) {
   snprintf(text, sizeof text,
            "%s%s%s%s page %u huge %d%s policy %d threads %u age %u nursery %llu stress %llu inject %s seed %llu",
            gch_mover_name(s->mover), s->concurrent ? " concurrent" : "", s->faults ? " signal" : "",
-           s->pins ? " pins" : "", s->page, s->huge, s->huge_faults ? " throughput" : "", s->policy, s->gc_threads,
-           s->promote_age, (unsigned long long)s->nursery_kib, (unsigned long long)s->stress,
-           s->inject ? s->inject : "none", (unsigned long long)seed);
+           s->words  ? " words"
+           : s->pins ? " pins"
+                     : "",
+           s->page, s->huge, s->huge_faults ? " throughput" : "", s->policy, s->gc_threads, s->promote_age,
+           (unsigned long long)s->nursery_kib, (unsigned long long)s->stress, s->inject ? s->inject : "none",
+           (unsigned long long)seed);
   return text;
 }
 
@@ -86,9 +89,11 @@ static bool play(const struct scenario *s, uint64_t seed, int steps, int every) 
   if (!CHECK(opened)) return false;
   if (s->page != 0) CHECK_EQ(model.heap->layout.page_bytes, s->page);
   model.pinning = s->pins;
+  if (s->words) model_use_words(&model);
   model.ages = s->concurrent ? MODEL_AGES_NEAR : s->nursery_kib < ROOMY_KIB ? MODEL_AGES_YOUNG : MODEL_AGES_ALL;
   model_table(&model, s->table);
   bool good = drive(&model, s, text, (int)kit_scaled((uint64_t)steps, 4), every);
+  if (s->words) CHECK_EQ(gch_ambiguous_fn_set(model.heap, NULL, NULL), GCH_OK);
   if (!CHECK(model_close(&model, &error))) printf("    %s: %s\n", text, error.message);
   return good;
 }
@@ -99,6 +104,7 @@ static struct scenario draw(gch_mover mover, bool concurrent, uint64_t seed) {
   for (int i = 0; i < 8; i++) model_random(&dice);
   struct scenario s = {.mover = mover, .concurrent = concurrent};
   s.pins = model_below(&dice, 2);
+  s.words = s.pins && seed % 2;
   s.faults = mover <= GCH_MOVER_COPY && model_below(&dice, 2) ? GCH_FAULT_SIGNAL : GCH_FAULT_THREAD;
   s.huge = model_below(&dice, 2) ? GCH_HUGE_OFF : GCH_HUGE_ON;
   s.huge_faults = (gch_huge_faults)model_below(&dice, 2);

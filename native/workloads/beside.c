@@ -108,15 +108,28 @@ static void note_time(struct beside *run) {
 
 static void run_all(struct beside *run, gch_mutator *m, gch_ref *table) {
   const beside_config *c = &run->config;
+  uint64_t length = gch_length(run->heap, *table);
   run->result.start_ns = run->last_ns = clock_ns();
   for (uint64_t op = 0; (c->max_ops == 0 || op < c->max_ops) && at_load_relaxed(&run->stop) == 0; op++) { /* a hint */
     operate(run, m, *table, op);
     note_time(run);
     at_store_relaxed(&run->ops, op + 1); /* progress, ordered by the join */
-    gch_safepoint(m);
+    if (gch_likely(!gch_poll(m))) continue;
+    gch_safepoint_slow(m);
+    if (gch_length(run->heap, *table) < length) break; /* somebody has made it shorter */
   }
   run->result.ops = run->ops;
   run->result.end_ns = run->last_ns;
+}
+
+/* Another thread may have made it shorter since the schedule was checked. */
+static gch_status check_table(const struct beside *run, gch_mutator *m, gch_ref table) {
+  uint64_t length = gch_length(run->heap, table);
+  for (uint64_t i = 0; i < run->config.schedule; i++)
+    if ((uint64_t)run->config.starts[i] >= length)
+      return error_set(&mutator_of(m)->error, GCH_BAD_VALUE, "entry %lld of a table of %llu elements is asked for",
+                       (long long)run->config.starts[i], (unsigned long long)length);
+  return GCH_OK;
 }
 
 static void beside_main(void *arg) {
@@ -129,6 +142,7 @@ static void beside_main(void *arg) {
   }
   GCH_FRAME(m, table, 1);
   status = gch_handle_get(m, run->config.table, &table[0]);
+  if (status == GCH_OK) status = check_table(run, m, table[0]);
   if (status != GCH_OK) run->error = *gch_last_error(m);
   at_store(&run->attached, status == GCH_OK ? 1 : 2);
   if (status == GCH_OK) run_all(run, m, &table[0]);

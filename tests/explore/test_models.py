@@ -31,6 +31,8 @@ NOT_MODELLED = {
     "large_given_up": "a birth that a flip came upon is begun again, by the thread itself",
     "large_step": "a safepoint of the thread itself",
     "object_unplanned": "in the pause; `pin` has unplan_pinned",
+    "pages_given_back": "of an object whose length says so since a pause",
+    "pages_taken": "majors are held off: `transfers` of heap/large.h",
     "piece_copied": "in the pause",
     "region_registered": "no mutator reaches the region then",
     "room_taken": "a count of bytes",

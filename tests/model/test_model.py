@@ -237,6 +237,61 @@ class HeapMachine(RuleBasedStateMachine):
             side.tables[to][key] = refs[0] if one else refs
         ids[key] = values[0] if one else values
 
+    @precondition(lambda self: any(len(table) for table in self.tables))
+    @rule(seed=seeds, how=st.sampled_from(["within", "between", "fill", "swap"]))
+    def copy_elements(self, seed: int, how: str) -> None:
+        """Runs that may overlap, between tables of one kind; one object for many; swaps."""
+        rng = np.random.default_rng(seed)
+        full = [at for at, table in enumerate(self.tables) if len(table)]
+        to = int(rng.choice(full))
+        like = [at for at in full if self.typed[at] == self.typed[to]]
+        source = to if how == "within" else int(rng.choice(like))
+        ids, others = self.tables[to], self.tables[source]
+        count = int(rng.integers(0, min(len(ids), len(others)) + 1))
+        a, b = int(rng.integers(len(ids) - count + 1)), int(rng.integers(len(others) - count + 1))
+        i, j = int(rng.integers(len(ids))), int(rng.integers(len(others)))
+        for side in self.sides:
+            table, values = side.tables[to], side.tables[source]
+            if how == "within":
+                table.copy_within(a, b, b + count)
+            elif how == "between":
+                table[a : a + count] = values[b : b + count]
+            elif how == "fill":
+                table[a : a + count] = values[j]
+            else:
+                assert table.compare_and_swap(i, table[i], values[j])
+                assert table.exchange(i, values[j]) == values[j]
+        if how == "swap":
+            ids[i] = others[j]
+        else:
+            ids[a : a + count] = others[j] if how == "fill" else others[b : b + count].copy()
+
+    @precondition(lambda self: self.tables)
+    @rule(seed=seeds)
+    def resize_table(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        at = int(rng.integers(len(self.tables)))
+        ids = self.tables[at]
+        count = int(rng.choice([0, len(ids) // 2, len(ids) + 1, 2 * len(ids) + 5, 200_000]))
+        self.tables[at] = np.append(ids[:count], np.full(max(0, count - len(ids)), -1))
+        for side in self.sides:
+            side.tables[at].resize(count)
+
+    @precondition(lambda self: any(blob is not None for blob in self.sides[0].blobs))
+    @rule(seed=seeds)
+    def resize_blob(self, seed: int) -> None:
+        """A new object may come of it, which no node refers to; not while views are open."""
+        rng = np.random.default_rng(seed)
+        alive = [at for at, blob in enumerate(self.sides[0].blobs) if blob is not None]
+        at = int(rng.choice(alive))
+        values = self.blobs[at]
+        if self.sides[0].views or (self.data == at).any():
+            return
+        count = int(rng.choice([0, len(values) // 3, len(values) + 9, 3 * len(values), 1_500_000]))
+        self.blobs[at] = np.append(values[:count], np.zeros(max(0, count - len(values)), np.uint8))
+        for side in self.sides:
+            side.blobs[at].resize(count)
+
     @precondition(lambda self: self.tables)
     @rule(seed=seeds)
     def drop_table(self, seed: int) -> None:

@@ -177,9 +177,10 @@ static gch_ref new_key(struct cache *c, gch_mutator *m, const char *key) {
 static void grow_table(struct cache *c, gch_mutator *m) {
   uint64_t buckets = gch_length(c->heap, c->table);
   if (c->counts.entries < 2 * buckets) return;
-  gch_ref grown = gch_alloc_array(m, c->table_type, 2 * buckets);
+  gch_ref grown = gch_resize(m, c->table, 2 * buckets); /* the same object or another one: only this root names it */
   if (grown == NULL) return;
   c->table = grown;
+  gch_fill_refs(m, c->table, 0, buckets, NULL); /* the chains are made anew */
   GCH_FRAME(m, roots, 1); /* the entry at hand: a safepoint in the loop may move it */
   for (roots[0] = c->oldest; roots[0] != NULL; roots[0] = gch_load(roots[0], NEWER)) {
     size_t bucket = bucket_of(c, entry_of(roots[0])->hash);

@@ -1,7 +1,8 @@
 /* Clients in threads of their own, each a mutator, on one cache. The bytes of a value follow from its seed, which is in
  * its first word, and its key's number, which is in the second: every value that comes back is checked in full.
  *
- * Clients also hand values to each other through handles, and keep some pinned while they do other things. */
+ * Clients also hand values to each other through handles, and keep some while they do other things: pinned, or by nothing but
+ * an address inside them, which the collector is told of as a word that may be a reference. */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <inttypes.h>
@@ -14,8 +15,12 @@
 
 enum { KEYS = 20000, MAILBOXES = 64, PINS = 8, SMALL_BYTES = 4096, LARGE_BYTES = 256 << 10 };
 
+struct client;
+
 struct shared {
   struct cache *cache;
+  struct client *clients;
+  unsigned threads;
   uint64_t mailboxes[MAILBOXES]; /* [atomic] handles, 0: none */
   uint32_t stop; /* [atomic] */
   uint32_t failed; /* [atomic] */
@@ -33,6 +38,8 @@ struct client {
   pthread_t thread;
   uint64_t random, operations, refused;
   struct pin pins[PINS];
+  const uint64_t *remembered; /* words of a value; written in managed state */
+  uint64_t remembered_bytes;
 };
 
 static uint64_t step(uint64_t *x) {
@@ -136,6 +143,25 @@ static void do_pin(struct client *c, const char *name) {
   GCH_FRAME_END(c->m);
 }
 
+static void enumerate_remembered(gch_visit_ambiguous visit, void *closure, void *data) {
+  const struct shared *shared = data;
+  for (unsigned i = 0; i < shared->threads; i++) visit((uintptr_t)shared->clients[i].remembered, closure);
+}
+
+/* Keeps a value by the address of its words alone. */
+static void do_remember(struct client *c, const char *name) {
+  struct cache *cache = c->shared->cache;
+  if (c->remembered != NULL && !contents_are(c->remembered, c->remembered_bytes))
+    fail(c, "a remembered value has changed", 0);
+  c->remembered = NULL;
+  GCH_FRAME(c->m, value, 1);
+  if (cache_get(cache, c->m, name, value)) {
+    c->remembered = gch_payload(value[0]);
+    c->remembered_bytes = gch_length(cache->heap, value[0]);
+  }
+  GCH_FRAME_END(c->m);
+}
+
 static void one_operation(struct client *c) {
   char name[32];
   uint64_t key = below(c, KEYS), op = below(c, 100);
@@ -146,8 +172,10 @@ static void one_operation(struct client *c) {
     do_set(c, name, key);
   else if (op < 95)
     cache_delete(c->shared->cache, c->m, name);
-  else if (op < 98)
+  else if (op < 97)
     do_exchange(c, name);
+  else if (op < 98)
+    do_remember(c, name);
   else
     do_pin(c, name);
   gch_safepoint(c->m);
@@ -236,6 +264,9 @@ int selftest(struct cache *cache, gch_mutator *m, unsigned threads, unsigned sec
   struct client *clients = calloc(threads == 0 ? 1 : threads, sizeof *clients);
   uint64_t operations = 0, refused = 0;
   if (clients == NULL) return EXIT_FAILURE;
+  shared.clients = clients;
+  shared.threads = threads;
+  gch_ambiguous_fn_set(cache->heap, enumerate_remembered, &shared);
   threads = start_clients(&shared, clients, threads);
   unsigned rounds = supervise(&shared, m, seconds, concurrent);
   gch_native_enter(m); /* joining blocks, and a client may need a collection to come to its end */
@@ -245,6 +276,7 @@ int selftest(struct cache *cache, gch_mutator *m, unsigned threads, unsigned sec
     refused += clients[i].refused;
   }
   gch_native_leave(m);
+  gch_ambiguous_fn_set(cache->heap, NULL, NULL);
   free_mailboxes(&shared);
   collect_and_verify(&shared, m, 1, concurrent);
   const char *wrong = cache_check(cache, m);

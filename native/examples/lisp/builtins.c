@@ -214,8 +214,11 @@ static value vector(struct lisp *l, value *a, uint64_t count) {
 
 static value make_vector_of(struct lisp *l, value *a, uint64_t count) {
   uint64_t n = index_in(l, a, 0, STRING_LIMIT);
-  value made = make_vector(l, VECTOR, n);
-  for (uint64_t i = 0; count == 2 && i < n; i++) gch_set(l->m, made, element(i), argument(a, 1));
+  GCH_FRAME(l->m, roots, 1);
+  roots[0] = make_vector(l, VECTOR, n);
+  if (count == 2) gch_fill_refs(l->m, roots[0], 0, n, argument(a, 1)); /* may collect: the vector is in a root */
+  value made = roots[0];
+  GCH_FRAME_END(l->m);
   return made;
 }
 

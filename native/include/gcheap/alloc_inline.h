@@ -9,6 +9,15 @@
  * NULL if the heap is full even after a collection, or the size is out of range: see gch_last_error. */
 GCH_API gch_ref gch_alloc_slow(gch_mutator *mutator, const gch_type *type, uint64_t count);
 
+/* The object with `count` elements in its tail: those that it has now, and zeros. It is the same object, or a new one (of the
+ * same type, with the same fields and the same identity hash), which is then used in its stead everywhere: the old one, if it was large,
+ * is left with an empty tail, and else as it is. Longer, a large object takes free pages behind it, or a new one takes its pages;
+ * shorter, it stays where it is and gives pages back. While a major collection runs, contents may be copied instead. Polls
+ * on the way; no part of it takes long at a stretch. Other threads do not use the object meanwhile.
+ * May collect. NULL, and the object as it was: no memory (GCH_NO_MEMORY), a pinned object (GCH_BAD_STATE), no tail or no object of
+ * this heap (GCH_BAD_VALUE): see gch_last_error. */
+GCH_API gch_ref gch_resize(gch_mutator *mutator, gch_ref object, uint64_t count);
+
 #ifndef GCHEAP_CDEF
 #define GCH_HEADER_LENGTH_SHIFT 16 /* bytes of the tail, 14 bits; see native/src/object/header.h */
 

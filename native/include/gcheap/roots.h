@@ -33,6 +33,17 @@ typedef void (*gch_root_visit)(gch_ref *slot, void *closure);
 typedef void (*gch_roots_fn)(gch_root_visit visit, void *closure, void *data);
 GCH_API gch_status gch_roots_fn_set(gch_heap *heap, gch_roots_fn fn, void *data);
 
+/* Ambiguous roots: words that may be references, or addresses inside objects (of any byte, to the last), or numbers; a
+ * stack that is scanned as it is, say. The function is called in pauses, under the rules of gch_roots_fn, once or more a pause, and calls
+ * visit(word, closure) for each; words are not rewritten. What a word may refer to lives, and its address stays, as long as
+ * the word is there at every pause. Coarser than other roots: objects stay that are garbage, a block with such a root is no source of a
+ * move, and a young one becomes old where it stands, with all that is in it. One function a heap; NULL removes it. Waits out a pause,
+ * so may collect. GCH_NO_MEMORY: no addresses for a table of them. (A pause finds at most 2^24 objects and young blocks so, 2^20
+ * where addresses are few.) */
+typedef void (*gch_visit_ambiguous)(uintptr_t word, void *closure);
+typedef void (*gch_ambiguous_fn)(gch_visit_ambiguous visit, void *closure, void *data);
+GCH_API gch_status gch_ambiguous_fn_set(gch_heap *heap, gch_ambiguous_fn fn, void *data);
+
 /* Pins an object: its address stays. Leaf objects' memory may then be used by native code and foreign
  * threads until unpinned: it is always present, never moved. A pin on an object with references fixes its
  * address and nothing else. Managed state; pins nest. *payload (may be NULL) is the byte after the header. */

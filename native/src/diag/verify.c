@@ -122,7 +122,11 @@ static void check_tables(struct verifier *v) {
   }
   for (uint32_t id = 1; id < h->large.count; id++) {
     const struct large *e = &h->large.entries[id];
-    if (e->base != 0 || e->birth == LARGE_RESERVED) v->used_bytes += align_up(e->bytes, h->layout.page_bytes);
+    if (e->base != 0) v->used_bytes += align_up(e->bytes, h->layout.page_bytes);
+    if (e->birth == LARGE_RESERVED) v->used_bytes += e->counted;
+    if (e->base != 0 && large_bytes_of(h, e, e->length) > e->bytes)
+      FAIL(v, "large object %p has %llu elements, which need more than its %llu bytes", (void *)e->base,
+           (unsigned long long)e->length, (unsigned long long)e->bytes);
   }
   if (!v->failed && v->used_bytes != at_load(&h->used_bytes))
     FAIL(v, "blocks and large objects add up to %llu bytes, %llu are accounted for", (unsigned long long)v->used_bytes,
@@ -234,7 +238,7 @@ static bool check_object(uintptr_t object, const struct type_info *type, uint64_
   }
   uint32_t id = v->heap->tables.large_ids[(object - v->heap->layout.base) >> v->heap->layout.page_shift];
   const struct large *e = &v->heap->large.entries[id];
-  if (id == 0 || e->base != object || e->bytes != bytes)
+  if (id == 0 || e->base != object)
     FAIL(v, "large object %p is entry %u, which is at %p", (void *)object, id, (void *)e->base);
   scan_object_range(type, object, e->length, object, object + bytes, check_slot, v);
   return !v->failed;
@@ -264,7 +268,7 @@ static void check_pins(struct verifier *v) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     uint32_t first, count = region_arenas(h, r, &first);
     for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
-      counted += h->tables.blocks[b].pins;
+      counted += h->tables.blocks[b].pins & (uint16_t)~PINS_AMBIGUOUS;
   }
   lock_unlock(&h->pins.lock);
   if (objects != counted)

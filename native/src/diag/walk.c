@@ -45,6 +45,8 @@ void walk_heap(gch_heap *h, walk_fn fn, void *context) {
   }
   for (uint32_t id = 1; id < h->large.count; id++) {
     const struct large *e = &h->large.entries[id];
-    if (e->base != 0 && heap_is_live(h, e->base) && !fn(e->base, &h->types.items[e->type], e->bytes, context)) return;
+    if (e->base != 0 && heap_is_live(h, e->base) &&
+        !fn(e->base, &h->types.items[e->type], large_bytes_of(h, e, e->length), context))
+      return;
   }
 }

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "gc/ambiguous.h"
 #include "gc/compact.h"
 #include "gc/concurrent.h"
 #include "gc/controller.h"
@@ -207,6 +208,7 @@ static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   minor_collect(h, true, &minor);
   r->mark_minor_ns = clock_ns() - start;
   note_minor(h, &minor, r->mark_minor_ns);
+  ambiguous_gather(h, h->tables.live);
   phase_enter(h, GCH_PHASE_MARK);
 }
 
@@ -373,6 +375,7 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
   struct minor_result minor;
   world_stop(h, GCH_PAUSE_WHOLE, &pause);
   minor_collect(h, true, &minor);
+  ambiguous_gather(h, h->tables.mark);
   flip_cancel(h);
   plan_phase(h, o, false, r);
   swap_maps(h);
@@ -468,7 +471,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
 }
 
 void cycle_wait_idle(gch_heap *h) {
-  while (phase_now(h) != GCH_PHASE_IDLE) cond_wait(&h->cycle_done, &h->cycle_lock);
+  while (phase_now(h) != GCH_PHASE_IDLE || at_load(&h->large.transfers) != 0) cond_wait(&h->cycle_done, &h->cycle_lock);
 }
 
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {

@@ -429,15 +429,17 @@ SCAN_INLINE void fix_large_slot(uint64_t *slot, void *context) {
 static void fix_part(const struct gather *g, const struct large *e, uintptr_t from, uintptr_t to, uintptr_t home) {
   const struct type_info *type = &g->heap->types.items[e->type];
   uintptr_t object = e->base + g->source_delta, first = from + g->source_delta, stop = to + g->source_delta;
+  uint64_t length =
+      at_load(&e->length); /* elements behind it are nobody's, those that come are written when they are mapped */
   struct near n = near_of(g->heap);
   struct large_fixer f = {.fixer = {.gather = g, .type = type, .home = home - g->source_delta},
                           .end = (uint64_t *)stop};
   n.mask = type->tag_mask;
   n.value = type->tag_value;
   if (is_near(g))
-    scan_object_refs(type, object, e->length, first, stop, fix_near_slot, &n);
+    scan_object_refs(type, object, length, first, stop, fix_near_slot, &n);
   else
-    scan_object_refs(type, object, e->length, first, stop, fix_large_slot, &f);
+    scan_object_refs(type, object, length, first, stop, fix_large_slot, &f);
 }
 
 void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {
@@ -450,7 +452,8 @@ void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t h
       from += h->layout.page_bytes;
       continue;
     }
-    uintptr_t end = align_up(e->base + e->bytes, h->layout.page_bytes);
+    uintptr_t end =
+        align_up(e->base + at_load_relaxed(&e->bytes), h->layout.page_bytes); /* the same pages at any time */
     if (end > to) end = to;
     if (!e->leaf) fix_part(g, e, from, end, home);
     from = end;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "gc/ambiguous.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
 #include "gc/forward_inline.h"
@@ -152,7 +153,7 @@ static bool empty_leaf_dests(gch_heap *h) {
   }
   for (uint32_t i = 0; i < h->plan->large_move_count && unknown && empty; i++) {
     const struct large *e = &h->large.entries[h->plan->large_moves[i]];
-    if (e->leaf) empty = h->drop(h, e->forward, align_up(e->bytes, h->layout.page_bytes)) >= 0;
+    if (e->leaf) empty = h->drop(h, e->forward, align_up(at_load_relaxed(&e->bytes), h->layout.page_bytes)) >= 0;
   }
   return empty || h->mover->fill_in_place; /* there, what is closed cannot be seen */
 }
@@ -338,9 +339,11 @@ static void unplan_pinned(gch_heap *h) {
   for (size_t i = 0; i < h->pins.capacity; i++)
     if (h->pins.entries[i].count != 0) unplan(h, h->pins.entries[i].address);
   lock_unlock(&h->pins.lock);
+  for (uint64_t i = 0; i < h->roots.ambiguous_count; i++) unplan(h, h->roots.ambiguous[i]);
 }
 
 void flip_switch(gch_heap *h) {
+  ambiguous_gather(h, h->tables.mark);
   at_store(&h->arming, 0); /* what is born from now on lies in regions that are not flipped */
   unplan_pinned(h);
   h->old.alloc_region = h->held_out[0];

@@ -64,13 +64,16 @@ static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
 
 /* --- prepare -------------------------------------------------------------------------------------------------- */
 
-/* The cycle lock, with no major running. */
+static bool rests(const gch_heap *h) {
+  return at_load(&h->phase) == GCH_PHASE_IDLE && at_load(&h->large.transfers) == 0;
+}
+
+/* The cycle lock, with no major running, and no object half-way to where it grows. */
 static bool keep_collections_out(gch_heap *h, uint64_t deadline) {
   if (!lock_hold(&h->cycle_lock, deadline)) return false;
   bool in_time = true;
-  while (at_load(&h->phase) != GCH_PHASE_IDLE && in_time)
-    in_time = cond_wait_held(&h->cycle_done, &h->cycle_lock, deadline);
-  if (at_load(&h->phase) == GCH_PHASE_IDLE) return true;
+  while (!rests(h) && in_time) in_time = cond_wait_held(&h->cycle_done, &h->cycle_lock, deadline);
+  if (rests(h)) return true;
   lock_let(&h->cycle_lock);
   return false;
 }

@@ -198,11 +198,14 @@ static void scan_large_chunk(struct marker *m, uint32_t id, uint64_t chunk, bool
   const struct large *e = &m->heap->large.entries[id];
   struct scan_context c = {m, &m->heap->types.items[e->type]};
   uintptr_t from = e->base + chunk * CHUNK_BYTES, to = from + CHUNK_BYTES;
-  if (to < e->base + e->bytes && has_room(m)) m->stack[m->top++] = ITEM_CHUNK | (uint64_t)id << 32 | (chunk + 1);
+  uint64_t length =
+      at_load(&e->length); /* beside mutators it may change: what is added is null, or stored with its barrier */
+  if (to < e->base + at_load_relaxed(&e->bytes) && has_room(m))
+    m->stack[m->top++] = ITEM_CHUNK | (uint64_t)id << 32 | (chunk + 1);
   if (minor)
-    scan_object_refs(c.type, e->base, e->length, from, to, visit_minor, &c);
+    scan_object_refs(c.type, e->base, length, from, to, visit_minor, &c);
   else
-    scan_object_refs(c.type, e->base, e->length, from, to, visit_major, &c);
+    scan_object_refs(c.type, e->base, length, from, to, visit_major, &c);
   if (gch_unlikely(m->dropped)) flag_overflow(m, block_index(&m->heap->layout, e->base));
 }
 
@@ -213,7 +216,7 @@ static void scan_large(struct marker *m, uintptr_t a) {
   GCH_CHECK(id != 0 && e->base == a, "reference %p is not the start of large object %u at %p", (void *)a, id,
             (void *)e->base);
   m->result.objects++;
-  m->result.bytes += e->bytes;
+  m->result.bytes += at_load_relaxed(&e->bytes);
   if (e->leaf) return;
   scan_large_chunk(m, id, 0, false);
 }
@@ -474,7 +477,7 @@ void mark_overwritten(gch_heap *h, uint64_t word) {
   const struct large *e =
       large ? &h->large.entries[h->tables.large_ids[(a - h->layout.base) >> h->layout.page_shift]] : NULL;
   const struct type_info *type = large ? &h->types.items[e->type] : typetab_get(&h->types, header);
-  uint64_t bytes = large ? e->bytes : object_small_bytes(type, header);
+  uint64_t bytes = large ? at_load_relaxed(&e->bytes) : object_small_bytes(type, header);
   if (!large)
     at_add_relaxed(&h->tables.blocks[block].marked, (uint32_t)(bytes / GRANULE_BYTES)); /* read after the mark */
   at_add_relaxed(&s->objects_overwritten, 1);

@@ -16,6 +16,7 @@
 #include "gc/minor.h"
 
 #include "base/check.h"
+#include "gc/ambiguous.h"
 #include "gc/cards.h"
 #include "gc/evacuate.h"
 #include "gc/forward_inline.h"
@@ -369,6 +370,7 @@ void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
       .young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES};
   uint64_t start = clock_ns();
   mutator_retire_buffers(h);
+  ambiguous_gather(h, NULL);
   reset_live(&m);
   mark_minor(h, &marked);
   uint64_t marked_at = clock_ns();

@@ -64,7 +64,7 @@ static void make_evacuated(struct production *p, uint32_t dest) {
 struct large *large_run_at(gch_heap *h, uintptr_t at, uintptr_t end, uintptr_t *stop) {
   uint32_t id = h->tables.large_ids[(at - h->layout.base) >> h->layout.page_shift];
   struct large *e = &h->large.entries[id];
-  uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
+  uint64_t bytes = align_up(at_load_relaxed(&e->bytes), h->layout.page_bytes); /* the same pages at any time */
   bool here = id != 0 && at - e->forward < bytes && (is_flipped(h, at) || e->forward != e->base);
   *stop = !here ? at + h->layout.page_bytes : e->forward + bytes < end ? e->forward + bytes : end;
   return here ? e : NULL;

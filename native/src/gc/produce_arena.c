@@ -41,7 +41,7 @@ static bool large_stays(const gch_heap *h, uintptr_t from, uintptr_t to) {
   for (uintptr_t at = from; at < to; at += h->layout.page_bytes) {
     uint32_t id = h->tables.large_ids[(at - h->layout.base) >> h->layout.page_shift];
     const struct large *e = &h->large.entries[id];
-    if (id != 0 && e->forward == e->base && at - e->base < e->bytes) return true;
+    if (id != 0 && e->forward == e->base && at - e->base < at_load_relaxed(&e->bytes)) return true;
   }
   return false;
 }

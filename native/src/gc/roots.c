@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "gc/ambiguous.h"
 #include "gc/safepoint.h"
 
 enum {
@@ -34,6 +35,7 @@ gch_status roots_init(gch_heap *h, gch_error *error) {
 void roots_destroy(gch_heap *h) {
   struct roots *r = &h->roots;
   if (r->handles != NULL) kernel_munmap(&h->kernel, r->handles, r->handle_capacity * sizeof(struct handle_slot));
+  ambiguous_destroy(h);
   free(r->statics);
   free(h->pins.entries);
   lock_destroy(&h->pins.lock);
@@ -83,6 +85,7 @@ void roots_visit(gch_heap *h, root_visit visit, void *context) {
     if (*r->statics[i] != NULL) visit((uint64_t *)r->statics[i], context);
   if (r->fn != NULL) r->fn(visit_embedder, &(struct embedder_context){visit, context}, r->fn_data);
   visit_pinned(&h->pins, visit, context);
+  ambiguous_visit(h, visit, context);
 }
 
 gch_status roots_add_static(gch_heap *h, gch_ref *slot) {

@@ -40,7 +40,8 @@ static bool sweep_large_batch(gch_heap *h, const uint64_t *map, uint32_t from, u
   uint32_t count = h->large.count;
   for (uint32_t id = from; id < from + LARGE_BATCH && id < count; id++) {
     const struct large *e = &h->large.entries[id];
-    if (e->base != 0 && !e->born && !bits_test(map, granule_index(&h->layout, e->base))) *released += large_free(h, id);
+    if (e->base == 0 || e->born) continue;
+    *released += bits_test(map, granule_index(&h->layout, e->base)) ? large_trim(h, id) : large_free(h, id);
   }
   h->large.keeps = false;
   lock_unlock(&h->large.lock);

@@ -76,6 +76,10 @@ struct roots {
   size_t static_count, static_capacity;
   gch_roots_fn fn; /* [stw] */
   void *fn_data;
+  gch_ambiguous_fn ambiguous_fn; /* [stw] */
+  void *ambiguous_data;
+  uint64_t *ambiguous; /* [stw] objects, and young blocks, that the last pause has found; gc/ambiguous.h */
+  uint64_t ambiguous_count, ambiguous_capacity;
 };
 
 struct pin_entry {

@@ -45,7 +45,7 @@ gch_status large_init(gch_heap *h, gch_error *error) {
   const struct layout *l = &h->layout;
   lock_init(&s->lock, RANK_LARGE, "large spaces");
   s->count = 1;
-  s->capacity = (uint32_t)(h->config.max_bytes / GCH_SMALL_MAX) + 1024;
+  s->capacity = (uint32_t)(h->config.max_bytes / l->page_bytes) + 1024; /* cut short, an object still has a page */
   for (int leaf = 0; leaf < 2; leaf++) {
     s->alloc_region[leaf] = layout_first_region(l, leaf ? SPACE_LARGE_LEAF : SPACE_LARGE);
     s->cursor[leaf] = page_index(l, l->regions[s->alloc_region[leaf]].start);
@@ -247,6 +247,14 @@ static void put_entry(struct large_space *s, uint32_t id) {
   s->free_list = id;
 }
 
+uint32_t large_id(const gch_heap *h, uintptr_t a) { return h->tables.large_ids[page_index(&h->layout, a)]; }
+
+uint64_t large_bytes_of(const gch_heap *h, const struct large *e, uint64_t length) {
+  const gch_type *type = &h->types.items[e->type].pub;
+  uint64_t bytes = type->tail_offset + length * type->tail_bytes;
+  return bytes < type->bytes ? type->bytes : align_up(bytes, GRANULE_BYTES);
+}
+
 uint64_t large_free(gch_heap *h, uint32_t id) {
   struct large *e = &h->large.entries[id];
   uint64_t bytes = align_up(e->bytes, h->layout.page_bytes);
@@ -258,32 +266,64 @@ uint64_t large_free(gch_heap *h, uint32_t id) {
 
 /* --- birth ------------------------------------------------------------------------------------------------------ */
 
-bool large_begin(gch_heap *h, struct large_birth *b, const gch_type *type, uint64_t length, uint64_t bytes) {
+/* Lock held. With room behind them, if there is: the search for the next one goes on behind that. */
+static uintptr_t reserve_roomy(gch_heap *h, bool leaf, uint64_t pages, uint64_t room) {
   struct large_space *s = &h->large;
-  uint64_t footprint = align_up(bytes, h->layout.page_bytes);
-  bool leaf = type->leaf != 0;
-  if (!heap_use_within(h, footprint)) return false;
+  const struct region *r = &h->layout.regions[s->alloc_region[leaf]];
+  uint64_t first = page_index(&h->layout, r->start), end = first + (r->bytes >> h->layout.page_shift);
+  if (room > pages) {
+    uint64_t cursor = s->cursor[leaf],
+             at = find_run(s->pages, cursor < first || cursor >= end ? first : cursor, end, room);
+    if (at != BITS_NONE) {
+      take_pages(h, at, pages);
+      s->cursor[leaf] = at + room;
+      return h->layout.base + (at << h->layout.page_shift);
+    }
+  }
+  return large_reserve(h, s->alloc_region[leaf], pages, &s->cursor[leaf], false);
+}
+
+static void reserve_entry(gch_heap *h, struct large_birth *b, uint64_t length, uint64_t bytes) {
+  bool leaf = b->type->leaf != 0;
+  claim_blocks(h, b->start, bytes, leaf);
+  h->large.entries[b->id] = (struct large){.planned = b->start,
+                                           .counted = b->counted,
+                                           .bytes = bytes,
+                                           .length = length,
+                                           .type = header_type(b->type->header),
+                                           .leaf = leaf,
+                                           .birth = LARGE_RESERVED};
+}
+
+bool large_begin_roomy(gch_heap *h, struct large_birth *b, const struct large_wish *w) {
+  struct large_space *s = &h->large;
+  uint32_t shift = h->layout.page_shift;
+  uint64_t footprint = align_up(w->bytes, h->layout.page_bytes);
+  bool leaf = w->type->leaf != 0;
+  if (!heap_use_within(h, w->counted)) return false;
   GCH_POINT(room_taken);
   lock_lock(&s->lock);
   uint32_t id = take_entry(s);
-  uintptr_t start =
-      id == 0 ? 0 : large_reserve(h, s->alloc_region[leaf], footprint >> h->layout.page_shift, &s->cursor[leaf], false);
-  *b = (struct large_birth){
-      .type = type, .start = start, .next = start, .end = start + footprint, .id = id, .turn = s->turns[leaf]};
-  if (start != 0) {
-    claim_blocks(h, start, bytes, leaf);
-    s->entries[id] = (struct large){.planned = start,
-                                    .bytes = bytes,
-                                    .length = length,
-                                    .type = header_type(type->header),
-                                    .leaf = leaf,
-                                    .birth = LARGE_RESERVED};
-  } else if (id != 0) {
+  uintptr_t start = id == 0 ? 0 : reserve_roomy(h, leaf, footprint >> shift, w->room >> shift);
+  *b = (struct large_birth){.type = w->type,
+                            .start = start,
+                            .next = start,
+                            .end = start + footprint,
+                            .counted = w->counted,
+                            .id = id,
+                            .turn = s->turns[leaf]};
+  if (start != 0)
+    reserve_entry(h, b, w->length, w->bytes);
+  else if (id != 0)
     put_entry(s, id);
-  }
   lock_unlock(&s->lock);
-  if (start == 0) heap_unuse(h, footprint);
+  if (start == 0) heap_unuse(h, w->counted);
   return start != 0;
+}
+
+bool large_begin(gch_heap *h, struct large_birth *b, const gch_type *type, uint64_t length, uint64_t bytes) {
+  struct large_wish wish = {type, length, bytes, 0, align_up(bytes, h->layout.page_bytes)};
+  return large_begin_roomy(h, b, &wish);
 }
 
 bool large_lasts(const gch_heap *h, const struct large_birth *b) {
@@ -298,7 +338,7 @@ static void drop_birth(gch_heap *h, uint32_t id) {
 
 void large_give_up(gch_heap *h, struct large_birth *b) {
   lock_lock(&h->large.lock);
-  heap_unuse(h, b->end - b->start);
+  heap_unuse(h, b->counted);
   if (!large_lasts(h, b) && at_load(&h->phase) >= GCH_PHASE_MOVE)
     h->large.entries[b->id].birth = LARGE_LOST, h->large.lost++;
   else
@@ -316,8 +356,9 @@ void large_drop_lost(gch_heap *h) {
 
 void large_forget_births(gch_heap *h) {
   for (uint32_t id = 1; id < h->large.count; id++) {
-    const struct large *e = &h->large.entries[id];
-    if (e->birth == LARGE_RESERVED) heap_unuse(h, align_up(e->bytes, h->layout.page_bytes));
+    struct large *e = &h->large.entries[id];
+    e->resizing = 0;
+    if (e->birth == LARGE_RESERVED) heap_unuse(h, e->counted);
     if (e->birth != LARGE_NOT_IN_BIRTH) drop_birth(h, id);
   }
   h->large.lost = 0;
@@ -390,6 +431,88 @@ uintptr_t large_publish(gch_heap *h, const struct large_birth *b) {
   bits_set_atomic(h->tables.live, granule_index(&h->layout, b->start)); /* after its mark: gc/mark.c */
   lock_unlock(&h->large.lock);
   return b->start;
+}
+
+/* --- longer and shorter ------------------------------------------------------------------------------------------- */
+
+static uintptr_t pages_end(const gch_heap *h, const struct large *e) {
+  return e->base + align_up(e->bytes, h->layout.page_bytes);
+}
+
+/* Before the plan whatever is found of it is true; from then on only what was born since is not in it, and of that only what lies
+ * where allocation is, so it is not being flipped. */
+bool large_may_change(const gch_heap *h, const struct large *e) {
+  uint32_t phase = at_load(&h->phase);
+  if (phase == GCH_PHASE_IDLE || phase == GCH_PHASE_MARK) return true;
+  return phase <= GCH_PHASE_MOVE && e->born && layout_region(&h->layout, e->base) == h->large.alloc_region[e->leaf];
+}
+
+bool large_begin_behind(gch_heap *h, struct large_birth *b, uint32_t id, uint64_t bytes, bool *full) {
+  struct large_space *s = &h->large;
+  struct large *e = &s->entries[id];
+  uint32_t ext = 0;
+  lock_lock(&s->lock);
+  uintptr_t start = pages_end(h, e), end = e->base + align_up(bytes, h->layout.page_bytes);
+  const struct region *r = heap_region(h, e->base);
+  uint64_t from = page_index(&h->layout, start), to = page_index(&h->layout, end);
+  bool here = large_may_change(h, e) && end - r->start <= r->bytes && bits_find_next(s->pages, from, to) == BITS_NONE;
+  *full = here && !heap_use_within(h, end - start);
+  if (here && !*full && (ext = take_entry(s)) == 0) heap_unuse(h, end - start);
+  if (ext != 0) {
+    *b = (struct large_birth){.type = &h->types.items[e->type].pub,
+                              .start = start,
+                              .next = start,
+                              .end = end,
+                              .counted = end - start,
+                              .id = ext,
+                              .turn = s->turns[e->leaf]};
+    take_pages(h, from, to - from);
+    reserve_entry(h, b, 0, end - start);
+  }
+  lock_unlock(&s->lock);
+  return ext != 0;
+}
+
+/* Lock held. Pages of an object born since the mark: see note_birth. */
+static void note_growth(gch_heap *h, const struct large *e, const struct large_birth *b) {
+  if (!heap_births_marked(h)) return;
+  for (size_t i = block_index(&h->layout, b->start); i <= block_index(&h->layout, b->end - 1); i++) {
+    at_store_relaxed(&h->tables.arenas[i / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
+    summary_anywhere(h, i / ARENA_BLOCKS);
+    if (!e->leaf && at_load(&h->arming) != 0) unit_arm(h, i);
+  }
+}
+
+bool large_absorb(gch_heap *h, struct large_birth *b, uint32_t id, uint64_t length) {
+  struct large *e = &h->large.entries[id];
+  lock_lock(&h->large.lock);
+  bool fits = large_lasts(h, b) && large_may_change(h, e) && pages_end(h, e) == b->start;
+  if (fits) {
+    large_claim(h, b->start, b->end - b->start, id, e->leaf);
+    if (heap_births(h)) note_growth(h, e, b);
+    put_entry(&h->large, b->id);
+    at_store_relaxed(&e->bytes, large_bytes_of(h, e, length)); /* the length publishes it */
+    at_store(&e->length, length);
+  }
+  lock_unlock(&h->large.lock);
+  return fits;
+}
+
+void large_cut(gch_heap *h, uint32_t id, uint64_t bytes) {
+  struct large *e = &h->large.entries[id];
+  uintptr_t from = e->base + align_up(bytes, h->layout.page_bytes), end = pages_end(h, e);
+  at_store_relaxed(&e->bytes, bytes); /* under the lock; who reads it without sees pages that stay */
+  if (from == end) return;
+  large_vacate(h, from, end - from, true);
+  heap_unuse(h, end - from);
+}
+
+uint64_t large_trim(gch_heap *h, uint32_t id) {
+  struct large *e = &h->large.entries[id];
+  uint64_t bytes = large_bytes_of(h, e, at_load_relaxed(&e->length)), before = e->bytes; /* the world stopped since */
+  if (e->resizing != 0 || bytes >= before) return 0;
+  large_cut(h, id, bytes);
+  return align_up(before, h->layout.page_bytes) - align_up(bytes, h->layout.page_bytes);
 }
 
 uintptr_t large_alloc(gch_heap *h, const gch_type *type, uint64_t length, uint64_t bytes) {

@@ -18,13 +18,16 @@ struct kernel;
 
 enum block_state { BLOCK_FREE = 0, BLOCK_YOUNG, BLOCK_USED, BLOCK_DEST, BLOCK_LARGE };
 
+/* In `pins` of a block: ambiguous roots lead to objects in it, which stay where they are as if they were pinned (gc/ambiguous.h). */
+#define PINS_AMBIGUOUS ((uint16_t)0x8000)
+
 struct block {
   uint8_t state;  /* [stw, or the space's lock] enum block_state */
   uint8_t leaf;   /* 1: holds objects without references */
   uint8_t age;    /* YOUNG: minor collections its objects have survived */
   uint8_t born;   /* taken since the mark of the running major: not in its plan, everything in it is live */
   uint16_t top;   /* granules in use, for blocks that nobody bumps into */
-  uint16_t pins;  /* [atomic] pinned objects in it */
+  uint16_t pins;  /* [atomic] pinned objects in it, and PINS_AMBIGUOUS */
   uint32_t live;  /* [stw, the space's lock; young: atomic while a minor marks] granules live by the last mark */
   uint32_t
       marked; /* [atomic while a major marks] the same, being counted; 0 outside a major. The sweep takes it over */
