@@ -1,4 +1,4 @@
-"""What does a reference store cost more than a plain one, while nothing marks and while a full collection does?
+"""What does a reference store cost more than a plain one, with and without marking beside it?
 
 The elements of an array that fits the second-level cache are rotated, so each store overwrites an
 old reference. What a plain store of the same loop takes is subtracted.
