@@ -537,6 +537,44 @@ static void sweeps_beside_births(void) {
   kit_close(&kit);
 }
 
+static uint32_t phases; /* [atomic] entered while it is counted */
+
+static void count_phases(const char *name) {
+  if (strcmp(name, "phase_entered") == 0) at_add(&phases, 1);
+  hold_worker(name);
+}
+
+/* Lets markers go when the heap has begun to end. */
+static void *let_go(void *heap) {
+  while (!at_load(&((gch_heap *)heap)->closing)) usleep(100);
+  at_store(&hold, 0);
+  return NULL;
+}
+
+/* A heap that ends does not wait for the mark, and what follows it: nobody will look at it. */
+static void ends_while_marking(void) {
+  pthread_t thread;
+  gch_collect_options o;
+  if (!open_as(GCH_MOVER_MOVE, 256)) return;
+  GCH_FRAME(kit.m, root, 1);
+  make_chain(&root[0], 10, kit_scaled(100000, 10));
+  kit_minor(&kit, true);
+  GCH_FRAME_END(kit.m);
+  gch_collect_options_init(&o);
+  o.concurrent = o.background = true;
+  hold_on(true);
+  at_store(&hold_point, "marking_beside");
+  at_store(&gch_hook_fn, count_phases);
+  CHECK_EQ(gch_collect(kit.m, &o, NULL), GCH_OK);
+  while (!at_load(&held)) usleep(100);
+  at_store(&phases, 0);
+  pthread_create(&thread, NULL, let_go, kit.heap);
+  kit_close(&kit);
+  pthread_join(thread, NULL);
+  CHECK_EQ(at_load(&phases), 0);
+  hold_on(false);
+}
+
 int main(void) {
   kit_watchdog(60);
   if (!kit_available(GCH_MOVER_MOVE)) return 77;
@@ -555,6 +593,7 @@ int main(void) {
   RUN(a_remark_is_late);
   RUN(garbage_floats_one_cycle);
   RUN(in_the_background);
+  RUN(ends_while_marking);
   RUN(by_itself);
   RUN(weighs_the_flip);
   RUN(sweeps_beside_births);

@@ -90,6 +90,7 @@ gch_status controller_start(gch_heap *h, gch_error *error) {
 void controller_stop(gch_heap *h) {
   struct controller *c = h->controller;
   if (c == NULL) return;
+  at_store(&h->closing, 1);
   lock_lock(&c->lock);
   c->quit = true;
   cond_signal(&c->wake);

@@ -11,7 +11,7 @@
 #include "heap/mutator.h"
 
 gch_status controller_start(gch_heap *heap, gch_error *error);
-/* Lets a running cycle end, then ends the thread. */
+/* Lets a running cycle end, or leave off where it only marks, then ends the thread. No mutators, and the heap ends, too. */
 void controller_stop(gch_heap *heap);
 enum cycle_stage { CYCLE_BEGUN, CYCLE_FLIPPED, CYCLE_ENDED };
 /* Asks for a concurrent major. The caller is in native state or no mutator. Returns when it has come to that stage (its first

@@ -268,8 +268,9 @@ static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
   heap_event(h, GCH_EVENT_DEGRADED, r->number, why, 0, 0);
 }
 
-/* What comes after the mark: a flip; none, as nothing would be won; none, as no region is empty that could be held out. */
-enum outlook { OUTLOOK_FLIP, OUTLOOK_STAY, OUTLOOK_NO_REGION };
+/* What comes after the mark: a flip; none, as nothing would be won; none, as no region is empty that could be held out; nothing,
+ * as the heap ends. */
+enum outlook { OUTLOOK_FLIP, OUTLOOK_STAY, OUTLOOK_NO_REGION, OUTLOOK_CLOSED };
 
 /* First pause: minor, roots; from now on stores log. Returns how many mutators ran. */
 static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
@@ -321,6 +322,10 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   int round = 1;
   do {
     mark_beside(h, workers);
+    if (at_load(&h->closing) != 0) {
+      lock_lock(&h->cycle_lock);
+      return OUTLOOK_CLOSED;
+    }
     outlook = weighs && !plan_is_worth_it(h) ? OUTLOOK_STAY : OUTLOOK_FLIP;
   } while (!remark_pause(h, round++ >= REMARKS, &outlook, r));
   mark_end(h, &marked);
@@ -454,6 +459,10 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   r->concurrent = 1;
   mover_settle(h);
   enum outlook outlook = mark_concurrently(h, if_due, r);
+  if (outlook == OUTLOOK_CLOSED) {
+    cycle_unlock(h);
+    return;
+  }
   if (outlook == OUTLOOK_STAY) {
     sweep_only(h, r);
   } else if (outlook == OUTLOOK_NO_REGION || !faults_ready(h)) {

@@ -314,6 +314,10 @@ SCAN_INLINE void drain(struct marker *m, bool minor) {
     if (gch_likely((++rounds & 63) != 0)) continue;
     share(m);
     if (is_late(m)) return;
+    if (gch_unlikely(at_load_relaxed(&m->heap->closing) != 0) && m->beside) { /* nobody will look at what is marked */
+      m->top = m->found_count = m->queue_count = 0;
+      return;
+    }
     if (m->beside && snapshot_pending(m->heap)) take_log(m);
   }
 }

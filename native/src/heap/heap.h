@@ -181,6 +181,8 @@ struct gch_heap {
   char mover_reason[192]; /* [const] */
   bool huge; /* [const] huge pages are asked for */
   struct team *teams[2]; /* [const] collector threads: of pauses; beside mutators (NULL: the mover cannot) */
+  uint32_t closing;      /* [atomic] the heap ends: whoever marks beside mutators, of which there are none, leaves it
+                          * undone */
   uint32_t movers;       /* [atomic] workers that move beside mutators now */
   struct marking *marking[2]; /* [const] gc/mark.c: of minors, of majors */
   struct snapshot snapshot;
