@@ -54,10 +54,19 @@ static inline void gch_mark_card(gch_mutator *m, const gch_ref *slot) {
   __atomic_store_n((uint8_t *)(uintptr_t)(m->dirty_bias + ((uintptr_t)slot >> GCH_ARENA_SHIFT)), 1, __ATOMIC_RELAXED);
 }
 
+/* Logs a value that is being overwritten, while a collection marks beside the program. Part of each barrier. */
+static inline void gch_log(gch_mutator *m, gch_ref previous) {
+  if (previous == NULL) return;
+  if (__builtin_expect(m->log != m->log_end, 1))
+    *m->log++ = (uint64_t)(uintptr_t)previous;
+  else
+    gch_snapshot_value_slow(m, previous);
+}
+
 /* Store `value` (a reference, or a tagged word cast to one) into the slot. The marks follow the store, and
  * a pause orders them before the collector's look at them. */
 static inline void gch_store(gch_mutator *m, gch_ref *slot, gch_ref value) {
-  if (__builtin_expect(m->snapshot != 0, 0)) gch_snapshot_slow(m, slot);
+  if (__builtin_expect(m->snapshot != 0, 0)) gch_log(m, __atomic_load_n(slot, __ATOMIC_RELAXED));
   __atomic_store_n(slot, value, __ATOMIC_RELEASE);
   gch_mark_card(m, slot);
 }
@@ -66,7 +75,7 @@ static inline void gch_store(gch_mutator *m, gch_ref *slot, gch_ref value) {
  * whomever it was stored: so it is logged after the exchange, and no safepoint lies between.) */
 static inline gch_ref gch_exchange(gch_mutator *m, gch_ref *slot, gch_ref value) {
   gch_ref previous = __atomic_exchange_n(slot, value, __ATOMIC_ACQ_REL);
-  if (__builtin_expect(m->snapshot != 0, 0)) gch_snapshot_value_slow(m, previous);
+  if (__builtin_expect(m->snapshot != 0, 0)) gch_log(m, previous);
   gch_mark_card(m, slot);
   return previous;
 }
@@ -76,7 +85,7 @@ static inline gch_ref gch_exchange(gch_mutator *m, gch_ref *slot, gch_ref value)
 static inline bool gch_compare_and_swap(gch_mutator *m, gch_ref *slot, gch_ref *expected, gch_ref value) {
   gch_ref previous = *expected;
   if (!__atomic_compare_exchange_n(slot, expected, value, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return false;
-  if (__builtin_expect(m->snapshot != 0, 0)) gch_snapshot_value_slow(m, previous);
+  if (__builtin_expect(m->snapshot != 0, 0)) gch_log(m, previous);
   gch_mark_card(m, slot);
   return true;
 }

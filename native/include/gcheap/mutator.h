@@ -31,7 +31,8 @@ struct gch_mutator {
   uint32_t snapshot;        /* [stw] nonzero: stores log the previous value (marking) */
   gch_frame *frames;        /* [owner] innermost frame */
   gch_heap *heap;           /* [const] */
-  uint64_t reserved[2];
+  uint64_t *log;            /* [owner, stw] next free word of the log of overwritten references */
+  uint64_t *log_end;        /* [owner, stw] its end; both NULL: there is none yet */
 };
 
 /* Attaches the calling thread, in managed state. Waits out a pause: a safepoint of its other heaps. A thread that ends while attached is

@@ -98,10 +98,10 @@ void snapshot_trim(gch_heap *h) {
 /* Its words become the markers'; it has none. */
 static void hand_over(gch_heap *h, struct mutator *m) {
   struct snapshot *s = &h->snapshot;
-  if (m->log == NULL) return;
-  uint32_t buffer = (uint32_t)((uint64_t)(m->log_end - s->words) / SNAPSHOT_WORDS);
-  uint32_t count = (uint32_t)(m->log - words_of(s, buffer));
-  m->log = m->log_end = NULL;
+  if (m->pub.log == NULL) return;
+  uint32_t buffer = (uint32_t)((uint64_t)(m->pub.log_end - s->words) / SNAPSHOT_WORDS);
+  uint32_t count = (uint32_t)(m->pub.log - words_of(s, buffer));
+  m->pub.log = m->pub.log_end = NULL;
   s->counts[buffer - 1] = count;
   at_add_relaxed(&s->logged, count);
   push(s, count > 0 ? &s->full : &s->free, buffer);
@@ -130,9 +130,8 @@ void snapshot_detach(gch_heap *h, struct mutator *m) { hand_over(h, m); }
 static uint64_t *filter(const gch_heap *h, uint64_t *words) {
   uint64_t *kept = words;
   for (uint32_t i = 0; i < SNAPSHOT_WORDS; i++) {
-    uint64_t ahead =
-        granule_index(&h->layout, (uintptr_t)words[i + FILTER_AHEAD < SNAPSHOT_WORDS ? i + FILTER_AHEAD : i]);
-    __builtin_prefetch(&h->tables.mark[ahead / 64]);
+    uintptr_t ahead = (uintptr_t)words[i + FILTER_AHEAD < SNAPSHOT_WORDS ? i + FILTER_AHEAD : i];
+    if (heap_contains(h, ahead)) __builtin_prefetch(&h->tables.mark[granule_index(&h->layout, ahead) / 64]);
     if (mark_wanted(h, words[i])) *kept++ = words[i];
   }
   return kept;
@@ -140,16 +139,16 @@ static uint64_t *filter(const gch_heap *h, uint64_t *words) {
 
 /* Room in the log, after what was in it has been looked at; false: there is no buffer. */
 static bool refill(gch_heap *h, struct mutator *m) {
-  if (m->log != NULL) {
-    uint64_t *first = m->log_end - SNAPSHOT_WORDS;
-    m->log = filter(h, first);
-    if (m->log - first < SNAPSHOT_WORDS / 4 * 3) return true;
+  if (m->pub.log != NULL) {
+    uint64_t *first = m->pub.log_end - SNAPSHOT_WORDS;
+    m->pub.log = filter(h, first);
+    if (m->pub.log - first < SNAPSHOT_WORDS / 4 * 3) return true;
     hand_over(h, m);
   }
   uint32_t buffer = take_free(&h->snapshot);
   if (buffer == 0) return false;
-  m->log = words_of(&h->snapshot, buffer);
-  m->log_end = m->log + SNAPSHOT_WORDS;
+  m->pub.log = words_of(&h->snapshot, buffer);
+  m->pub.log_end = m->pub.log + SNAPSHOT_WORDS;
   return true;
 }
 
@@ -157,13 +156,13 @@ void gch_snapshot_value_slow(gch_mutator *mutator, gch_ref previous) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   if (!heap_contains(h, (uintptr_t)previous)) return; /* null, mostly */
-  if (gch_unlikely(m->log == m->log_end) && !refill(h, m)) {
+  if (gch_unlikely(m->pub.log == m->pub.log_end) && !refill(h, m)) {
     uint64_t start = clock_ns();
     mark_overwritten(h, (uint64_t)(uintptr_t)previous);
     stall_count(h, m, GCH_STALL_BARRIER, clock_ns() - start);
     return;
   }
-  *m->log++ = (uint64_t)(uintptr_t)previous;
+  *m->pub.log++ = (uint64_t)(uintptr_t)previous;
 }
 
 void gch_snapshot_slow(gch_mutator *m, gch_ref *slot) {

@@ -16,7 +16,6 @@ struct mutator {
   gch_error error;        /* [owner] */
   uint64_t hash_seed;     /* [owner] */
   bool waits;             /* [owner] native for a wait inside gcheap: managed again when that is over */
-  uint64_t *log, *log_end; /* [owner, stw] next word of its snapshot log; NULL: it has no buffer */
   uint32_t paused;        /* [atomic] waits for a pause to be over, or has not noticed that it is */
   /* Looked at by others without a lock, whoever has the record: last, for mutator_take. */
   uint32_t thread;             /* [atomic] kernel's thread id; 0: nobody's, the record may be taken again */
