@@ -124,17 +124,28 @@ static int lay_out(struct load *l, uint64_t i, struct layout_of *out) {
   return GCH_OK;
 }
 
+/* A major that is due begins. Where that is in the pause, blocks are complete before. */
+static void start_due(struct load *l) {
+  gch_heap *h = l->b->h;
+  if (!cycle_is_due(h)) return;
+  if (h->controller == NULL) mature_retire(h, &l->buffer);
+  cycle_start_due(mutator_of(l->b->m));
+}
+
 static gch_ref try_object(struct load *l, const struct layout_of *o) {
   gch_heap *h = l->b->h;
   bool leaf = o->type->leaf != 0;
   if (o->bytes > GCH_SMALL_MAX) {
+    start_due(l);
     gch_ref large = (gch_ref)large_alloc(h, o->type, o->tail, o->bytes);
     if (large != NULL) at_add_relaxed(&h->measures.allocated_bytes, o->bytes);
     return large;
   }
   uint64_t header = o->type->header | o->tail * o->type->tail_bytes << GCH_HEADER_LENGTH_SHIFT;
   gch_ref object = mature_bump(h, &l->buffer, leaf, header, o->bytes);
-  if (object != NULL || !mature_refill(h, &l->buffer, leaf)) return object;
+  if (object != NULL) return object;
+  start_due(l); /* once a block: while it is due it stays so until a cycle has ended */
+  if (!mature_refill(h, &l->buffer, leaf)) return NULL;
   return mature_bump(h, &l->buffer, leaf, header, o->bytes);
 }
 
@@ -151,10 +162,6 @@ static void collect(struct load *l, bool urgent) {
 
 static gch_ref make_object(struct load *l, const struct layout_of *o) {
   gch_heap *h = l->b->h;
-  if (cycle_is_due(h)) {
-    mature_retire(h, &l->buffer);
-    cycle_start_due(mutator_of(l->b->m));
-  }
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     gch_ref object = try_object(l, o);
     if (object != NULL) return object;

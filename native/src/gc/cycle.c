@@ -26,7 +26,7 @@
 enum {
   REMARKS = 16, /* the last one takes as long as it takes */
 };
-static const uint64_t REMARK_NS = 200000;
+static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
@@ -121,7 +121,10 @@ static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
 
 static void set_trigger(gch_heap *h) {
   if (h->config.growth_percent == GCH_GROWTH_NEVER) return;
-  struct pacing_limits limits = {h->config.max_bytes, h->config.soft_max_bytes, h->config.growth_percent};
+  /* The trigger is looked at after minors, when eden is empty: what eden will take is not there to grow into. */
+  uint64_t eden = young_limit(h) * BLOCK_BYTES, most = h->config.max_bytes;
+  struct pacing_limits limits = {most - (eden < most / 2 ? eden : most / 2), h->config.soft_max_bytes,
+                                 h->config.growth_percent};
   uint64_t goal = pacing_goal(&limits, &h->left);
   at_store_relaxed(&h->major_goal, goal); /* hints */
   at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
@@ -130,6 +133,7 @@ static void set_trigger(gch_heap *h) {
 /* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit is the trigger. */
 static void pace_minor(gch_heap *h) {
   uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
+  if (now - h->paced_ns < PACE_NS) return; /* a block more or less would be a high rate */
   if (h->paced_ns != 0)
     pacing_note_growth(&h->pacing, used > h->paced_used ? used - h->paced_used : 0, now - h->paced_ns);
   h->paced_used = used;
@@ -277,6 +281,7 @@ static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   struct pause pause;
   world_stop(h, GCH_PAUSE_MARK, &pause);
   minor_before_mark(h, r);
+  flip_note_promoted(h);
   snapshot_begin(h);
   mark_begin(h);
   r->mark_pause_ns = world_resume(h, &pause);
@@ -445,6 +450,7 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h);
 }
 
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
@@ -463,7 +469,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
     cycle_unlock(h);
     return;
   }
-  if (outlook == OUTLOOK_STAY) {
+  if (outlook == OUTLOOK_STAY || (if_due && outlook == OUTLOOK_NO_REGION)) { /* nobody asked for a long pause */
     sweep_only(h, r);
   } else if (outlook == OUTLOOK_NO_REGION || !faults_ready(h)) {
     bool held = outlook == OUTLOOK_FLIP;

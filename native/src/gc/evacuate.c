@@ -117,7 +117,12 @@ static void extents_worker(void *context, uint32_t worker, uint32_t workers) {
 
 void evacuate_extents(gch_heap *h, struct plan *plan, uint32_t from, const uint64_t *map) {
   struct extents_job job = {h, plan, map, from};
-  if (plan->source_count > from) team_run(h, extents_worker, &job);
+  if (plan->source_count <= from) return;
+  bool beside = plan == h->plan && at_load_relaxed(&h->world.stop) == 0; /* a hint: pauses have a team of their own */
+  if (beside && h->teams[TEAM_BESIDE] != NULL)
+    team_run_beside(h, extents_worker, &job, UINT32_MAX);
+  else
+    team_run(h, extents_worker, &job);
 }
 
 /* --- packing -------------------------------------------------------------------------------------------------- */

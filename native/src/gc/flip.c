@@ -39,10 +39,10 @@ static uint32_t find_empty(gch_heap *h, enum space_id space) {
 }
 
 /* What the first pause's minor promoted, which was everything that lived then: the flip's minor will find about as much. */
-static void note_promoted(gch_heap *h, uint32_t promoted[2]) {
+void flip_note_promoted(gch_heap *h) {
   const struct plan *p = h->minor_plan;
-  promoted[0] = promoted[1] = 0;
-  for (uint32_t i = 0; i < p->dest_count; i++) promoted[h->tables.blocks[p->dests[i].block].leaf]++;
+  h->promoted[0] = h->promoted[1] = 0;
+  for (uint32_t i = 0; i < p->dest_count; i++) h->promoted[h->tables.blocks[p->dests[i].block].leaf]++;
 }
 
 bool flip_hold_out(gch_heap *h) {
@@ -58,7 +58,6 @@ bool flip_hold_out(gch_heap *h) {
   h->leaf.cursor = 0;
   h->large.alloc_region[1] = held[SPACE_LARGE_LEAF];
   h->large.turns[1]++;
-  note_promoted(h, h->promoted);
   return true;
 }
 

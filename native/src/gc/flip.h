@@ -4,7 +4,9 @@
 
 #include "heap/heap.h"
 
-/* In the first pause: an empty region of each space is chosen. Leaf allocation moves there at once; what is flipped goes on
+/* In the first pause, after its minor: how much that has promoted. */
+void flip_note_promoted(gch_heap *heap);
+/* In the remark that completes the mark: an empty region of each space is chosen. Leaf allocation moves there at once; what is flipped goes on
  * allocating where it was until the flip, because what is born before it holds references to be fixed. False: some space
  * has none. */
 bool flip_hold_out(gch_heap *heap);

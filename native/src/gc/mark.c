@@ -310,6 +310,7 @@ SCAN_INLINE void drain(struct marker *m, bool minor) {
     m->queue_head = (m->queue_head + 1) % QUEUE;
     m->queue_count--;
     process(m, item, minor);
+    if (gch_unlikely((item & ITEM_CHUNK) != 0) && is_late(m)) return; /* it takes as long as many objects */
     if (m->top > m->peak) m->peak = m->top;
     if (gch_likely((++rounds & 63) != 0)) continue;
     share(m);

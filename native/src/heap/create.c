@@ -224,6 +224,9 @@ static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
   return ring_file_init(h, error);
 }
 
+/* Before any major: what lives nobody knows. */
+static uint64_t first_goal(const gch_config *c) { return c->soft_max_bytes != 0 ? c->soft_max_bytes : c->max_bytes; }
+
 gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
   static const struct sized sized = {"gch_config", sizeof(gch_config), offsetof(gch_config, nursery_bytes),
                                      _Alignof(gch_config)};
@@ -253,7 +256,8 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
     return status;
   }
   bool never = h->config.growth_percent == GCH_GROWTH_NEVER;
-  at_store_relaxed(&h->major_trigger, never ? UINT64_MAX : h->config.max_bytes / 2); /* nobody else sees the heap yet */
+  at_store_relaxed(&h->major_trigger,
+                   never ? UINT64_MAX : first_goal(&h->config) / 2); /* nobody else sees the heap yet */
   at_store_relaxed(&h->major_goal, h->config.max_bytes);
   *out = h;
   return GCH_OK;
