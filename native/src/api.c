@@ -10,6 +10,7 @@
 #include "gc/cycle.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
+#include "gc/finalize.h"
 #include "gc/fork.h"
 #include "gc/mark.h"
 #include "gc/phase.h"
@@ -18,6 +19,7 @@
 #include "gc/snapshot.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
+#include "gc/weak.h"
 #include "heap/create.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
@@ -51,6 +53,8 @@ void gch_collect_options_init_sized(gch_collect_options *options, size_t bytes) 
 
 static gch_status start_engine(gch_heap *h, gch_error *error) {
   gch_status status = roots_init(h, error);
+  if (status == GCH_OK) status = weak_init(h, error);
+  if (status == GCH_OK) status = finalizers_init(h, error);
   if (status == GCH_OK) status = mark_init(h, error);
   if (status == GCH_OK) status = snapshot_init(h, error);
   if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
@@ -74,6 +78,7 @@ static void stop_engine(gch_heap *h) {
   plan_destroy(h, h->minor_plan);
   snapshot_destroy(h);
   mark_destroy(h);
+  finalizers_destroy(h);
   roots_destroy(h);
 }
 
@@ -291,7 +296,7 @@ gch_status gch_roots_fn_set(gch_heap *h, gch_roots_fn fn, void *data) {
 static bool is_reference_slot(const gch_heap *h, gch_ref object, uint64_t offset) {
   uint64_t header = header_load((uintptr_t)object);
   const struct type_info *type = typetab_get(&h->types, header);
-  if (offset % 8 != 0) return false;
+  if (offset % 8 != 0 || type->cell != CELL_NONE) return false;
   if (offset / 8 < TYPE_BITMAP_WORDS && type->ref_bits >> offset / 8 & 1) return true;
   for (uint32_t i = 0; i < type->far_count; i++)
     if (type->far_refs[i] == offset) return true;

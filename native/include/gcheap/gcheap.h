@@ -20,5 +20,6 @@
 #include "gcheap/stats.h"
 #include "gcheap/type.h"
 #include "gcheap/types.h"
+#include "gcheap/weak.h"
 
 #endif

@@ -77,7 +77,9 @@ typedef struct gch_cycle {
   uint64_t mark_minor_ns; /* that minor */
   uint64_t remark_ns;     /* the longest of the pauses in which the mark might have been complete */
   uint64_t overwritten; /* references that mutators overwrote while it marked, as far as markers had to look at them */
-  uint64_t reserved[4]; /* 0 */
+  uint64_t weak_cleared; /* weak references and ephemerons */
+  uint64_t finalizers_queued; /* registrations whose objects were put into the queue */
+  uint64_t reserved[2]; /* 0 */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */
@@ -128,6 +130,8 @@ typedef struct gch_stats {
   uint64_t staging_bytes;
   uint64_t trigger_bytes; /* a major is due when the heap has so many bytes in use, */
   uint64_t goal_bytes; /* and is to have ended when it has so many */
+  uint64_t finalizers; /* registered */
+  uint64_t finalizers_pending; /* in the queue */
 } gch_stats;
 
 #endif

@@ -48,6 +48,8 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->bytes_copied = at_load_relaxed(&h->moved.bytes);
   r->bytes_released = at_load_relaxed(&h->moved.released);
   r->faults_served = at_load_relaxed(&h->measures.faults);
+  r->weak_cleared = at_load_relaxed(&h->weak.cleared);
+  r->finalizers_queued = at_load_relaxed(&h->finalizers.queued);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
 }
 
@@ -85,6 +87,8 @@ static void report_figures(gch_heap *h, gch_cycle *r) {
   r->bytes_copied = at_load_relaxed(&h->moved.bytes) - r->bytes_copied;
   r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
   r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
+  r->weak_cleared = at_load_relaxed(&h->weak.cleared) - r->weak_cleared;
+  r->finalizers_queued = at_load_relaxed(&h->finalizers.queued) - r->finalizers_queued;
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
     r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
 }
@@ -197,6 +201,7 @@ static void mark_in_pause(gch_heap *h, gch_cycle *r) {
   minor_before_mark(h, r);
   uint64_t start = clock_ns();
   mark_major(h, &marked);
+  GCH_EXPENSIVE(mark_is_closed(h));
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
   r->live_objects = marked.objects;
@@ -297,6 +302,9 @@ static bool mark_concurrently(gch_heap *h, gch_cycle *r) {
   int round = 1;
   do mark_beside(h, workers);
   while (!remark_pause(h, round++ >= REMARKS, &held, r));
+  lock_unlock(&h->cycle_lock);
+  mark_judge(h, workers);
+  lock_lock(&h->cycle_lock);
   mark_end(h, &marked);
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "gc/finalize.h"
 #include "gc/safepoint.h"
 
 enum {
@@ -83,6 +84,7 @@ void roots_visit(gch_heap *h, root_visit visit, void *context) {
     if (*r->statics[i] != NULL) visit((uint64_t *)r->statics[i], context);
   if (r->fn != NULL) r->fn(visit_embedder, &(struct embedder_context){visit, context}, r->fn_data);
   visit_pinned(&h->pins, visit, context);
+  finalizers_visit_queue(h, visit, context);
 }
 
 gch_status roots_add_static(gch_heap *h, gch_ref *slot) {
