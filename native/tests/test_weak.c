@@ -172,12 +172,17 @@ static void cleared_by_hand(bool concurrent) {
 }
 static void by_hand(void) { each_kind(cleared_by_hand); }
 
-/* Many cells and few objects, one in ten of which stays; the mark stacks are small, so some is marked by blocks. */
+static void small_stacks(uint64_t capacity) {
+  for (int major = 0; major < 2; major++)
+    for (uint32_t i = 0; i < kit.heap->marking[major]->count; i++)
+      kit.heap->marking[major]->markers[i].capacity = capacity;
+}
+
+/* Many cells and few objects, one in ten of which stays. */
 static void many(bool concurrent) {
   enum { COUNT = 40000 };
   GCH_FRAME(kit.m, root, 3);
-  for (int major = 0; major < 2; major++)
-    for (uint32_t i = 0; i < kit.heap->marking[major]->count; i++) kit.heap->marking[major]->markers[i].capacity = 1024;
+  small_stacks(1024);
   root[0] = kit_refs(&kit, COUNT);
   root[1] = kit_refs(&kit, COUNT);
   for (uint64_t i = 0; i < COUNT; i++) {
@@ -198,6 +203,41 @@ static void many(bool concurrent) {
   GCH_FRAME_END(kit.m);
 }
 static void many_cells(void) { each_kind(many); }
+
+/* Cells in blocks that are scanned again, because what arrays in them refer to did not fit a stack, stay weak. */
+static void overflow(bool concurrent) {
+  enum { ARRAYS = 16, COUNT = 1000 };
+  small_stacks(700);
+  for (int major = 0; major < 2; major++) {
+    uint64_t cleared = at_load(&kit.heap->weak.cleared);
+    GCH_FRAME(kit.m, root, 4);
+    root[0] = kit_refs(&kit, ARRAYS);
+    root[3] = kit_refs(&kit, 2 * ARRAYS);
+    for (uint64_t i = 0; i < ARRAYS; i++) {
+      root[1] = kit_refs(&kit, COUNT); /* small */
+      kit_put(&kit, root[0], i, root[1]);
+      root[2] = kit_node(&kit, i);
+      root[2] = major ? gch_ephemeron_new(kit.m, root[2], root[0]) : weak_to(root[2]);
+      kit_put(&kit, root[3], 2 * i, root[2]);
+      root[2] = weak_to(root[1]);
+      kit_put(&kit, root[3], 2 * i + 1, root[2]);
+      for (uint64_t j = 0; j < COUNT; j++) kit_put_node(&kit, &root[1], j, j);
+    }
+    root[1] = root[2] = NULL;
+    if (major)
+      kit_major(&kit, GCH_POLICY_ALL, concurrent, true);
+    else
+      kit_minor(&kit, true);
+    CHECK_EQ(at_load(&kit.heap->weak.cleared) - cleared, ARRAYS); /* some by minors while they were made */
+    for (uint64_t i = 0; i < ARRAYS; i++) {
+      gch_ref cell = kit_at(root[3], 2 * i);
+      CHECK((major ? gch_ephemeron_key(kit.m, cell) : gch_weak_get(kit.m, cell)) == NULL);
+      CHECK(gch_weak_get(kit.m, kit_at(root[3], 2 * i + 1)) == kit_at(root[0], i));
+    }
+    GCH_FRAME_END(kit.m);
+  }
+}
+static void in_blocks_scanned_again(void) { each_kind(overflow); }
 
 /* --- ephemerons ------------------------------------------------------------------------------------------------- */
 
@@ -545,6 +585,7 @@ int main(void) {
   RUN(minors_clear);
   RUN(by_hand);
   RUN(many_cells);
+  RUN(in_blocks_scanned_again);
   RUN(values_live_by_keys);
   RUN(chains_of_ephemerons);
   if (!kit_available(GCH_MOVER_MOVE)) return CHECK_SUMMARY();
