@@ -25,6 +25,11 @@ __all__ = ["Heap"]
 Policy = Literal["needed", "all", "release"]
 
 _FAULTS = {"thread": lib.GCH_FAULT_THREAD, "signal": lib.GCH_FAULT_SIGNAL}
+_SUMMARIES = {
+    "auto": lib.GCH_SUMMARIES_AUTO,
+    "on": lib.GCH_SUMMARIES_ON,
+    "off": lib.GCH_SUMMARIES_OFF,
+}
 _HUGE = {
     "auto": lib.GCH_HUGE_AUTO,
     "on": lib.GCH_HUGE_ON,
@@ -140,6 +145,8 @@ class Heap(Unpicklable):
             allows it; None: max_size.
         growth: a full collection is to have ended when the heap has grown by so much of what lived
             after the last: 0.01 to 100.
+        summaries: "auto", "on", "off": full collections note which arenas refer to which, so that
+            those that refer to nothing that moves are not read.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -179,6 +186,7 @@ class Heap(Unpicklable):
         inject: str | None = None,
         soft_max_size: int | str | None = None,
         growth: float = 1.0,
+        summaries: str = "auto",
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -211,6 +219,7 @@ class Heap(Unpicklable):
         if not 0.01 <= growth <= 100:
             raise ValueError(f"growth is {growth!r}, expected 0.01 to 100")
         config.growth_percent = round(growth * 100)
+        config.summaries = _choice(_SUMMARIES, summaries, "summaries")
         self._core = HeapCore(config)
 
     # --- objects ---------------------------------------------------------------------------------

@@ -58,6 +58,9 @@ class GCEvent:
         mark_s: marking; concurrent: from the end of the first pause to the end of the last remark.
         mark_pause_s: concurrent: the first pause, its minor collection (``mark_minor_s``) included.
         remark_s: concurrent: the longest of the pauses in which marking might have been complete.
+        units_unread: units published without reading their references: reference summaries say
+            that they lead to nothing that moves.
+        move_cpu_s: concurrent: ``collector_cpu_s`` of the move, from the flip on.
         overwritten: references overwritten while it marked, as far as markers had to look at them.
         plan_s: planning.
         flip_s: the pause that ends old addresses, its minor collection (``flip_minor_s``) included.
@@ -91,6 +94,8 @@ class GCEvent:
     mark_minor_s: float
     remark_s: float
     overwritten: int
+    units_unread: int
+    move_cpu_s: float
     plan_s: float
     flip_s: float
     flip_minor_s: float

@@ -127,6 +127,7 @@ static uint64_t run(const struct configuration *c, uint64_t seed, uint64_t ns) {
   config.huge = c->huge;
   config.huge_faults = c->huge_faults;
   config.inject = c->inject;
+  config.summaries = seed % 2 ? GCH_SUMMARIES_ON : GCH_SUMMARIES_AUTO;
   if (!kit_available(c->mover)) return 0; /* which has said why */
   if (!model_open(&s.first, &config, seed, &error)) {
     complain(&s, "open", error.message);

@@ -12,15 +12,15 @@
 
 struct program {
   struct pacing_limits limits;
-  uint64_t live;            /* bytes that stay */
-  uint64_t rate;            /* bytes a second that are allocated, and die */
-  uint64_t burst;           /* the same in every eighth second */
-  uint64_t cost;            /* ns of a cycle for a MiB that lives */
+  uint64_t live; /* bytes that stay */
+  uint64_t rate; /* bytes a second that are allocated, and die */
+  uint64_t burst; /* the same in every eighth second */
+  uint64_t cost; /* ns of a cycle for a MiB that lives */
 };
 
 struct outcome {
   uint64_t cycles, stalled_ms, most; /* in a hundred seconds; most bytes in use */
-  double busy;                       /* of the time a cycle ran */
+  double busy; /* of the time a cycle ran */
 };
 
 /* A step is a millisecond; growth is looked at every 20 of them, as after a minor. */

@@ -239,6 +239,37 @@ static void overflow(bool concurrent) {
 }
 static void in_blocks_scanned_again(void) { each_kind(overflow); }
 
+/* What refers to nothing that moves is not read: a weak reference is a reference to who asks that. */
+static void summaries(bool concurrent) {
+  enum { COUNT = 120000 };
+  gch_config c = kit_config(kit.heap->mover->id, 256, 1024);
+  kit_close(&kit);
+  c.summaries = GCH_SUMMARIES_ON;
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, 4);
+  root[0] = kit_refs(&kit, COUNT);
+  root[1] = kit_refs(&kit, COUNT);
+  for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&kit, &root[0], i, i);
+  kit_minor(&kit, true);
+  for (uint64_t i = 0; i < COUNT; i++) { /* arenas of their own, which refer to the nodes and to nothing else */
+    gch_ref cell =
+        i % 2 ? weak_to(kit_at(root[0], i)) : gch_ephemeron_new(kit.m, kit_at(root[0], i), kit_at(root[0], i));
+    kit_put(&kit, root[1], i, cell);
+  }
+  kit_major(&kit, GCH_POLICY_ALL, concurrent, true);
+  for (uint64_t i = 0; i < COUNT; i++)
+    if (i % 8 > 1) kit_put(&kit, root[0], i, NULL);
+  gch_cycle r = kit_major(&kit, GCH_POLICY_NEEDED, concurrent, true);
+  CHECK(r.blocks_evacuated > 0);
+  for (uint64_t i = 0; i < COUNT; i++) {
+    gch_ref cell = kit_at(root[1], i), node = kit_at(root[0], i);
+    if (!CHECK((i % 2 ? gch_weak_get(kit.m, cell) : gch_ephemeron_key(kit.m, cell)) == node)) break;
+    if (i % 2 == 0 && !CHECK(gch_ephemeron_value(kit.m, cell) == node)) break;
+  }
+  GCH_FRAME_END(kit.m);
+}
+static void summaries_know_them(void) { each_kind(summaries); }
+
 /* --- ephemerons ------------------------------------------------------------------------------------------------- */
 
 static void values(bool concurrent) {
@@ -586,6 +617,7 @@ int main(void) {
   RUN(by_hand);
   RUN(many_cells);
   RUN(in_blocks_scanned_again);
+  RUN(summaries_know_them);
   RUN(values_live_by_keys);
   RUN(chains_of_ephemerons);
   if (!kit_available(GCH_MOVER_MOVE)) return CHECK_SUMMARY();

@@ -41,6 +41,10 @@ typedef enum gch_policy {
   GCH_POLICY_COUNT
 } gch_policy;
 
+/* While a major marks, does it note which arenas refer to which, so that those that refer to nothing that moves need not be read?
+ * AUTO: as long as that pays. */
+typedef enum gch_summaries { GCH_SUMMARIES_AUTO = 0, GCH_SUMMARIES_ON, GCH_SUMMARIES_OFF } gch_summaries;
+
 /* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
  * the struct grow, at its end, without breaking callers: fields that the caller does not have are as if 0; fields that the
  * library does not have must be 0. Sizes in bytes, rounded up to 64 KiB (gch_stats has them as they are); 0 means
@@ -66,6 +70,7 @@ typedef struct gch_config {
       soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes */
   uint32_t
       growth_percent; /* a major is to have ended when the heap has grown by so much of what lived; up to 10000; 0: 100 */
+  gch_summaries summaries;
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

@@ -37,7 +37,7 @@ typedef enum gch_refusal {
   GCH_REFUSAL_COUNT
 } gch_refusal;
 
-/* One collection. Fields that do not apply are 0. Its size never changes: a new figure takes the place of a reserved one. */
+/* One collection. Fields that do not apply are 0. Its size never changes. */
 typedef struct gch_cycle {
   uint64_t number;
   uint32_t minor;      /* 1: young space only */
@@ -77,9 +77,11 @@ typedef struct gch_cycle {
   uint64_t mark_minor_ns; /* that minor */
   uint64_t remark_ns;     /* the longest of the pauses in which the mark might have been complete */
   uint64_t overwritten; /* references that mutators overwrote while it marked, as far as markers had to look at them */
+  uint64_t
+      units_unread; /* whose references were not read, as their summaries say that they lead to nothing that moves */
+  uint64_t move_cpu_ns; /* collector_cpu_ns of the concurrent move, from the flip to the last source given back */
   uint64_t weak_cleared; /* weak references and ephemerons */
   uint64_t finalizers_queued; /* registrations whose objects were put into the queue */
-  uint64_t reserved[2]; /* 0 */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */

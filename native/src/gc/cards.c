@@ -1,6 +1,7 @@
 #include "gc/cards.h"
 
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "heap/unit.h"
 #include "os/thread.h"
 
@@ -108,5 +109,6 @@ void cards_visit_arena(gch_heap *h, uint32_t arena, card_visit visit, void *cont
 
 void cards_clean_arena(gch_heap *h, uint32_t arena, card_visit visit, void *context) {
   h->tables.dirty[arena] = 0;
+  if (heap_births_marked(h) || at_load_relaxed(&h->phase) == GCH_PHASE_FLIP) summary_anywhere(h, arena); /* stw */
   each_dirty(h, arena, true, visit, context);
 }

@@ -47,6 +47,7 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->arenas_moved = at_load_relaxed(&h->moved.arenas);
   r->bytes_copied = at_load_relaxed(&h->moved.bytes);
   r->bytes_released = at_load_relaxed(&h->moved.released);
+  r->units_unread = at_load_relaxed(&h->moved.unread);
   r->faults_served = at_load_relaxed(&h->measures.faults);
   r->weak_cleared = at_load_relaxed(&h->weak.cleared);
   r->finalizers_queued = at_load_relaxed(&h->finalizers.queued);
@@ -86,6 +87,7 @@ static void report_figures(gch_heap *h, gch_cycle *r) {
   r->arenas_moved = at_load_relaxed(&h->moved.arenas) - r->arenas_moved;
   r->bytes_copied = at_load_relaxed(&h->moved.bytes) - r->bytes_copied;
   r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
+  r->units_unread = at_load_relaxed(&h->moved.unread) - r->units_unread;
   r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
   r->weak_cleared = at_load_relaxed(&h->weak.cleared) - r->weak_cleared;
   r->finalizers_queued = at_load_relaxed(&h->finalizers.queued) - r->finalizers_queued;
@@ -189,6 +191,7 @@ static void finish_report(gch_heap *h, gch_cycle *r) {
 /* What every major begins with, in its first pause: afterwards nothing is young. */
 static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   struct minor_result minor;
+  plan_summaries(h, (gch_policy)r->policy);
   uint64_t start = clock_ns();
   minor_collect(h, true, &minor);
   r->mark_minor_ns = clock_ns() - start;
@@ -253,6 +256,9 @@ static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
   heap_event(h, GCH_EVENT_DEGRADED, r->number, why, 0, 0);
 }
 
+/* What comes after the mark: a flip; none, as nothing would be won; none, as no region is empty that could be held out. */
+enum outlook { OUTLOOK_FLIP, OUTLOOK_STAY, OUTLOOK_NO_REGION };
+
 /* First pause: minor, roots; from now on stores log. Returns how many mutators ran. */
 static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   struct pause pause;
@@ -265,8 +271,9 @@ static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   return pause.managed;
 }
 
-/* Is everything marked? Then stores log no more, and a region of each space is held out, if there is one. The lock stays. */
-static bool remark_pause(gch_heap *h, bool last, bool *held, gch_cycle *r) {
+/* Is everything marked? Then stores log no more, and a region of each space is held out, if there is to be a flip and there are
+ * such regions. The lock stays. */
+static bool remark_pause(gch_heap *h, bool last, enum outlook *outlook, gch_cycle *r) {
   struct pause pause;
   lock_lock(&h->cycle_lock);
   world_stop(h, GCH_PAUSE_REMARK, &pause);
@@ -274,7 +281,7 @@ static bool remark_pause(gch_heap *h, bool last, bool *held, gch_cycle *r) {
   if (complete) {
     snapshot_end(h);
     GCH_EXPENSIVE(mark_is_closed(h));
-    *held = flip_hold_out(h);
+    if (*outlook == OUTLOOK_FLIP && !flip_hold_out(h)) *outlook = OUTLOOK_NO_REGION;
     phase_enter(h, GCH_PHASE_PLAN);
   }
   uint64_t length = world_resume(h, &pause);
@@ -291,17 +298,19 @@ static void tell(gch_heap *h, enum cycle_stage stage, const gch_cycle *r) {
   controller_reached(h, stage, &so_far);
 }
 
-/* Cycle lock held before and after. False: there will be no flip, for want of an empty region. */
-static bool mark_concurrently(gch_heap *h, gch_cycle *r) {
+/* Cycle lock held before and after. `weighs`: a flip that is not worth its price is not made. */
+static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   struct mark_result marked;
   uint32_t workers = markers_beside(h, first_pause(h, r));
   uint64_t start = clock_ns();
-  bool held = false;
+  enum outlook outlook;
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_BEGUN, r);
   int round = 1;
-  do mark_beside(h, workers);
-  while (!remark_pause(h, round++ >= REMARKS, &held, r));
+  do {
+    mark_beside(h, workers);
+    outlook = weighs && !plan_is_worth_it(h) ? OUTLOOK_STAY : OUTLOOK_FLIP;
+  } while (!remark_pause(h, round++ >= REMARKS, &outlook, r));
   lock_unlock(&h->cycle_lock);
   mark_judge(h, workers);
   lock_lock(&h->cycle_lock);
@@ -310,7 +319,7 @@ static bool mark_concurrently(gch_heap *h, gch_cycle *r) {
   r->live_bytes = marked.bytes;
   r->live_objects = marked.objects;
   r->overwritten = at_load_relaxed(&h->snapshot.logged);
-  return held;
+  return outlook;
 }
 
 /* Second pause: a minor that promotes everything, then old addresses end. False: the kernel refused the flip (`prepared`:
@@ -387,13 +396,36 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
   start = clock_ns();
+  uint64_t cpu = cpu_now(h, false);
   concurrent_move(h, running);
   end_phase(h);
   r->move_ns = clock_ns() - start;
+  r->move_cpu_ns = cpu_now(h, false) - cpu;
   if (h->huge) finish_opened(h);
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
   large_drop_lost(h); /* from now on nothing is left to us */
+}
+
+/* Nothing moves: the dead are freed, and the new map is the live one from a moment on that nobody runs in. Cycle lock held before
+ * and after. */
+static void sweep_only(gch_heap *h, gch_cycle *r) {
+  struct pause pause;
+  lock_unlock(&h->cycle_lock);
+  uint64_t start = clock_ns();
+  plan_reset(h->plan);
+  at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, true));
+  r->plan_ns = clock_ns() - start;
+  lock_lock(&h->cycle_lock);
+  world_stop(h, GCH_PAUSE_REMARK, &pause);
+  swap_maps(h);
+  phase_enter(h, GCH_PHASE_END);
+  report_pause(r, world_resume(h, &pause), &pause);
+  lock_unlock(&h->cycle_lock);
+  GCH_POINT(ending);
+  at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_IDLE);
 }
 
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
@@ -406,8 +438,11 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
-  bool held = mark_concurrently(h, r);
-  if (!held || !faults_ready(h)) {
+  enum outlook outlook = mark_concurrently(h, if_due, r);
+  if (outlook == OUTLOOK_STAY) {
+    sweep_only(h, r);
+  } else if (outlook == OUTLOOK_NO_REGION || !faults_ready(h)) {
+    bool held = outlook == OUTLOOK_FLIP;
     degrade(h, r, held ? GCH_DEGRADED_HANDLER : h->layout.tight ? GCH_DEGRADED_TIGHT : GCH_DEGRADED_REGION);
     r->concurrent = 0;
     finish_in_pause(h, o, r);

@@ -8,6 +8,7 @@
 #include "gc/cards.h"
 #include "gc/forward_inline.h"
 #include "gc/team.h"
+#include "heap/summary.h"
 
 /* --- plan arrays ---------------------------------------------------------------------------------------------- */
 
@@ -49,6 +50,7 @@ void plan_reset(struct plan *p) {
   p->source_count = p->move_count = p->fix_count = p->arena_count = 0;
   p->large_move_count = p->large_arena_count = p->piece_count = p->dest_count = p->chain_count = p->move_chain_count =
       p->large_chain_count = 0;
+  p->summed = false;
 }
 
 void plan_add_pieces(gch_heap *h, struct plan *p, uint32_t id) {
@@ -378,7 +380,19 @@ SCAN_INLINE void fix_object_later(uintptr_t object, uint64_t header, const struc
   fix_later(context, object, header, type);
 }
 
+/* Nothing in [from, to) refers to what moves. */
+static bool is_quiet(const struct gather *g, uintptr_t from, uintptr_t to) {
+  const struct layout *l = &g->heap->layout;
+  if (!g->plan->summed) return false;
+  for (size_t a = arena_index(l, from); a <= arena_index(l, to - 1); a++)
+    if (!summary_is_quiet(g->heap, a, g->plan->moving)) return false;
+  at_add_relaxed(&g->heap->moved.unread, 1); /* a figure */
+  return true;
+}
+
 void fix_block(const struct gather *g, size_t block, uintptr_t home) {
+  uintptr_t at = block_address(&g->heap->layout, block);
+  if (is_quiet(g, at, at + BLOCK_BYTES)) return;
   struct fixer f = {.gather = g, .home = home - g->source_delta};
   struct near n = near_of(g->heap);
   if (is_near(g)) {
@@ -428,6 +442,7 @@ static void fix_part(const struct gather *g, const struct large *e, uintptr_t fr
 
 void fix_large(const struct gather *g, uintptr_t from, uintptr_t to, uintptr_t home) {
   gch_heap *h = g->heap;
+  if (is_quiet(g, from, to)) return;
   while (from < to) {
     uint32_t id = h->tables.large_ids[(from - h->layout.base) >> h->layout.page_shift];
     const struct large *e = &h->large.entries[id];

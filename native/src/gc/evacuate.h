@@ -59,6 +59,8 @@ struct plan {
   uint32_t
       large_chains[3]; /* `slide`: chain c moves large_moves [large_chains[c], large_chains[c + 1]), in this order */
   uint32_t large_chain_count;
+  bool summed; /* arenas that refer to none of `moving` need not be fixed; heap/summary.h */
+  uint64_t moving[SUMMARY_BITS / 64];
   uint64_t blocks, large, piece_capacity; /* [const] */
 };
 

@@ -6,6 +6,7 @@
 #include "gc/compact_internal.h"
 #include "gc/sweep.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "heap/trim.h"
 #include "mover/mover.h"
 #include "os/pages.h"
@@ -71,6 +72,7 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   struct arena *a = &h->tables.arenas[arena];
   uint64_t first = (uint64_t)arena * ARENA_BLOCKS;
   a->pending = a->left = 0;
+  summary_clear(h, arena);
   arena_set_populated(a, a->populated | a->kept); /* of a consumed huge arena, blocks that were free too */
   a->kept = 0;
   bits_clear_range(h->tables.mark, first * BLOCK_GRANULES, (first + ARENA_BLOCKS) * BLOCK_GRANULES);

@@ -111,9 +111,9 @@ static void note_relocations(gch_heap *h) {
 
 static void arm_large(gch_heap *h) {
   lock_lock(&h->large.lock);
-  for (uint32_t id = 1; id < h->large.count; id++) { /* what is born since the mark was armed then */
+  for (uint32_t id = 1; id < h->large.count; id++) {
     struct large *e = &h->large.entries[id];
-    if (e->base == 0 || e->born || (e->leaf && e->forward == e->base)) continue;
+    if (e->base == 0 || (e->leaf && e->forward == e->base)) continue;
     if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
     size_t first = block_index(&h->layout, e->forward), last = block_index(&h->layout, e->forward + e->bytes - 1);
     for (size_t b = first; b <= last; b++) unit_arm(h, b);
@@ -226,8 +226,19 @@ static void find_lock_free(gch_heap *h) {
   }
 }
 
+/* From now on what is born is armed by who takes it, and all that was born before is there to be armed. */
+static void begin_arming(gch_heap *h) {
+  struct lock *locks[] = {&h->old.lock, &h->large.lock};
+  at_store(&h->arming, 1);
+  for (int i = 0; i < 2; i++) {
+    lock_lock(locks[i]);
+    lock_unlock(locks[i]);
+  }
+}
+
 static void arm_units(gch_heap *h) {
   h->armed = h->to_flip = 0;
+  begin_arming(h);
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (to_be_flipped(h, r)) h->to_flip |= (uint64_t)1 << r;
   if (h->huge) consume_count(h, h->plan, false);
@@ -331,6 +342,7 @@ static void unplan_pinned(gch_heap *h) {
 }
 
 void flip_switch(gch_heap *h) {
+  at_store(&h->arming, 0); /* what is born from now on lies in regions that are not flipped */
   unplan_pinned(h);
   h->old.alloc_region = h->held_out[0];
   h->old.cursor = 0;

@@ -10,6 +10,7 @@
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "object/scan_inline.h"
 
 enum {
@@ -115,8 +116,18 @@ SCAN_INLINE void find(struct marker *m, uint64_t word, bool minor) {
   m->found[(m->found_head + m->found_count++) % FOUND] = a;
 }
 
+/* A weak word has to be fixed as others have. */
+static void note_word(const gch_heap *h, uintptr_t slot) {
+  uint64_t word = at_load((const uint64_t *)slot);
+  if (word != 0 && heap_is_old(h, (uintptr_t)word)) summary_note(h, slot, (uintptr_t)word);
+}
+
 /* Cells are looked at when the mark is complete; but see gc/weak.h. */
 static void meet_cell(struct marker *m, uintptr_t cell, const struct type_info *type, bool minor) {
+  if (!minor && m->heap->summarises) {
+    note_word(m->heap, cell + CELL_TARGET);
+    note_word(m->heap, cell + CELL_VALUE);
+  }
   if (type->cell == CELL_WEAK) {
     weak_meet(m->heap, &m->cells, cell, minor);
   } else if (minor) {
@@ -135,7 +146,10 @@ struct scan_context {
 
 SCAN_INLINE void visit_word(uint64_t *slot, struct scan_context *c, bool minor) {
   uint64_t word = minor ? at_load_relaxed(slot) : at_load(slot); /* of a minor: the world is stopped */
-  if (word_is_ref(c->type, word)) find(c->marker, word, minor);
+  if (!word_is_ref(c->type, word)) return;
+  if (!minor && c->marker->heap->summarises && heap_is_old(c->marker->heap, (uintptr_t)word))
+    summary_note(c->marker->heap, (uintptr_t)slot, (uintptr_t)word);
+  find(c->marker, word, minor);
 }
 SCAN_INLINE void visit_minor(uint64_t *slot, void *c) { visit_word(slot, c, true); }
 SCAN_INLINE void visit_major(uint64_t *slot, void *c) { visit_word(slot, c, false); }

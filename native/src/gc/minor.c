@@ -24,6 +24,7 @@
 #include "gc/roots.h"
 #include "gc/team.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "mover/liveness.h"
 #include "mover/mover.h"
 
@@ -161,6 +162,7 @@ static void keep_block(gch_heap *h, size_t block) {
   uint64_t first = block * BLOCK_GRANULES;
   struct block *b = &h->tables.blocks[block];
   b->state = BLOCK_USED;
+  summary_anywhere(h, block / ARENA_BLOCKS); /* what it refers to nobody has noted */
   b->marked = at_load_relaxed(&h->phase) == GCH_PHASE_IDLE ? 0 : b->live; /* phases change in pauses */
   bits_copy_range(h->tables.live, first, h->tables.mark, first, BLOCK_GRANULES);
 }

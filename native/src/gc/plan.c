@@ -4,7 +4,14 @@
 
 #include "gc/plan_internal.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "mover/mover.h"
+
+enum {
+  WORTH_BYTES = 2 << 20,
+  QUIET_SHARE = 20,
+  SUMMARY_REST = 7, /* majors without rows after one in which they did not pay */
+};
 
 /* --- policy --------------------------------------------------------------------------------------------------- */
 
@@ -56,6 +63,38 @@ static void tally_small(struct planner *p, uint32_t region, uint32_t arena) {
   if (p->heap->huge && live != 0) p->density[plan_density(live, ARENA_BLOCKS * BLOCK_GRANULES)]++;
   p->region_live[region] += live;
   p->live += live;
+}
+
+struct occupancy {
+  uint64_t used, live; /* granules, of units of density in which something lives */
+};
+
+static void count_occupancy(gch_heap *h, enum space_id space, uint32_t arena, struct occupancy *o) {
+  const struct block *b = &h->tables.blocks[(size_t)arena * ARENA_BLOCKS];
+  struct small_space *s = heap_small_space(h, space == SPACE_LEAF);
+  uint64_t used = 0, live = 0;
+  lock_lock(&s->lock);
+  for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
+    uint32_t marked = at_load_relaxed(&b[i].marked); /* a figure: markers may be adding to it */
+    if (b[i].state != BLOCK_USED || b[i].born || marked == 0) continue;
+    used += BLOCK_GRANULES;
+    live += marked;
+  }
+  lock_unlock(&s->lock);
+  o->used += h->huge && used != 0 ? ARENA_BLOCKS * BLOCK_GRANULES : used;
+  o->live += live;
+}
+
+bool plan_is_worth_it(gch_heap *h) {
+  struct occupancy o = {0};
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    enum space_id space = h->layout.regions[r].space;
+    uint32_t first, count = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + count && (space == SPACE_OLD || space == SPACE_LEAF); a++)
+      count_occupancy(h, space, a, &o);
+  }
+  uint64_t least = o.live / 100 * (100 + PLAN_WASTE_PERCENT + PLAN_WORTH_PERCENT);
+  return o.used > least && (o.used - least) * GRANULE_BYTES > WORTH_BYTES;
 }
 
 /* --- target region -------------------------------------------------------------------------------------------- */
@@ -348,6 +387,52 @@ static void plan_small(struct planner *p) {
   plan->source_count = sources + packed;
 }
 
+/* --- summaries -------------------------------------------------------------------------------------------------- */
+
+static void moves_from(const gch_heap *h, struct plan *plan, uintptr_t from, uint64_t bytes) {
+  for (size_t a = arena_index(&h->layout, from); a <= arena_index(&h->layout, from + bytes - 1); a++)
+    summary_set(plan->moving, a);
+}
+
+static void note_moving(gch_heap *h, struct plan *plan) {
+  memset(plan->moving, 0, sizeof plan->moving);
+  for (uint32_t i = 0; i < plan->source_count; i++) summary_set(plan->moving, plan->sources[i] / ARENA_BLOCKS);
+  for (uint32_t i = 0; i < plan->move_count; i++) summary_set(plan->moving, plan->moves[i] / ARENA_BLOCKS);
+  for (uint32_t i = 0; i < plan->arena_count; i++) summary_set(plan->moving, plan->arenas[i]);
+  for (uint32_t i = 0; i < plan->large_arena_count; i++) summary_set(plan->moving, plan->large_arenas[i].from);
+  for (uint32_t i = 0; i < plan->large_move_count; i++) {
+    const struct large *e = &h->large.entries[plan->large_moves[i]];
+    moves_from(h, plan, e->base, e->bytes);
+  }
+}
+
+/* Did the rows pay? A twentieth of the arenas with references need not be read. */
+static bool is_quiet_enough(gch_heap *h, const struct plan *plan) {
+  uint64_t all = 0, quiet = 0;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(h, r, &first);
+    for (uint32_t a = first; a < first + count && space_has_refs(h->layout.regions[r].space); a++) {
+      if (at_load_relaxed(&h->tables.arenas[a].fate) == ARENA_EMPTIES) continue; /* a figure */
+      all++;
+      quiet += summary_is_quiet(h, a, plan->moving);
+    }
+  }
+  return quiet * QUIET_SHARE >= all && quiet > 0;
+}
+
+static void sum_up(gch_heap *h, struct plan *plan) {
+  plan->summed = h->summarises;
+  if (!plan->summed) return;
+  note_moving(h, plan);
+  h->summary_rest = is_quiet_enough(h, plan) ? 0 : SUMMARY_REST;
+}
+
+void plan_summaries(gch_heap *h, gch_policy policy) {
+  bool rests = h->summary_rest > 0 && h->config.summaries == GCH_SUMMARIES_AUTO;
+  h->summarises = policy == GCH_POLICY_NEEDED && h->config.summaries != GCH_SUMMARIES_OFF && !rests;
+  if (rests) h->summary_rest--;
+}
+
 void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *options) {
   static const enum space_id small[] = {SPACE_OLD, SPACE_LEAF}, large[] = {SPACE_LARGE, SPACE_LARGE_LEAF};
   plan_reset(plan);
@@ -361,4 +446,5 @@ void plan_major(gch_heap *h, struct plan *plan, const struct plan_options *optio
     plan_large(&p);
     lock_unlock(&h->large.lock);
   }
+  sum_up(h, plan);
 }

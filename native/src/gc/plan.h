@@ -19,7 +19,7 @@
 
 #include "gc/evacuate.h"
 
-enum { PLAN_WASTE_PERCENT = 6 };
+enum { PLAN_WASTE_PERCENT = 6, PLAN_WORTH_PERCENT = 10 };
 
 struct plan_options {
   gch_policy policy;
@@ -29,6 +29,13 @@ struct plan_options {
 
 /* Fills `plan` (reset here), forward[], needed[], dest[], entries' forward. */
 void plan_major(gch_heap *heap, struct plan *plan, const struct plan_options *options);
+
+/* Before the mark, world stopped: will markers keep rows of references (heap/summary.h)? */
+void plan_summaries(gch_heap *heap, gch_policy policy);
+
+/* Would moving win back enough to pay for a flip, in which every live reference is fixed? By what a mark that is complete, or nearly,
+ * has counted in small blocks: more than WORTH_PERCENT of what lives, beyond the waste that a plan allows, and some MiB. */
+bool plan_is_worth_it(gch_heap *heap);
 
 /* The end of a relocation of large objects, made or not: what was reserved around them is free again. */
 void plan_release_relocation(gch_heap *heap, const struct relocation *relocation);

@@ -81,6 +81,9 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
                      (unsigned long long)pages_size(), BLOCK_BYTES);
   if (c->gc_threads > GC_THREADS_MAX)
     return error_set(error, GCH_BAD_VALUE, "gc_threads is %u, expected at most %d", c->gc_threads, GC_THREADS_MAX);
+  if ((unsigned)c->summaries > GCH_SUMMARIES_OFF)
+    return error_set(error, GCH_BAD_VALUE, "summaries is %u, expected 0 (auto), 1 (on) or 2 (off)",
+                     (unsigned)c->summaries);
   if (c->growth_percent > GROWTH_MAX)
     return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d", c->growth_percent, GROWTH_MAX);
   if (c->soft_max_bytes > choose(c->max_bytes, MAX_DEFAULT))

@@ -165,6 +165,7 @@ struct trimmed {
 
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
+  uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
 };
 
 struct gch_heap {
@@ -214,12 +215,16 @@ struct gch_heap {
   uint64_t watchdog_ns;          /* [atomic] a virtual-memory call that takes longer is reported */
   uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
-  uint64_t to_flip;              /* [cycle] bit a region: prepared for the flip */
-  uint64_t flipped;              /* [stw] bit a region: lies in its shadow since the flip */
-  uint64_t armed;                /* [stw, plan] bit a leaf region: destinations in it are armed */
+  uint32_t
+      arming; /* [atomic; set by the driver, then seen by who takes the lock of a space] what is born with references is armed */
+  uint64_t to_flip; /* [cycle] bit a region: prepared for the flip */
+  uint64_t flipped; /* [stw] bit a region: lies in its shadow since the flip */
+  uint64_t armed; /* [stw, plan] bit a leaf region: destinations in it are armed */
   uint32_t open_arenas
       [OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
+  bool summarises; /* [stw] markers keep rows (heap/summary.h) */
+  uint32_t summary_rest; /* [cycle] majors for which rows are not worth keeping */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
   uint64_t impatient; /* [atomic] counts who found a unit BUSY and waits for it */
   uint64_t used_bytes; /* [atomic] blocks (destinations not) and large pages in use, young ones included */

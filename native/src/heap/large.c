@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "heap/heap.h"
 #include "heap/small.h"
+#include "heap/summary.h"
 #include "heap/unit.h"
 #include "os/pages.h"
 
@@ -372,7 +373,8 @@ static void note_birth(gch_heap *h, struct large *e) {
   bits_set_atomic(h->tables.mark, granule_index(&h->layout, e->base)); /* no marker takes it for one of its own */
   for (size_t b = block_index(&h->layout, e->base); b <= block_index(&h->layout, e->base + e->bytes - 1); b++) {
     at_store_relaxed(&h->tables.arenas[b / ARENA_BLOCKS].fate, (uint8_t)ARENA_STAYS);
-    if (!e->leaf) unit_arm(h, b);
+    summary_anywhere(h, b / ARENA_BLOCKS);
+    if (!e->leaf && at_load(&h->arming) != 0) unit_arm(h, b);
   }
 }
 

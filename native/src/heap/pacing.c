@@ -8,7 +8,9 @@ enum {
 #define MIB ((uint64_t)1 << 20)
 #define SECOND ((uint64_t)1000000000)
 
-static uint64_t weigh(uint64_t before, uint64_t now) { return before == 0 ? now : before - before / 8 * 3 + now / 8 * 3; }
+static uint64_t weigh(uint64_t before, uint64_t now) {
+  return before == 0 ? now : before - before / 8 * 3 + now / 8 * 3;
+}
 
 static uint64_t scale(uint64_t value, uint64_t by, uint64_t over) {
   double scaled = (double)value * (double)by / (double)over; /* may be large */

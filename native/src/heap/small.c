@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "heap/summary.h"
 #include "heap/unit.h"
 #include "os/pages.h"
 
@@ -70,7 +71,8 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   /* Born before the flip: it will be flipped with its region, and holds references to be fixed. */
   if (state != BLOCK_USED || !heap_births_marked(h)) return;
   at_store_relaxed(&arena->fate, (uint8_t)ARENA_STAYS);
-  if (!leaf) unit_arm(h, block_index(&h->layout, address));
+  summary_anywhere(h, block_index(&h->layout, address) / ARENA_BLOCKS);
+  if (!leaf && at_load(&h->arming) != 0) unit_arm(h, block_index(&h->layout, address));
 }
 
 void block_keep(gch_heap *h, uintptr_t start, uint64_t bytes) {

@@ -29,6 +29,8 @@ static void describe(struct tables *t, const struct layout *l, struct table_spec
       {(void **)&t->needed, blocks * sizeof(uint16_t)},
       {(void **)&t->units, blocks},
       {(void **)&t->large_ids, large_pages * sizeof(uint32_t)},
+      {(void **)&t->summaries, layout_arena_count(l) * SUMMARY_BITS / 8},
+      {(void **)&t->anywhere, layout_arena_count(l)},
   };
   memcpy(out, all, sizeof all);
 }

@@ -99,7 +99,7 @@ struct line_forward {
  * FORWARD_EVACUATED: by line; FORWARD_LARGE: by object. */
 enum { FORWARD_EVACUATED = 1, FORWARD_LARGE = 3 };
 
-enum { TABLE_COUNT = 12 };
+enum { TABLE_COUNT = 14, SUMMARY_BITS = 1024 };
 
 struct tables {
   uint64_t *live; /* bit at the first granule of each object live by the last mark, or born since */
@@ -113,6 +113,9 @@ struct tables {
   uint32_t *dest; /* [the plan] of a destination block: index + 1 in plan.dests */
   uint16_t *needed; /* [atomic] of an evacuated block: destinations that still read it */
   uint8_t *units; /* [atomic] a block: enum unit_state */
+  uint64_t
+      *summaries; /* [atomic while a major marks] SUMMARY_BITS an arena; all zero outside a major; heap/summary.h */
+  uint8_t *anywhere; /* [atomic] an arena: 1 if its summary does not hold */
   uint32_t *large_ids; /* a page of the large spaces: index in the large table, 0: none */
   size_t bytes; /* address space of all tables together */
 };
