@@ -253,7 +253,7 @@ static void summaries(bool concurrent) {
   kit_minor(&kit, true);
   for (uint64_t i = 0; i < COUNT; i++) { /* arenas of their own, which refer to the nodes and to nothing else */
     gch_ref cell =
-        i % 2 ? weak_to(kit_at(root[0], i)) : gch_ephemeron_new(kit.m, kit_at(root[0], i), kit_at(root[0], i));
+        i < COUNT / 2 ? weak_to(kit_at(root[0], i)) : gch_ephemeron_new(kit.m, kit_at(root[0], i), kit_at(root[0], i));
     kit_put(&kit, root[1], i, cell);
   }
   kit_major(&kit, GCH_POLICY_ALL, concurrent, true);
@@ -263,8 +263,8 @@ static void summaries(bool concurrent) {
   CHECK(r.blocks_evacuated > 0);
   for (uint64_t i = 0; i < COUNT; i++) {
     gch_ref cell = kit_at(root[1], i), node = kit_at(root[0], i);
-    if (!CHECK((i % 2 ? gch_weak_get(kit.m, cell) : gch_ephemeron_key(kit.m, cell)) == node)) break;
-    if (i % 2 == 0 && !CHECK(gch_ephemeron_value(kit.m, cell) == node)) break;
+    if (!CHECK((i < COUNT / 2 ? gch_weak_get(kit.m, cell) : gch_ephemeron_key(kit.m, cell)) == node)) break;
+    if (i >= COUNT / 2 && !CHECK(gch_ephemeron_value(kit.m, cell) == node)) break;
   }
   GCH_FRAME_END(kit.m);
 }
