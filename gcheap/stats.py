@@ -73,6 +73,8 @@ class GCEvent:
         units: destination units produced.
         physical_at_flip: resident bytes of the process when the flip's pause had ended;
             ``physical_after`` at the end of a major collection.
+        weak_cleared: weak references and ephemerons that were cleared.
+        finalizers_queued: finalizers that became due.
         refusals: answers of the kernel to page moves and the calls around them that were not plain
             success, by name.
     """
@@ -114,6 +116,8 @@ class GCEvent:
     faults_served: int
     physical_at_flip: int
     physical_after: int
+    weak_cleared: int
+    finalizers_queued: int
     refusals: dict[str, int]
 
     @classmethod

@@ -136,12 +136,11 @@ int bulk_store(gch_mutator *m, gch_handle object, const bulk_field *field, const
   return bulk_leave(&b, status);
 }
 
-/* The wrapper's data for frame slot `slot`, with a handle of its own. */
-static int describe(struct bulk *b, int slot, bulk_object *out) {
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out) {
   gch_ref object = b->refs[slot];
   *out = (bulk_object){0};
   if (object == NULL) return GCH_OK;
-  out->user = gch_type_user(b->h, gch_type_of(b->h, object));
+  out->user = bulk_user(typetab_get(&b->h->types, header_load((uintptr_t)object)));
   out->length = gch_length(b->h, object);
   out->address = (uint64_t)(uintptr_t)object;
   return bulk_give(b, slot, &out->handle);
@@ -152,7 +151,7 @@ int bulk_load_ref(gch_mutator *m, gch_handle object, const bulk_field *field, bu
   bulk_enter(&b, m);
   int status = root_of_type(&b, object, field->type);
   if (status == GCH_OK) b.refs[1] = gch_load(b.refs[0], field->offset);
-  if (status == GCH_OK) status = describe(&b, 1, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 1, out);
   return bulk_leave(&b, status);
 }
 
@@ -190,7 +189,7 @@ int bulk_describe(gch_mutator *m, gch_handle object, bulk_object *out) {
   struct bulk b;
   bulk_enter(&b, m);
   int status = bulk_root(&b, 0, object, true);
-  if (status == GCH_OK) status = describe(&b, 0, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 0, out);
   return bulk_leave(&b, status);
 }
 
@@ -217,6 +216,6 @@ int bulk_get(gch_mutator *m, gch_handle array, int64_t index, bulk_object *out) 
     status = bulk_fail(&b, BULK_BAD_INDEX, "index %lld is out of range for %llu elements", (long long)index,
                        (unsigned long long)count);
   if (status == GCH_OK) b.refs[1] = bulk_element(bulk_slots(&b, 0) + at);
-  if (status == GCH_OK) status = describe(&b, 1, out);
+  if (status == GCH_OK) status = bulk_describe_slot(&b, 1, out);
   return bulk_leave(&b, status);
 }

@@ -43,6 +43,8 @@ int bulk_root(struct bulk *b, int slot, gch_handle handle, bool null);
 int bulk_root_array(struct bulk *b, int slot, gch_handle handle, uint64_t *count);
 /* A handle for the object in frame slot `slot`. */
 int bulk_give(struct bulk *b, int slot, gch_handle *out);
+/* The object in frame slot `slot`, with a handle of its own. */
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out);
 /* A new array of `count` null references into frame slot `slot`. May collect. */
 int bulk_new_array(struct bulk *b, int slot, const gch_type *refs, uint64_t count);
 
@@ -61,6 +63,12 @@ static inline void bulk_set(struct bulk *b, gch_ref *slot, gch_ref value) {
     __atomic_store_n(slot, value, __ATOMIC_RELEASE);
   else
     gch_store(b->m, slot, value);
+}
+
+/* The type's `user`; the heap's own types have none, but a kind. */
+static inline uint64_t bulk_user(const struct type_info *type) {
+  if (gch_likely(type->cell == CELL_NONE)) return type->user;
+  return (uint64_t)(type->cell == CELL_WEAK ? BULK_KIND_WEAK : BULK_KIND_EPHEMERON) << 56;
 }
 
 /* Why an element could not be used: null or of another type than `type`. */
