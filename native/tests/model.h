@@ -103,6 +103,15 @@ static inline bool model_types(struct model *model, gch_error *error) {
   return true;
 }
 
+static inline void model_push_frames(struct model *model) {
+  gch_frame_push(model->m, &model->frame, model->slots, MODEL_ROOTS);
+  gch_frame_push(model->m, &model->cell_frame, model->cell_slots, MODEL_CELLS);
+}
+static inline void model_pop_frames(struct model *model) {
+  gch_frame_pop(model->m);
+  gch_frame_pop(model->m);
+}
+
 /* Attaches the calling thread to the heap of another model, with objects of its own. */
 static inline bool model_join(struct model *model, const struct model *other, uint64_t seed, gch_error *error) {
   gch_heap *heap = other->heap;
@@ -117,8 +126,7 @@ static inline bool model_join(struct model *model, const struct model *other, ui
   model->capacity = 1 << 16;
   model->objects = calloc(model->capacity, sizeof *model->objects);
   model->count = 1;
-  gch_frame_push(model->m, &model->frame, model->slots, MODEL_ROOTS);
-  gch_frame_push(model->m, &model->cell_frame, model->cell_slots, MODEL_CELLS);
+  model_push_frames(model);
   return true;
 }
 
@@ -129,8 +137,7 @@ static inline void model_leave(struct model *model) {
     if (model->handle_ids[i] != 0) gch_handle_free(model->heap, model->handles[i]);
   for (uint32_t i = 1; i < model->count; i++) free(model->objects[i].refs);
   free(model->objects);
-  gch_frame_pop(model->m);
-  gch_frame_pop(model->m);
+  model_pop_frames(model);
   gch_detach(model->m);
 }
 

@@ -261,6 +261,43 @@ static void while_judged(void) {
   kit_close(&kit);
 }
 
+static gch_ref resurrected; /* read in the middle of its resurrection */
+static uint32_t stepped; /* [atomic] */
+
+static void read_between(const char *name) {
+  hold_worker(name);
+  if (strcmp(name, "weak_read") != 0 || at_xchg(&stepped, 1) != 0) return;
+  uint64_t bit = granule_index(&kit.heap->layout, (uintptr_t)resurrected);
+  at_store(&hold, 0);
+  while (!bits_test_atomic(kit.heap->tables.mark, bit)) usleep(100);
+}
+
+/* A read has found what is dead in the cell; before it asks for the mark, that is cleared, judged, and marked for the queue. */
+static void read_while_resurrected(bool ephemeron) {
+  struct kit_request request;
+  if (!open_as(GCH_MOVER_MOVE, 64)) return;
+  GCH_FRAME(kit.m, root, 2);
+  make_chain(&root[0], 10, CHAIN);
+  finalize(root[0], 1);
+  root[1] = ephemeron ? gch_ephemeron_new(kit.m, root[0], root[0]) : gch_weak_new(kit.m, root[0]);
+  kit_minor(&kit, true);
+  resurrected = root[0];
+  root[0] = NULL;
+  hold_before(&kit, &request, GCH_POLICY_ALL, "judging");
+  at_store(&stepped, 0);
+  at_store(&gch_hook_fn, read_between);
+  root[0] = ephemeron ? gch_ephemeron_value(kit.m, root[1]) : gch_weak_get(kit.m, root[1]);
+  CHECK_EQ(at_load(&stepped), 1);
+  CHECK(root[0] == NULL);
+  root[0] = NULL;
+  end(&request);
+  check_chain(next(1), 10, CHAIN);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+static void weak_while_resurrected(void) { read_while_resurrected(false); }
+static void value_while_resurrected(void) { read_while_resurrected(true); }
+
 /* What was taken out of the queue, or is in it, while it is marked, and moved about. */
 static void taken_while_marking(void) {
   struct kit_request request;
@@ -372,6 +409,8 @@ int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) return CHECK_SUMMARY();
   RUN(while_marking);
   RUN(while_judged);
+  RUN(weak_while_resurrected);
+  RUN(value_while_resurrected);
   RUN(taken_while_marking);
   RUN(no_memory);
   RUN(verified);

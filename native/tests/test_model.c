@@ -150,7 +150,8 @@ static void larger_pages(void) {
 /* SEEDS FIRST: more of the same. */
 static void weak_cells_and_finalizers(void) {
   CHECK(cleared > 0 && finalized > 0);
-  printf("    %llu cells cleared, %llu objects finalized\n", (unsigned long long)cleared, (unsigned long long)finalized);
+  printf("    %llu cells cleared, %llu objects finalized\n", (unsigned long long)cleared,
+         (unsigned long long)finalized);
 }
 
 int main(int argc, char **argv) {

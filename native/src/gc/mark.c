@@ -383,6 +383,7 @@ static void card_slots(const struct card_part *part, void *context) {
 static struct marker *come(struct marking *s, uint32_t worker, uint32_t workers, bool beside) {
   struct marker *m = &s->markers[worker];
   at_add_seq(&s->present, 1); /* before it takes anything */
+  at_fence_rel(); /* who sees one of its marks sees what was done before: weak cells cleared (gc/weak.c) */
   m->alone = workers == 1;
   m->beside = beside;
   return m;

@@ -100,14 +100,18 @@ static bool is_ours(gch_mutator *m, gch_ref o) {
 }
 
 /* A word of a cell. While a major marks, what is returned is logged; while it judges, what is dead is not returned. (Asked in
- * this order: when judging is over, all cells that refer to the dead have been cleared.) No pause is between here. */
+ * this order: when judging is over, all cells that refer to the dead have been cleared.) What is found marked while it judges may
+ * have died and been marked since, for its finalizer; but before that its cell was cleared. No pause is between here. */
 static gch_ref read_word(gch_mutator *m, gch_ref cell, uint32_t offset) {
   gch_heap *h = m->heap;
   bool judging = at_load(&h->weak.judging) != 0;
-  GCH_POINT(weak_read);
   uint64_t target = at_load(cell_word((uintptr_t)cell, CELL_TARGET));
   uint64_t word = at_load(cell_word((uintptr_t)cell, offset));
-  if (target == 0 || (gch_unlikely(judging) && weak_is_unmarked(h, target, false))) return NULL;
+  GCH_POINT(weak_read);
+  if (target == 0) return NULL;
+  if (gch_unlikely(judging) &&
+      (weak_is_unmarked(h, target, false) || at_load(cell_word((uintptr_t)cell, CELL_TARGET)) == 0))
+    return NULL;
   gch_ref o = (gch_ref)(uintptr_t)word;
   if (gch_unlikely(m->snapshot != 0)) gch_snapshot_value_slow(m, o);
   return o;
