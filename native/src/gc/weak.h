@@ -16,7 +16,8 @@
  *   remark    ephemerons are looked at again only if something has been marked since they last were. When the mark is complete,
  *             `judging` is set
  *   judged    what is old and not marked is dead. Listed cells that refer to it are cleared, beside mutators, of which those
- *             that read one of these cells before are told null. Then `judging` ends
+ *             that read one of these cells before are told null. Then `judging` ends. (A read that began before looks at the cell
+ *             once more if it finds a mark: what has died may have been marked since, by the next step)
  *   resurrected   objects with finalizers that are dead go to the queue (gc/finalize.h) and are marked, with all they refer to.
  *             Nobody can come to any of it: not by cells, which are cleared, and the queue hands it out only later. Cells in it
  *             that refer to what is still not marked are cleared; nobody has them
