@@ -205,6 +205,7 @@ class HeapStats:
         nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
         trigger_bytes: a full collection is due when so many bytes are in use; it is to have
             ended at ``goal_bytes``.
+        finalizers: registered with ``Heap.finalize``; ``finalizers_pending`` those that are due.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
         minor_count: minor collections, those that a major begins with included.
@@ -246,6 +247,8 @@ class HeapStats:
     staging_bytes: int
     trigger_bytes: int
     goal_bytes: int
+    finalizers: int
+    finalizers_pending: int
     last_minor: GCEvent | None
     last_major: GCEvent | None
 

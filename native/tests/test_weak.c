@@ -595,6 +595,41 @@ static void caches_beside_majors(void) {
   for (int i = 0; i < 3; i++) caches(KIT_MOVERS[i]);
 }
 
+/* Majors begin by themselves, and flip or not, as they find it worth: caches do not grow, and what they hold is whole. */
+static void majors_by_themselves(void) {
+  enum { SLOTS = 20000 };
+  for (int i = 0; i < 3; i++) {
+    if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], KIT_SANITIZED ? 32 : 128)) continue;
+    GCH_FRAME(kit.m, root, 3);
+    root[0] = kit_refs(&kit, SLOTS);
+    root[1] = kit_refs(&kit, SLOTS);
+    uint64_t random = 1, finalized = 0;
+    for (uint64_t n = 0; n < kit_scaled(1000000, 4); n++) {
+      random = random * 6364136223846793005u + 1442695040888963407u;
+      uint64_t at = (random >> 33) % SLOTS;
+      root[2] = random >> 60 == 0 ? kit_refs(&kit, 600) : kit_node(&kit, n);
+      if (!CHECK(root[2] != NULL)) break;
+      if (n % 4 == 0) kit_put(&kit, root[1], at, root[2]);
+      if (n % 16 == 0) CHECK_EQ(gch_finalize(kit.m, root[2], n), GCH_OK);
+      gch_ref cell = weak_to(root[2]);
+      kit_put(&kit, root[0], at, cell);
+      gch_ref other = kit_at(root[0], (at + 1) % SLOTS), o = other == NULL ? NULL : gch_weak_get(kit.m, other);
+      uint64_t token;
+      if (o != NULL) CHECK(gch_type_of(kit.heap, o) == kit.node || gch_length(kit.heap, o) == 600);
+      if (gch_finalizer_next(kit.m, &o, &token))
+        finalized += gch_type_of(kit.heap, o) != kit.node || CHECK_EQ(*kit_number(o), token);
+    }
+    gch_collect_wait(kit.m, NULL);
+    gch_stats s;
+    gch_stats_get(kit.heap, &s, sizeof s);
+    CHECK(s.major_count > 0);
+    CHECK(at_load(&kit.heap->weak.cleared) > 0 && finalized > 0);
+    kit_verify(&kit);
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
+}
+
 /* The verifier sees a cell that was left in a list. */
 static void lists_left_over(void) {
   gch_error error = {0};
@@ -633,6 +668,7 @@ int main(void) {
   RUN(born_while_marking);
   RUN(read_without_buffers);
   RUN(caches_beside_majors);
+  RUN(majors_by_themselves);
   RUN(lists_left_over);
   return CHECK_SUMMARY();
 }
