@@ -230,6 +230,44 @@ static void while_marking(void) {
   kit_close(&kit);
 }
 
+/* The table is forwarded while the program runs: what is registered meanwhile has new addresses already, of old objects and
+ * young ones, and minors look at those. */
+static void while_moving(void) {
+  struct kit_request request;
+  if (!open_as(GCH_MOVER_MOVE, 64)) return;
+  GCH_FRAME(kit.m, root, 4);
+  for (int i = 0; i < 3; i++) {
+    make_chain(&root[i], 100u * (unsigned)i, CHAIN);
+    finalize(root[i], (uint64_t)i);
+  }
+  hold_before(&kit, &request, GCH_POLICY_ALL, "move_begins");
+  finalize(root[0], 10);
+  root[3] = kit_node(&kit, 5);
+  finalize(root[3], 11);
+  kit_minor(&kit, false);
+  finalize(gch_load(root[1], KIT_A), 12);
+  root[3] = kit_node(&kit, 6);
+  finalize(root[3], 13);
+  root[3] = NULL;
+  kit_minor(&kit, true);
+  CHECK_EQ(gch_finalizers_pending(kit.heap), 2);
+  CHECK_EQ(*kit_number(next(11)), 5);
+  CHECK_EQ(*kit_number(next(13)), 6);
+  end(&request);
+  CHECK_EQ(kit.heap->finalizers.to_forward, 0);
+  root[0] = root[1] = NULL;
+  kit_major(&kit, GCH_POLICY_ALL, true, true);
+  check_chain(next(0), 0, CHAIN);
+  check_chain(next(1), 100, CHAIN);
+  check_chain(next(10), 0, CHAIN);
+  check_chain(next(12), 101, CHAIN - 1);
+  none();
+  CHECK_EQ(registered(), 1);
+  check_chain(root[2], 200, CHAIN);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 /* Until all that it refers to is marked, nothing is handed out: neither what the major has found, nor what a minor has. */
 static void while_judged(void) {
   struct kit_request request;
@@ -409,6 +447,7 @@ int main(void) {
   if (!kit_available(GCH_MOVER_MOVE)) return CHECK_SUMMARY();
   RUN(while_marking);
   RUN(while_judged);
+  RUN(while_moving);
   RUN(weak_while_resurrected);
   RUN(value_while_resurrected);
   RUN(taken_while_marking);

@@ -6,6 +6,7 @@
 #include "gc/concurrent.h"
 #include "gc/controller.h"
 #include "gc/faults.h"
+#include "gc/finalize.h"
 #include "gc/finish.h"
 #include "gc/flip.h"
 #include "gc/mark.h"
@@ -398,6 +399,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   start = clock_ns();
   uint64_t cpu = cpu_now(h, false);
   concurrent_move(h, running);
+  finalizers_forward(h);
   end_phase(h);
   r->move_ns = clock_ns() - start;
   r->move_cpu_ns = cpu_now(h, false) - cpu;

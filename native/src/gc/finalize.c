@@ -48,6 +48,17 @@ void finalizers_visit_queue(gch_heap *h, root_visit visit, void *context) {
   for (uint64_t i = f->head; i < f->tail; i++) visit(&f->queue[i].object, context);
 }
 
+/* All of it is old: the flip's minor has promoted what there was. */
+void finalizers_flip(gch_heap *h) { h->finalizers.to_forward = h->finalizers.count; }
+
+/* Without the lock: of these entries minors have seen that they are old, nobody looks at them before the next mark ends, and the
+ * table is closed up before a flip only. */
+void finalizers_forward(gch_heap *h) {
+  struct finalizers *f = &h->finalizers;
+  for (uint64_t i = 0; i < f->to_forward; i++) f->table[i].object = forward_root(h, f->table[i].object);
+  f->to_forward = 0;
+}
+
 void finalizers_fix_young(gch_heap *h) {
   struct finalizers *f = &h->finalizers;
   uint64_t kept = f->old, old = f->old;

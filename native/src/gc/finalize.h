@@ -4,7 +4,7 @@
  *   (nothing) ----------------> TABLE ----------------------> QUEUE, at its end ----------> QUEUE, handed out by gch_finalizer_next
  *                                                             strong root from here on
  *
- * The table is no root: minors and flips forward it, as they do roots. What is in front of `old` has been looked at by a minor
+ * The table is no root, but it is forwarded: by minors and in the pause as roots are, after a flip beside mutators. What is in front of `old` has been looked at by a minor
  * and found old; minors look at the rest only, and judge and close up what has become of it. A major judges what is in front of
  * `old` when its mark is complete: what has been registered since it began was in the program's hands. It leaves entries
  * without objects, and closes up when they are half of the table, in steps, each of which leaves a table that can be visited.
@@ -31,6 +31,11 @@ bool finalizers_judge(gch_heap *heap, bool minor, bool beside);
 uint64_t finalizers_judged(const gch_heap *heap, uint64_t i);
 /* All that they refer to is marked: they are handed out. */
 void finalizers_publish(gch_heap *heap, bool minor, bool beside);
+
+/* The flip leaves the table as it is: nobody but collectors reads it, and what is behind it is born at new addresses. Beside
+ * mutators it is forwarded while the tables that say where to still stand, in phase MOVE. */
+void finalizers_flip(gch_heap *heap);
+void finalizers_forward(gch_heap *heap);
 
 /* A minor forwards what is registered of the young. World stopped. */
 void finalizers_fix_young(gch_heap *heap);

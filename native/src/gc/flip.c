@@ -392,7 +392,7 @@ bool flip_now(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count && h->mover->guard != NULL; r++)
     if (h->flipped >> r & 1) h->mover->guard(h, r);
   roots_visit(h, forward_slot, h);
-  finalizers_visit(h, forward_slot, h);
+  finalizers_flip(h);
   each_kept(h, fix_kept, &g);
   return true;
 }

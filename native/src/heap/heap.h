@@ -137,6 +137,7 @@ struct finalizers {
   uint64_t populated;        /* [lock] of the table */
   struct finalizer *table;   /* [lock, stw] reserved; in the order of registration */
   uint64_t count, old;       /* [lock, stw] entries; the first `old` have no young objects */
+  uint64_t to_forward;       /* [cycle] entries that the flip has left as they were */
   uint64_t gone;             /* [lock, stw] of those: without an object */
   struct finalizer *queue;   /* [lock, stw] reserved; strong roots */
   uint64_t head, ready, tail; /* [lock, stw] what is beyond `ready` is not handed out yet: a major is at it */
