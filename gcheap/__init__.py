@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from gcheap.stats import HeapStats as HeapStats
     from gcheap.stats import ThreadStalls as ThreadStalls
     from gcheap.struct import StructType as StructType
+    from gcheap.weak import Ephemeron as Ephemeron
+    from gcheap.weak import Finalizer as Finalizer
+    from gcheap.weak import WeakRef as WeakRef
+    from gcheap.weak import WeakRefArray as WeakRefArray
 
 __all__ = [
     "EVENT_DTYPE",
     "EVENT_KINDS",
     "Corruption",
+    "Ephemeron",
+    "Finalizer",
     "GCEvent",
     "GcheapError",
     "GraphFormatError",
@@ -49,6 +55,8 @@ __all__ = [
     "RefArray",
     "StructType",
     "Unsupported",
+    "WeakRef",
+    "WeakRefArray",
     "__version__",
 ]
 
@@ -72,6 +80,10 @@ _WHERE = {
     "HeapStats": "gcheap.stats",
     "ThreadStalls": "gcheap.stats",
     "StructType": "gcheap.struct",
+    "Ephemeron": "gcheap.weak",
+    "Finalizer": "gcheap.weak",
+    "WeakRef": "gcheap.weak",
+    "WeakRefArray": "gcheap.weak",
 }
 """Public name -> the module that defines it."""
 

@@ -16,6 +16,7 @@ not have. What those threads held or were inside of here is let go, too.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HeapCore", "Unpicklable"]
 
+Callback = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A function and its arguments."""
 DEAD_HANDLES = 256
 """Handles that wait before a call gives them back."""
 KIND_SHIFT = 56
@@ -128,6 +131,11 @@ class HeapCore:
         self.graph_names: list[str] = []
         self.type_lock = threading.RLock()
         self.interned: dict[Any, Any] = {}
+        self.tokens = itertools.count(1)
+        self.callbacks: dict[int, list[Callback]] = {}  # by token; empty: it is not to run
+        self.due: deque[int] = deque()  # tokens, taken from the native queue
+        self._turn = [True]  # popped by whoever runs callbacks
+        self._runs: int | None = None  # the thread that does
         self._local = threading.local()
         self._mutators: dict[int, _Mutator] = {}
         self._detached = False  # closed, and no thread is attached any more
@@ -156,6 +164,8 @@ class HeapCore:
         """Do as ``call``, for what may collect: what was dropped before is garbage by then."""
         if self.dead and not self.closed:
             self.settle()
+        if self.callbacks:
+            self.run_callbacks()
         self.call(function, *args)
 
     def call_heap(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -220,6 +230,31 @@ class HeapCore:
         finally:
             mutator.depth -= 1
 
+    # --- finalizers ------------------------------------------------------------------------------
+
+    def run_callbacks(self) -> int:
+        """Run the callbacks that are due; return how many have run."""
+        if not self.callbacks or self.closed:
+            return 0
+        if not self.due and not lib.gch_finalizers_pending(self.pointer):
+            return 0
+        from gcheap.weak import run_due
+
+        return run_due(self)
+
+    def begin_callbacks(self) -> bool:
+        """Return whether callbacks may be run here: nobody does, this thread included."""
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        self._runs = threading.get_ident()
+        return True
+
+    def end_callbacks(self) -> None:
+        self._runs = None
+        self._turn.append(True)
+
     # --- pins ------------------------------------------------------------------------------------
 
     def pin(self, handle: int, key: int) -> tuple[Any, Any, int]:
@@ -253,6 +288,8 @@ class HeapCore:
             if mutator is not mine:
                 mutator.depth = 0
         self.type_lock = threading.RLock()
+        if self._runs is not None and self._runs != threading.get_ident():
+            self.end_callbacks()
 
     # --- end -------------------------------------------------------------------------------------
 

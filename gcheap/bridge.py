@@ -221,6 +221,8 @@ def _type_name(core: HeapCore, user: int) -> str:
         return f"{core.types[number - 1].name}[]" if number else "Ref[]"
     if kind == lib.BULK_KIND_LEAF:
         return f"{core.leaf_types[number - 1][0].str}[]"
+    if kind in (lib.BULK_KIND_WEAK, lib.BULK_KIND_EPHEMERON):
+        return "WeakRef" if kind == lib.BULK_KIND_WEAK else "Ephemeron"
     return core.graph_names[number]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from gcheap.array import HeapArray, new_leaf
 from gcheap.refs import Ref, RefArray, _make_array, new_refs
 from gcheap.stats import EventArray, GCEvent, HeapStats, ThreadStalls, read_events
 from gcheap.struct import StructType, define_struct
+from gcheap.weak import Finalizer, WeakRefArray, finalize, new_weakrefs
 
 if TYPE_CHECKING:
     from gcheap.graph import ObjectGraph
@@ -300,6 +301,40 @@ class Heap(Unpicklable):
         """
         return new_leaf(self._core, dtype, shape)
 
+    # --- weak references, finalizers -------------------------------------------------------------
+
+    def weakrefs(self, refs: RefArray | Sequence[Any]) -> WeakRefArray:
+        """Return an array of weak references to the elements of ``refs``."""
+        referents = refs if isinstance(refs, RefArray) else self.refs(refs)
+        if referents._core is not self._core:
+            raise ValueError(f"{referents!r} belongs to another heap")
+        return new_weakrefs(self._core, referents)
+
+    def finalize(
+        self, ref: Any, callback: Callable[..., Any], /, *args: Any, **named: Any
+    ) -> Finalizer:
+        """Let ``callback(*args, **named)`` be called when the object has been collected.
+
+        As ``weakref.finalize`` does it: the callback does not get the object, and what it or its
+        arguments refer to is kept until then, so the object must not be among it. Callbacks that
+        are due run in the order in which they were registered, as far as one collection finds
+        them: from ``run_finalizers``, and by themselves before anything is allocated in the heap
+        (``new``, ``refs``, indexing by a slice, ...) and at the end of ``collect`` and ``wait``, on
+        the thread that does that; never inside a collection or with the world stopped, one at a
+        time, not in another callback. An exception goes to ``sys.unraisablehook``. When the heap is
+        closed, callbacks that have not run never do.
+
+        Raises:
+            NullReferenceError: the reference is null.
+            HeapExhausted: there is no memory to remember it.
+        """
+        return finalize(self._core, ref, callback, args, named)
+
+    def run_finalizers(self) -> int:
+        """Run the callbacks whose objects have been collected; return how many have run."""
+        self._core.settle()  # or says that the heap is closed
+        return self._core.run_callbacks()
+
     def _check_struct(self, struct: StructType) -> None:
         if not isinstance(struct, StructType):
             raise TypeError(f"the type is {struct!r}, expected one that Heap.struct returned")
@@ -359,12 +394,14 @@ class Heap(Unpicklable):
         options.background = background
         self._core.settle()
         self._core.call(lib.bulk_collect, options, report)
+        self._core.run_callbacks()
         return GCEvent.from_native(report)
 
     def wait(self) -> GCEvent | None:
         """Wait until no collection is running; return the last major one."""
         report = ffi.new("gch_cycle *")
         self._core.call(lib.bulk_collect_wait, report)
+        self._core.run_callbacks()
         return GCEvent.from_native(report) if report.number else None
 
     def verify(self) -> None:

@@ -21,6 +21,7 @@ from gcheap.struct import RESERVED, Field, RefTo, StructType, refs_type
 
 if TYPE_CHECKING:
     from gcheap.array import HeapArray
+    from gcheap.weak import Ephemeron, WeakRef
 
 __all__ = ["Ref", "RefArray", "wrap"]
 
@@ -383,7 +384,7 @@ def _make_array(core: HeapCore, handle: int, type_: StructType | None) -> RefArr
 
 def wrap(
     core: HeapCore, found: Any, null_type: StructType | None = None
-) -> Ref | RefArray | HeapArray:
+) -> Ref | RefArray | HeapArray | WeakRef | Ephemeron:
     """Make the wrapper for a native ``bulk_object``; it owns the handle."""
     if found.handle == 0:
         return _make_ref(core, 0, null_type)
@@ -398,6 +399,10 @@ def wrap(
         from gcheap.array import wrap_leaf
 
         return wrap_leaf(core, found)
+    if kind in (lib.BULK_KIND_WEAK, lib.BULK_KIND_EPHEMERON):
+        from gcheap.weak import wrap_cell
+
+        return wrap_cell(core, found, kind)
     return _make_ref(core, found.handle, None)
 
 
@@ -437,10 +442,11 @@ def _count(items: int | np.integer[Any]) -> int:
 def _handle_of(core: HeapCore, value: object) -> int | None:
     """Return the handle of a wrapper (0 for None), None if it is none."""
     from gcheap.array import HeapArray
+    from gcheap.weak import Ephemeron, WeakRef
 
     if value is None:
         return 0
-    if not isinstance(value, (Ref, RefArray, HeapArray)):
+    if not isinstance(value, (Ref, RefArray, HeapArray, WeakRef, Ephemeron)):
         return None
     if value._core is not core and value._handle != 0:
         raise ValueError(f"{value!r} belongs to another heap")

@@ -73,6 +73,8 @@ class GCEvent:
         units: destination units produced.
         physical_at_flip: resident bytes of the process when the flip's pause had ended;
             ``physical_after`` at the end of a major collection.
+        weak_cleared: weak references and ephemerons that were cleared.
+        finalizers_queued: finalizers that became due.
         refusals: answers of the kernel to page moves and the calls around them that were not plain
             success, by name.
     """
@@ -114,6 +116,8 @@ class GCEvent:
     faults_served: int
     physical_at_flip: int
     physical_after: int
+    weak_cleared: int
+    finalizers_queued: int
     refusals: dict[str, int]
 
     @classmethod
@@ -201,6 +205,7 @@ class HeapStats:
         nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
         trigger_bytes: a full collection is due when so many bytes are in use; it is to have
             ended at ``goal_bytes``.
+        finalizers: registered with ``Heap.finalize``; ``finalizers_pending`` those that are due.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
         minor_count: minor collections, those that a major begins with included.
@@ -242,6 +247,8 @@ class HeapStats:
     staging_bytes: int
     trigger_bytes: int
     goal_bytes: int
+    finalizers: int
+    finalizers_pending: int
     last_minor: GCEvent | None
     last_major: GCEvent | None
 

@@ -27,6 +27,7 @@ MODULES = (
     "snapshot",
     "attach",
     "overwritten",
+    "weak",
     "cards",
     "pin",
     "fork",

@@ -168,7 +168,7 @@ void bulk_describe_as(struct bulk *b, int slot, gch_handle handle, bulk_object *
   gch_ref object = b->refs[slot];
   gch_handle_set(b->m, handle, object);
   *out = (bulk_object){.handle = handle,
-                       .user = gch_type_user(b->h, gch_type_of(b->h, object)),
+                       .user = bulk_user(typetab_get(&b->h->types, header_load((uintptr_t)object))),
                        .length = gch_length(b->h, object),
                        .address = (uint64_t)(uintptr_t)object};
 }

@@ -30,6 +30,8 @@ typedef enum bulk_kind {
   BULK_KIND_GRAPH,      /* of a loaded graph: references, then bytes */
   BULK_KIND_GRAPH_REFS, /* the same, with more references than a fixed layout lists: a tail of references ... */
   BULK_KIND_GRAPH_WIDE, /* ... and, as they do not fill the object, their number in the first word */
+  BULK_KIND_WEAK,       /* gcheap.WeakRef: the heap's own types, of which bulk_object says so */
+  BULK_KIND_EPHEMERON,  /* gcheap.Ephemeron */
 } bulk_kind;
 
 /* Elements of an array: `items` (negative ones count from the end), or start, start + step, ... */
@@ -130,5 +132,22 @@ int bulk_gather_refs(gch_mutator *mutator, gch_handle array, const bulk_field *f
                      gch_handle *out);
 int bulk_scatter_refs(gch_mutator *mutator, gch_handle array, const bulk_field *field, gch_handle values, bool one,
                       const gch_type *must_be);
+
+/* --- what is weak; finalizers ------------------------------------------------------------------------------------ */
+int bulk_weak_new(gch_mutator *mutator, gch_handle referent, gch_handle *out);
+int bulk_weak_get(gch_mutator *mutator, gch_handle weak, bulk_object *out);
+int bulk_ephemeron_new(gch_mutator *mutator, gch_handle key, gch_handle value, gch_handle *out);
+/* The key, or the value. */
+int bulk_ephemeron_get(gch_mutator *mutator, gch_handle ephemeron, bool value, bulk_object *out);
+int bulk_ephemeron_set(gch_mutator *mutator, gch_handle ephemeron, gch_handle value);
+/* An array (of type `refs`) of weak references to the elements of an array. */
+int bulk_weak_list(gch_mutator *mutator, gch_handle array, const gch_type *refs, gch_handle *out);
+/* The array (of type `refs`) of what they refer to; which are null; what one of them refers to. */
+int bulk_weak_take(gch_mutator *mutator, gch_handle cells, const gch_type *refs, gch_handle *out);
+int bulk_weak_dead(gch_mutator *mutator, gch_handle cells, bool *out);
+int bulk_weak_at(gch_mutator *mutator, gch_handle cells, uint64_t index, bulk_object *out);
+int bulk_finalize(gch_mutator *mutator, gch_handle object, uint64_t token);
+/* Takes objects out of the queue, at most `capacity`: their tokens, and handles of them, or (NULL) they are dropped. */
+int bulk_finalized(gch_mutator *mutator, uint64_t *tokens, gch_handle *objects, uint64_t capacity, uint64_t *count);
 
 #endif

@@ -48,6 +48,8 @@ int bulk_root_sized(struct bulk *b, int slot, gch_handle handle, uint64_t count)
 int bulk_check_lengths(struct bulk *b);
 /* A handle for the object in frame slot `slot`. */
 int bulk_give(struct bulk *b, int slot, gch_handle *out);
+/* The object in frame slot `slot`, with a handle of its own. */
+int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out);
 /* A new array of `count` null references into frame slot `slot`. May collect. */
 int bulk_new_array(struct bulk *b, int slot, const gch_type *refs, uint64_t count);
 
@@ -85,6 +87,11 @@ int bulk_element_at(struct bulk *b, int64_t index, uint64_t count, uint64_t *at)
 int bulk_describe_slot(struct bulk *b, int slot, bulk_object *out);
 /* The same, with a handle that there is already. The object is not null. */
 void bulk_describe_as(struct bulk *b, int slot, gch_handle handle, bulk_object *out);
+/* The type's `user`; the heap's own types have none, but a kind. */
+static inline uint64_t bulk_user(const struct type_info *type) {
+  if (gch_likely(type->cell == CELL_NONE)) return type->user;
+  return (uint64_t)(type->cell == CELL_WEAK ? BULK_KIND_WEAK : BULK_KIND_EPHEMERON) << 56;
+}
 
 /* Why an element could not be used: null or of another type than `type`. */
 int bulk_fail_element(struct bulk *b, const char *what, uint64_t index, gch_ref element, const gch_type *type);

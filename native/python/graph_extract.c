@@ -118,7 +118,7 @@ static void expand(struct extraction *x, uint64_t i) {
   note_shape(x, i, object, type);
   uint64_t first, count = gch_length(x->h, object);
   if (graph_kind(type) == BULK_KIND_GRAPH_WIDE) count = graph_degree(x->h, object, type, &first);
-  scan_object_range(type, a, count, a, UINTPTR_MAX, visit_slot, x);
+  if (type->cell == CELL_NONE) scan_object_range(type, a, count, a, UINTPTR_MAX, visit_slot, x); /* else: weak */
 }
 
 static void prefetch_slot(uint64_t *slot, void *context) {
@@ -158,7 +158,7 @@ static void note_types(struct extraction *x) {
   x->g->type_count = tab->count;
   x->g->users = calloc(tab->count + 1, sizeof(uint64_t));
   if (x->g->users == NULL) fail_memory(x);
-  for (uint32_t i = 1; i < tab->count && !x->failed; i++) x->g->users[i] = tab->items[i].user;
+  for (uint32_t i = 1; i < tab->count && !x->failed; i++) x->g->users[i] = bulk_user(&tab->items[i]);
 }
 
 /* The world is stopped. */

@@ -11,6 +11,7 @@
 #include "gc/cycle.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
+#include "gc/finalize.h"
 #include "gc/fork.h"
 #include "gc/mark.h"
 #include "gc/phase.h"
@@ -20,6 +21,7 @@
 #include "gc/snapshot.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
+#include "gc/weak.h"
 #include "heap/create.h"
 #include "heap/mutator.h"
 #include "heap/small.h"
@@ -54,6 +56,8 @@ void gch_collect_options_init_sized(gch_collect_options *options, size_t bytes) 
 static gch_status start_engine(gch_heap *h, gch_error *error) {
   gch_status status = log_open(h, error);
   if (status == GCH_OK) status = roots_init(h, error);
+  if (status == GCH_OK) status = weak_init(h, error);
+  if (status == GCH_OK) status = finalizers_init(h, error);
   if (status == GCH_OK) status = mark_init(h, error);
   if (status == GCH_OK) status = snapshot_init(h, error);
   if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
@@ -79,6 +83,7 @@ static void stop_engine(gch_heap *h) {
   plan_destroy(h, h->minor_plan);
   snapshot_destroy(h);
   mark_destroy(h);
+  finalizers_destroy(h);
   roots_destroy(h);
   log_close(h);
 }

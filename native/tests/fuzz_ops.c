@@ -165,6 +165,31 @@ static void identity(struct fuzz *f, struct side *s, struct side *other) {
   if (!mine) CHECK(gch_last_error(s->k.m)->message[0] != 0);
 }
 
+/* Cells, real ones, null, and what is none; of this heap, and now and then of the other. */
+static void weak(struct fuzz *f, struct side *s, struct side *other) {
+  gch_ref o = *slot(f, below(f, 12) ? s : other), value = *slot(f, below(f, 12) ? s : other), *to = slot(f, s);
+  gch_mutator *m = s->k.m;
+  uint64_t token;
+  bool found, foreign = o != NULL && !heap_contains(s->k.heap, (uintptr_t)o);
+  switch (below(f, 8)) {
+    case 0: *to = gch_weak_new(m, o); break;
+    case 1: *to = gch_ephemeron_new(m, o, value); break;
+    case 2: *to = gch_weak_get(m, o); break;
+    case 3: *to = gch_ephemeron_value(m, o); break;
+    case 4: *to = gch_ephemeron_key(m, o); break;
+    case 5: gch_ephemeron_set(m, o, value); break;
+    case 6:
+      if (gch_finalize(m, o, draw(f)) == GCH_OK) CHECK(o != NULL && !foreign);
+      if (below(f, 4) == 0) gch_weak_clear(m, o);
+      break;
+    default:
+      found = gch_finalizer_next(m, to, &token);
+      CHECK_EQ(found, *to != NULL);
+      break;
+  }
+  CHECK(*to == NULL || heap_contains(s->k.heap, (uintptr_t)*to));
+}
+
 static void statics(struct fuzz *f, struct side *s) {
   uint32_t i = below(f, STATICS);
   if (!s->added[i]) {
@@ -282,12 +307,14 @@ static void call(struct fuzz *f) {
     *slot(f, s) = NULL;
   else if (op < 960)
     identity(f, s, other);
-  else if (op < 975)
+  else if (op < 970)
     swap(f, s, other);
-  else if (op < 988)
+  else if (op < 980)
     resize(f, s, other);
-  else
+  else if (op < 988)
     runs(f, s, other);
+  else
+    weak(f, s, other);
   gch_safepoint(s->k.m);
 }
 

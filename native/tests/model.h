@@ -4,6 +4,10 @@
  * one frame, handles, and pins. model_check walks both from the roots at once. Several models may share a heap: one
  * opens it (model_open), every thread joins it (model_join) with objects of its own.
  *
+ * Weak references and ephemerons: what the shadow finds reachable they must refer to; else they may, for a while, and what they
+ * give then is an object like others. What a finalizer gives back must not be reachable by the shadow, and is from then on. Its
+ * token says whose object it is: that of another model is registered again.
+ *
  * Ages: the record says after how many minor collections an object was born, so how many it has survived is known, and
  * whether it may be young. Minors are counted when their pause is over, so this is exact only if the model's own thread
  * makes all collections, and off by one where one other thread does. */
@@ -12,21 +16,31 @@
 
 #include <gcheap/gcheap.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "heap/heap.h"
 #include "object/header.h"
 
-enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6, MODEL_WORDS = 5 };
+enum {
+  MODEL_ROOTS = 96,
+  MODEL_KINDS = 5,
+  MODEL_HANDLES = 24,
+  MODEL_PINS = 6,
+  MODEL_WORDS = 5,
+  MODEL_CELLS = 32
+};
 enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
 
 struct model_object {
   uint32_t kind, count; /* reference slots, or bytes */
   uint32_t visited;
   uint32_t hash;  /* identity hash, 0: never asked for */
+  uint32_t finalizers; /* registered */
+  bool back; /* a finalizer has given it back, or what refers to it: others may, though it is reachable by then */
   uint32_t *refs; /* ids, 0: null */
-  uint64_t born;  /* minors before it */
+  uint64_t born; /* minors before it */
   uint64_t majors, promotions; /* before it */
 };
 
@@ -36,6 +50,12 @@ enum model_ages {
   MODEL_AGES_NEAR, /* what is young has survived what its block says, give or take one; who else collects is one thread */
   MODEL_AGES_YOUNG, /* exactly that, and not too much; collections are ours */
   MODEL_AGES_ALL, /* and what is old is old for a reason; survivors find room */
+};
+
+/* A weak reference or (with a value) an ephemeron; its object is in a frame. */
+struct model_cell {
+  uint32_t id, value; /* 0: cleared; 0: weak */
+  bool ephemeron;
 };
 
 struct model {
@@ -51,6 +71,11 @@ struct model {
   uint32_t handle_ids[MODEL_HANDLES]; /* 0: no handle */
   gch_ref pins[MODEL_PINS];
   uint32_t pin_ids[MODEL_PINS]; /* 0: nothing pinned */
+  struct model_cell cells[MODEL_CELLS];
+  gch_ref cell_slots[MODEL_CELLS];
+  gch_frame cell_frame;
+  uint64_t cleared, finalized; /* cells that were found to be, objects that came back */
+  const char *wrong; /* what was found wrong between two comparisons */
   bool pinning; /* the steps pin too */
   bool has_words; /* model_use_words was called for it */
   gch_ref held[MODEL_WORDS]; /* objects that words lead to: ambiguous roots */
@@ -88,6 +113,15 @@ static inline bool model_types(struct model *model, gch_error *error) {
   return true;
 }
 
+static inline void model_push_frames(struct model *model) {
+  gch_frame_push(model->m, &model->frame, model->slots, MODEL_ROOTS);
+  gch_frame_push(model->m, &model->cell_frame, model->cell_slots, MODEL_CELLS);
+}
+static inline void model_pop_frames(struct model *model) {
+  gch_frame_pop(model->m);
+  gch_frame_pop(model->m);
+}
+
 /* Attaches the calling thread to the heap of another model, with objects of its own. */
 static inline bool model_join(struct model *model, const struct model *other, uint64_t seed, gch_error *error) {
   gch_heap *heap = other->heap;
@@ -102,7 +136,7 @@ static inline bool model_join(struct model *model, const struct model *other, ui
   model->capacity = 1 << 16;
   model->objects = calloc(model->capacity, sizeof *model->objects);
   model->count = 1;
-  gch_frame_push(model->m, &model->frame, model->slots, MODEL_ROOTS);
+  model_push_frames(model);
   return true;
 }
 
@@ -113,7 +147,7 @@ static inline void model_leave(struct model *model) {
     if (model->handle_ids[i] != 0) gch_handle_free(model->heap, model->handles[i]);
   for (uint32_t i = 1; i < model->count; i++) free(model->objects[i].refs);
   free(model->objects);
-  gch_frame_pop(model->m);
+  model_pop_frames(model);
   gch_detach(model->m);
 }
 
@@ -382,6 +416,116 @@ static inline void model_hash(struct model *model, uint32_t root) {
   o->hash = hash;
 }
 
+static inline void model_cell_new(struct model *model, uint32_t i, uint32_t root) {
+  uint32_t value = model_below(model, MODEL_ROOTS);
+  bool ephemeron = model_below(model, 3) == 0;
+  if (model->roots[root] == 0) return;
+  gch_ref cell = ephemeron ? gch_ephemeron_new(model->m, model->slots[root], model->slots[value])
+                           : gch_weak_new(model->m, model->slots[root]);
+  if (cell == NULL) return; /* the heap is full */
+  model->cell_slots[i] = cell;
+  model->cells[i] = (struct model_cell){model->roots[root], ephemeron ? model->roots[value] : 0, ephemeron};
+}
+
+/* What the cell gives goes to the root: alive from then on. */
+static inline void model_cell_read(struct model *model, uint32_t i, uint32_t root) {
+  struct model_cell *c = &model->cells[i];
+  gch_ref cell = model->cell_slots[i];
+  bool value = c->ephemeron && model_below(model, 2);
+  gch_ref o = !c->ephemeron ? gch_weak_get(model->m, cell)
+              : value       ? gch_ephemeron_value(model->m, cell)
+                            : gch_ephemeron_key(model->m, cell);
+  uint32_t id = value ? c->value : c->id;
+  if (o != NULL && (c->id == 0 || *model_id_slot(o) != id)) model->wrong = "a weak cell gives another object";
+  if (o == NULL && !(value && c->value == 0)) {
+    model->cleared += c->id != 0;
+    *c = (struct model_cell){.ephemeron = c->ephemeron}; /* if that should not have been, model_check finds out */
+    model->slots[root] = NULL;
+    model->roots[root] = 0;
+    return;
+  }
+  model->slots[root] = o;
+  model->roots[root] = o == NULL ? 0 : id;
+}
+
+static inline void model_cell(struct model *model, uint32_t root) {
+  uint32_t i = model_below(model, MODEL_CELLS), what = model_below(model, 8), from = model_below(model, MODEL_ROOTS);
+  struct model_cell *c = &model->cells[i];
+  if (model->cell_slots[i] == NULL) {
+    model_cell_new(model, i, root);
+  } else if (what == 0) {
+    model->cell_slots[i] = NULL;
+    *c = (struct model_cell){0};
+  } else if (what == 1 && c->ephemeron) {
+    gch_ephemeron_set(model->m, model->cell_slots[i], model->slots[from]);
+    if (c->id != 0) c->value = model->roots[from];
+  } else if (what == 1) {
+    gch_weak_clear(model->m, model->cell_slots[i]);
+    c->id = 0;
+  } else {
+    model_cell_read(model, i, root);
+  }
+}
+
+static inline void model_finalize(struct model *model, uint32_t root) {
+  if (model->roots[root] == 0) return;
+  if (gch_finalize(model->m, model->slots[root], (uint64_t)(uintptr_t)model) == GCH_OK)
+    model->objects[model->roots[root]].finalizers++;
+}
+
+static inline uint32_t model_check(struct model *model);
+
+/* Cells of what comes back, or is reachable from there, have been cleared. */
+static inline void model_cells_of_the_dead(struct model *model) {
+  for (uint32_t i = 0; i < MODEL_CELLS; i++) {
+    struct model_cell *c = &model->cells[i];
+    gch_ref cell = model->cell_slots[i];
+    if (c->id == 0 || (c->ephemeron ? gch_ephemeron_key(model->m, cell) : gch_weak_get(model->m, cell)) != NULL)
+      continue;
+    model->cleared++;
+    *c = (struct model_cell){.ephemeron = c->ephemeron};
+  }
+}
+
+static inline void model_came_back(struct model *model, uint32_t id) {
+  uint32_t *stack = malloc(((size_t)model->count + 1) * sizeof *stack), top = 0;
+  stack[top++] = id;
+  model->objects[id].back = true;
+  while (top > 0) {
+    const struct model_object *o = &model->objects[stack[--top]];
+    for (uint32_t i = 0; i < model_ref_count(o); i++) {
+      if (o->refs[i] == 0 || model->objects[o->refs[i]].back) continue;
+      model->objects[o->refs[i]].back = true;
+      stack[top++] = o->refs[i];
+    }
+  }
+  free(stack);
+}
+
+/* One from the queue, if there is one, becomes a root. */
+static inline void model_finalized(struct model *model, uint32_t root) {
+  gch_ref o;
+  uint64_t token;
+  if (!gch_finalizer_next(model->m, &o, &token)) return;
+  if (token != (uint64_t)(uintptr_t)model) {
+    gch_finalize(model->m, o, token);
+    return;
+  }
+  uint32_t id = (uint32_t)*model_id_slot(o);
+  if (id >= model->count || model->objects[id].finalizers-- == 0) {
+    model->wrong = "an object comes back that was not registered";
+    return;
+  }
+  model->finalized++;
+  if (!model->objects[id].back && model_below(model, 4) == 0 && model_check(model) == 0 &&
+      model->objects[id].visited == model->round)
+    model->wrong = "an object comes back that is reachable";
+  model_came_back(model, id);
+  model_cells_of_the_dead(model);
+  model->slots[root] = o;
+  model->roots[root] = id;
+}
+
 static inline void model_step(struct model *model) {
   uint32_t op = model_below(model, 1000), b = model_below(model, MODEL_ROOTS);
   uint32_t a = 1 + model_below(model, MODEL_ROOTS - 1);
@@ -400,14 +544,20 @@ static inline void model_step(struct model *model) {
   } else if (op < 972 && model->pinning) {
     model_pin(model, a);
     model_word(model, b);
-  } else if (op < 980) {
+  } else if (op < 976) {
     model_hash(model, a);
-  } else if (op < 990) {
+  } else if (op < 982) {
     model_swap(model, a, b);
-  } else if (op < 994) {
+  } else if (op < 985) {
     model_resize(model, model_below(model, 4) ? a : 0);
-  } else if (op < 999) {
+  } else if (op < 989) {
     model_run(model, model_below(model, 4) ? a : b, b);
+  } else if (op < 996) {
+    model_cell(model, a);
+  } else if (op < 998) {
+    model_finalize(model, a);
+  } else {
+    model_finalized(model, a);
   }
   gch_safepoint(model->m);
 }
@@ -442,6 +592,34 @@ static inline bool model_is(struct model *model, uint32_t id, gch_ref p) {
   return o->kind == MODEL_NODE || o->kind == MODEL_TAGGED || gch_length(model->heap, p) == o->count;
 }
 
+/* Keys that are reachable make values so; false: that has gone on for as long as it could. */
+static inline bool model_ephemerons(struct model_walk *w) {
+  struct model *model = w->model;
+  for (uint32_t i = 0; i < MODEL_CELLS; i++) {
+    const struct model_cell *c = &model->cells[i];
+    if (!c->ephemeron || c->id == 0 || model->objects[c->id].visited != model->round) continue;
+    if (c->value != 0 && model->objects[c->value].visited != model->round) {
+      model_reach(w, c->value, gch_ephemeron_value(model->m, model->cell_slots[i]));
+      return true;
+    }
+  }
+  return false;
+}
+
+/* What cells say of what is reachable; the first object of which they say something wrong, or 0. */
+static inline uint32_t model_cells(struct model *model) {
+  for (uint32_t i = 0; i < MODEL_CELLS; i++) {
+    const struct model_cell *c = &model->cells[i];
+    if (c->id == 0 || model->objects[c->id].visited != model->round) continue;
+    gch_ref cell = model->cell_slots[i];
+    gch_ref o = c->ephemeron ? gch_ephemeron_key(model->m, cell) : gch_weak_get(model->m, cell);
+    gch_ref value = c->ephemeron ? gch_ephemeron_value(model->m, cell) : NULL;
+    if (o == NULL || *model_id_slot(o) != c->id) return c->id;
+    if ((value == NULL) != (c->value == 0) || (value != NULL && *model_id_slot(value) != c->value)) return c->id;
+  }
+  return 0;
+}
+
 /* Compares heap and shadow; the id of the first object that differs, or 0. No safepoint is passed. */
 static inline uint32_t model_check(struct model *model) {
   struct model_walk w = {.model = model};
@@ -458,8 +636,10 @@ static inline uint32_t model_check(struct model *model) {
       bad = model->handle_ids[i];
     if (bad == 0) model_reach(&w, model->handle_ids[i], o);
   }
-  while (w.top > 0 && bad == 0) {
+  while (bad == 0 && (w.top > 0 || model_ephemerons(&w))) {
     struct model_pending p = w.stack[--w.top];
+    if (p.o == NULL) bad = p.id; /* an ephemeron has lost it */
+    if (bad != 0) break;
     const struct model_object *o = &model->objects[p.id];
     if (!model_is(model, p.id, p.o) || !model_age_is_right(model, o, p.o)) bad = p.id;
     for (uint32_t i = 0; i < model_ref_count(o) && bad == 0; i++) {
@@ -471,7 +651,9 @@ static inline uint32_t model_check(struct model *model) {
     }
   }
   free(w.stack);
-  return bad;
+  if (bad == 0) bad = model_cells(model);
+  if (model->wrong != NULL) fprintf(stderr, "model: %s\n", model->wrong);
+  return bad == 0 && model->wrong != NULL ? 1 : bad;
 }
 
 #endif

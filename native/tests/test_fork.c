@@ -442,13 +442,12 @@ static void unattached_caller(void) {
     pthread_t thread;
     if (!open_model(&model, KINDS[i], 15)) continue;
     if (KINDS[i].during) collect(&model, false, true, false);
-    gch_frame_pop(model.m); /* the child detaches this mutator */
+    model_pop_frames(&model); /* the child detaches this mutator */
     gch_native_enter(model.m);
     pthread_create(&thread, NULL, fork_unattached, &model);
     pthread_join(thread, NULL);
     gch_native_leave(model.m);
-    model.frame.previous = NULL;
-    gch_frame_push(model.m, &model.frame, model.slots, MODEL_ROOTS);
+    model_push_frames(&model);
     close_model(&model);
   }
 }

@@ -70,6 +70,8 @@ static bool drive(struct model *model, const struct scenario *s, const char *tex
   return compare(model, text, steps, true);
 }
 
+static uint64_t cleared, finalized; /* in all */
+
 /* False: something differed. Skips movers that do not exist here, silently: test_movers says why. */
 static bool play(const struct scenario *s, uint64_t seed, int steps, int every) {
   struct model model;
@@ -94,6 +96,8 @@ static bool play(const struct scenario *s, uint64_t seed, int steps, int every) 
   model_table(&model, s->table);
   bool good = drive(&model, s, text, (int)kit_scaled((uint64_t)steps, 4), every);
   if (s->words) CHECK_EQ(gch_ambiguous_fn_set(model.heap, NULL, NULL), GCH_OK);
+  cleared += model.cleared;
+  finalized += model.finalized;
   if (!CHECK(model_close(&model, &error))) printf("    %s: %s\n", text, error.message);
   return good;
 }
@@ -150,6 +154,12 @@ static void larger_pages(void) {
 }
 
 /* SEEDS FIRST: more of the same. */
+static void weak_cells_and_finalizers(void) {
+  CHECK(cleared > 0 && finalized > 0);
+  printf("    %llu cells cleared, %llu objects finalized\n", (unsigned long long)cleared,
+         (unsigned long long)finalized);
+}
+
 int main(int argc, char **argv) {
   if (argc > 1) seeds = strtoull(argv[1], NULL, 0);
   if (argc > 2) first_seed = strtoull(argv[2], NULL, 0);
@@ -163,5 +173,6 @@ int main(int argc, char **argv) {
   RUN(fresh_memcpy);
   RUN(sliding_memcpy);
   RUN(larger_pages);
+  RUN(weak_cells_and_finalizers);
   return CHECK_SUMMARY();
 }

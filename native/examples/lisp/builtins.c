@@ -500,6 +500,12 @@ static const struct builtin builtins[] = {
     {"heap-stats", heap_stats, 0, 0},
     {"heap-verify", verify, 0, 0},
     {"identity-hash", identity_hash, 1, 1},
+    {"make-weak", make_weak, 1, 1},
+    {"weak-value", weak_value, 1, 1},
+    {"make-ephemeron", make_ephemeron, 2, 2},
+    {"ephemeron-value", ephemeron_value, 1, 1},
+    {"finalize!", finalize, 2, 2},
+    {"next-finalized", next_finalized, 0, 0},
 };
 
 const struct builtin *builtin_get(value v) { return &builtins[builtin_of(v)]; }

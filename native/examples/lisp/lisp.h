@@ -174,4 +174,13 @@ struct builtin {
 const struct builtin *builtin_get(value v);
 void builtins_define(struct lisp *l);
 
+/* --- weak.c ----------------------------------------------------------------------------------------------------- */
+
+value make_weak(struct lisp *l, value *a, uint64_t count);
+value weak_value(struct lisp *l, value *a, uint64_t count);
+value make_ephemeron(struct lisp *l, value *a, uint64_t count);
+value ephemeron_value(struct lisp *l, value *a, uint64_t count);
+value finalize(struct lisp *l, value *a, uint64_t count);
+value next_finalized(struct lisp *l, value *a, uint64_t count);
+
 #endif

@@ -21,5 +21,6 @@
 #include "gcheap/stats.h"
 #include "gcheap/type.h"
 #include "gcheap/types.h"
+#include "gcheap/weak.h"
 
 #endif

@@ -37,7 +37,7 @@ typedef enum gch_refusal {
   GCH_REFUSAL_COUNT
 } gch_refusal;
 
-/* One collection. Fields that do not apply are 0. Its size never changes: a new figure takes the place of a reserved one. */
+/* One collection. Fields that do not apply are 0. Its size never changes. */
 typedef struct gch_cycle {
   uint64_t number;
   uint32_t minor;      /* 1: young space only */
@@ -80,7 +80,8 @@ typedef struct gch_cycle {
   uint64_t
       units_unread; /* whose references were not read, as their summaries say that they lead to nothing that moves */
   uint64_t move_cpu_ns; /* collector_cpu_ns of the concurrent move, from the flip to the last source given back */
-  uint64_t reserved[2]; /* 0 */
+  uint64_t weak_cleared; /* weak references and ephemerons */
+  uint64_t finalizers_queued; /* registrations whose objects were put into the queue */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */
@@ -131,6 +132,8 @@ typedef struct gch_stats {
   uint64_t staging_bytes;
   uint64_t trigger_bytes; /* a major is due when the heap has so many bytes in use, */
   uint64_t goal_bytes; /* and is to have ended when it has so many */
+  uint64_t finalizers; /* registered */
+  uint64_t finalizers_pending; /* in the queue */
 } gch_stats;
 
 #endif

@@ -14,6 +14,7 @@ enum lock_rank {
   RANK_LARGE = 70,
   RANK_YOUNG = 75,
   RANK_FRAMES = 80,
+  RANK_FINALIZERS = 85,
   RANK_PINS = 90,
   RANK_MEASURES = 95, /* reports of cycles; held to copy one */
 };

@@ -88,6 +88,8 @@ static void fill_counters(gch_heap *h, gch_stats *s) {
   s->major_count = at_load_relaxed(&m->major_count);
   s->handles = at_load_relaxed(&h->roots.handle_count);
   s->pins = at_load_relaxed(&h->pins.count);
+  s->finalizers = at_load_relaxed(&h->finalizers.registered);
+  s->finalizers_pending = at_load_relaxed(&h->finalizers.pending);
   s->faults = at_load_relaxed(&m->faults);
   for (int i = 0; i < GCH_STALL_COUNT; i++) {
     s->stall_count[i] = at_load_relaxed(&m->stalls.count[i]);

@@ -1,14 +1,17 @@
 /* What is checked, in this order: tables at rest (no mark, no forwarding left over), arenas (heap/tables.h says what holds of
  * them), blocks against arenas, their ages, the accounting of used bytes and of young blocks, free lists (entries of large
  * objects, frames of the move), every object's header, every reference (it leads to the start of an object that exists:
- * I1), every reference from old to young against its card, every root, the handles that are free, the pin counts.
+ * I1; weak ones too), every reference from old to young against its card, the lists of weak cells (there are none), every root,
+ * every registered finalizer, the handles that are free, the pin counts.
  *
  * Young objects have no live bits, so the mark map, which is all zero at rest, serves to remember their starts. */
 #include "diag/verify.h"
 
 #include "base/error.h"
+#include "gc/finalize.h"
 #include "gc/phase.h"
 #include "gc/roots.h"
+#include "gc/weak.h"
 #include "heap/small.h"
 #include "object/scan_inline.h"
 
@@ -232,6 +235,8 @@ static bool check_object(uintptr_t object, const struct type_info *type, uint64_
   uint64_t header = header_load(object);
   v->object = object;
   v->type = type;
+  if (type->cell != CELL_NONE && cell_is_listed(object))
+    FAIL(v, "%s %p is still in a collector's list", type->name, (void *)object);
   if (!header_is_large(header)) {
     scan_small(type, object, header, check_slot, v);
     return !v->failed;
@@ -285,6 +290,7 @@ gch_status verify_heap(gch_heap *h, gch_error *error) {
   if (!v.failed) walk_heap(h, note_object, &v);
   if (!v.failed) walk_heap(h, check_object, &v);
   if (!v.failed) roots_visit(h, check_root, &v);
+  if (!v.failed) finalizers_visit(h, check_root, &v);
   if (!v.failed) check_handles(&v);
   walk_heap(h, forget_object, h);
   if (!v.failed) check_pins(&v);

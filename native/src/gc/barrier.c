@@ -21,7 +21,7 @@ enum {
 static bool is_reference_slot(const gch_heap *h, gch_ref object, uint64_t offset) {
   uint64_t header = header_load((uintptr_t)object);
   const struct type_info *type = typetab_get(&h->types, header);
-  if (offset % 8 != 0) return false;
+  if (offset % 8 != 0 || type->cell != CELL_NONE) return false;
   if (offset / 8 < TYPE_BITMAP_WORDS && type->ref_bits >> offset / 8 & 1) return true;
   for (uint32_t i = 0; i < type->far_count; i++)
     if (type->far_refs[i] == offset) return true;

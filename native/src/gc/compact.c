@@ -19,6 +19,7 @@
 
 #include "gc/compact_internal.h"
 #include "gc/consume.h"
+#include "gc/finalize.h"
 #include "gc/forward_inline.h"
 #include "gc/roots.h"
 #include "gc/team.h"
@@ -388,6 +389,7 @@ static void compact_worker(void *context, uint32_t worker, uint32_t workers) {
   struct drops drops = drops_of(c->heap, c->fillers);
   (void)workers;
   if (worker == 0) roots_visit(c->heap, fix_root, c->heap);
+  if (worker == 0) finalizers_visit(c->heap, fix_root, c->heap);
   work_on_lists(c, &drops, worker < c->fillers);
   drops_flush(&drops);
 }

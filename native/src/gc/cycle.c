@@ -7,6 +7,7 @@
 #include "gc/concurrent.h"
 #include "gc/controller.h"
 #include "gc/faults.h"
+#include "gc/finalize.h"
 #include "gc/finish.h"
 #include "gc/flip.h"
 #include "gc/mark.h"
@@ -60,6 +61,8 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->bytes_released = at_load_relaxed(&h->moved.released);
   r->units_unread = at_load_relaxed(&h->moved.unread);
   r->faults_served = at_load_relaxed(&h->measures.faults);
+  r->weak_cleared = at_load_relaxed(&h->weak.cleared);
+  r->finalizers_queued = at_load_relaxed(&h->finalizers.queued);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
   heap_event(h, GCH_EVENT_BEGIN, r->number, r->heap_bytes_before, at_load_relaxed(&h->measures.allocated_bytes),
              event_bits(r));
@@ -100,6 +103,8 @@ static void report_figures(gch_heap *h, gch_cycle *r) {
   r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
   r->units_unread = at_load_relaxed(&h->moved.unread) - r->units_unread;
   r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
+  r->weak_cleared = at_load_relaxed(&h->weak.cleared) - r->weak_cleared;
+  r->finalizers_queued = at_load_relaxed(&h->finalizers.queued) - r->finalizers_queued;
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
     r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
 }
@@ -221,6 +226,7 @@ static void mark_in_pause(gch_heap *h, gch_cycle *r) {
   minor_before_mark(h, r);
   uint64_t start = clock_ns();
   mark_major(h, &marked);
+  GCH_EXPENSIVE(mark_is_closed(h));
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
   r->live_objects = marked.objects;
@@ -333,6 +339,9 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
     }
     outlook = weighs && !plan_is_worth_it(h) ? OUTLOOK_STAY : OUTLOOK_FLIP;
   } while (!remark_pause(h, round++ >= REMARKS, &outlook, r));
+  lock_unlock(&h->cycle_lock);
+  mark_judge(h, workers);
+  lock_lock(&h->cycle_lock);
   mark_end(h, &marked);
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
@@ -421,6 +430,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   start = clock_ns();
   uint64_t cpu = cpu_now(h, false);
   concurrent_move(h, running);
+  finalizers_forward(h);
   end_phase(h);
   r->move_ns = clock_ns() - start;
   r->move_cpu_ns = cpu_now(h, false) - cpu;

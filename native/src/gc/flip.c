@@ -5,6 +5,7 @@
 #include "gc/ambiguous.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
+#include "gc/finalize.h"
 #include "gc/forward_inline.h"
 #include "gc/plan.h"
 #include "gc/produce.h"
@@ -393,6 +394,7 @@ bool flip_now(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count && h->mover->guard != NULL; r++)
     if (h->flipped >> r & 1) h->mover->guard(h, r);
   roots_visit(h, forward_slot, h);
+  finalizers_flip(h);
   each_kept(h, fix_kept, &g);
   return true;
 }

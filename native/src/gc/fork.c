@@ -53,6 +53,7 @@ static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
                         &h->large.lock,
                         &h->young.lock,
                         &h->frames.lock,
+                        &h->finalizers.lock,
                         &h->pins.lock,
                         &h->measures.lock,
                         sampler_lock(h)};

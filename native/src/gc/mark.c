@@ -1,23 +1,19 @@
-#include "gc/mark.h"
+#include "gc/mark_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "base/deque.h"
 #include "base/error.h"
 #include "gc/cards.h"
 #include "gc/roots.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
-#include "gc/team.h"
 #include "heap/small.h"
 #include "heap/summary.h"
 #include "object/scan_inline.h"
 
 enum {
-  FOUND = 64,               /* prefetch distances, powers of two: of mark words, */
-  QUEUE = 32,               /* and of headers, */
   BATCH = 16,               /* which are asked for so many at a time */
   DEQUE_ITEMS = 4096,
   SHARE_ITEMS = 64,         /* given away at a time */
@@ -28,41 +24,6 @@ enum {
 
 /* An item with this bit is a chunk of a large object: entry in bits 32..62, chunk in 0..31. */
 #define ITEM_CHUNK ((uint64_t)1 << 63)
-
-struct marker {
-  gch_heap *heap;
-  struct marking *all;
-  bool alone;           /* there is nobody to share with */
-  bool beside;          /* mutators run: it stands still while the world is stopped */
-  uint64_t deadline;    /* gives up beyond, CLOCK_MONOTONIC; 0: never */
-  uint64_t found[FOUND];
-  uint32_t found_head, found_count;
-  uint64_t *stack;      /* [const] reserved; FOUND entries are kept free for what is in `found` */
-  uint64_t capacity;    /* [const] */
-  uint64_t top, peak;
-  uint64_t queue[QUEUE];
-  uint32_t queue_head, queue_count;
-  size_t block;         /* whose live count is being added up */
-  uint64_t block_live;
-  bool dropped;         /* a referent of the object being scanned found the stack full */
-  struct mark_result result;
-  struct deque deque;
-  uint64_t *deque_items;
-};
-
-struct marking {
-  gch_heap *heap;
-  bool minor;          /* [const] */
-  uint32_t present;    /* [atomic] workers that have come to this job */
-  uint32_t idle;       /* [atomic] of those: without work */
-  uint64_t cursor;     /* [atomic] dirty arenas */
-  uint32_t overflowed; /* [atomic] some block is flagged */
-  uint64_t objects_overwritten, bytes_overwritten; /* [atomic] marked by who stores */
-  uint64_t *overflow;  /* [atomic] bit a block */
-  size_t overflow_bytes;
-  uint32_t count;      /* [const] of markers */
-  struct marker markers[TEAM_MAX + 1];
-};
 
 static int reserve(gch_heap *h, size_t bytes, void **out) {
   return kernel_mmap(&h->kernel, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
@@ -155,6 +116,28 @@ SCAN_INLINE void find(struct marker *m, uint64_t word, bool minor) {
   m->found[(m->found_head + m->found_count++) % FOUND] = a;
 }
 
+/* A weak word has to be fixed as others have. */
+static void note_word(const gch_heap *h, uintptr_t slot) {
+  uint64_t word = at_load((const uint64_t *)slot);
+  if (word != 0 && heap_is_old(h, (uintptr_t)word)) summary_note(h, slot, (uintptr_t)word);
+}
+
+/* Cells are looked at when the mark is complete; but see gc/weak.h. */
+static void meet_cell(struct marker *m, uintptr_t cell, const struct type_info *type, bool minor) {
+  if (!minor && m->heap->summarises) {
+    note_word(m->heap, cell + CELL_TARGET);
+    note_word(m->heap, cell + CELL_VALUE);
+  }
+  if (type->cell == CELL_WEAK) {
+    weak_meet(m->heap, &m->cells, cell, minor);
+  } else if (minor) {
+    find(m, at_load_relaxed(cell_word(cell, CELL_TARGET)), true); /* the world is stopped */
+    find(m, at_load_relaxed(cell_word(cell, CELL_VALUE)), true);
+  } else {
+    find(m, ephemeron_meet(m->heap, &m->cells, cell), false);
+  }
+}
+
 /* What a scan hands its slot visitor. */
 struct scan_context {
   struct marker *marker;
@@ -237,11 +220,14 @@ SCAN_INLINE void process(struct marker *m, uint64_t item, bool minor) {
   GCH_ASSERT(header_type(header) != 0);
   size_t block = block_index(&h->layout, a);
   count_live(m, block, object_small_bytes(c.type, header));
-  if (c.type->pub.leaf) return;
-  if (minor)
+  if (c.type->opaque) {
+    if (gch_likely(c.type->cell == CELL_NONE)) return;
+    meet_cell(m, a, c.type, minor);
+  } else if (minor) {
     scan_small(c.type, a, header, visit_minor, &c);
-  else
+  } else {
     scan_small(c.type, a, header, visit_major, &c);
+  }
   if (gch_unlikely(m->dropped)) flag_overflow(m, block);
 }
 
@@ -393,6 +379,11 @@ static void root_minor(uint64_t *slot, void *context) {
 
 static void card_slots(const struct card_part *part, void *context) {
   struct scan_context c = {context, part->type};
+  if (gch_unlikely(part->type->cell == CELL_WEAK)) {
+    uintptr_t target = part->object + CELL_TARGET;
+    if (target >= part->from && target < part->to) meet_cell(context, part->object, part->type, true);
+    return;
+  }
   scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_minor, &c);
   make_room(context, true);
 }
@@ -400,6 +391,7 @@ static void card_slots(const struct card_part *part, void *context) {
 static struct marker *come(struct marking *s, uint32_t worker, uint32_t workers, bool beside) {
   struct marker *m = &s->markers[worker];
   at_add_seq(&s->present, 1); /* before it takes anything */
+  at_fence_rel(); /* who sees one of its marks sees what was done before: weak cells cleared (gc/weak.c) */
   m->alone = workers == 1;
   m->beside = beside;
   return m;
@@ -415,6 +407,13 @@ static void stopped_worker(void *context, uint32_t worker, uint32_t workers) {
   flush_live(m);
 }
 
+static void rest_worker(void *context, uint32_t worker, uint32_t workers) {
+  struct marking *s = context;
+  struct marker *m = come(s, worker, workers, false);
+  run_to_end(m, s->minor);
+  flush_live(m);
+}
+
 static void beside_worker(void *context, uint32_t worker, uint32_t workers) {
   struct marking *s = context;
   marker_enter(s->heap);
@@ -423,6 +422,16 @@ static void beside_worker(void *context, uint32_t worker, uint32_t workers) {
   flush_live(m);
   marker_leave(s->heap);
 }
+
+void marker_find(struct marker *m, uint64_t word) {
+  bool minor = m->all->minor;
+  find(m, word, minor);
+  make_room(m, minor);
+}
+
+void marker_drain(struct marker *m) { drain(m, m->all->minor); }
+bool marker_is_late(const struct marker *m) { return is_late(m); }
+void marker_let_pass(struct marker *m) { stand_still(m); }
 
 /* --- overflow ------------------------------------------------------------------------------------------------- */
 
@@ -439,6 +448,8 @@ static void rescan_block(struct marker *m, size_t block, bool minor) {
     if (header_is_large(header)) {
       uint32_t id = h->tables.large_ids[(a - h->layout.base) >> h->layout.page_shift];
       if (!h->large.entries[id].leaf) scan_large_chunk(m, id, 0, minor);
+    } else if (c.type->cell != CELL_NONE) {
+      meet_cell(m, a, c.type, minor);
     } else if (minor) {
       scan_small(c.type, a, header, visit_minor, &c);
     } else {
@@ -512,6 +523,8 @@ static void forget_kept(gch_heap *h) {
 static void begin(struct marking *s) {
   if (!s->minor) forget_kept(s->heap);
   s->objects_overwritten = s->bytes_overwritten = 0;
+  s->waited_at = UINT64_MAX;
+  s->waited = false;
   for (uint32_t i = 0; i < s->count; i++) {
     struct marker *m = &s->markers[i];
     m->result = (struct mark_result){0};
@@ -537,11 +550,27 @@ static void end(struct marking *s, struct mark_result *result) {
   }
 }
 
+void marking_run(struct marking *s, uint32_t workers) {
+  gch_heap *h = s->heap;
+  begin_job(s);
+  if (workers == 0) {
+    team_run(h, rest_worker, s);
+    mark_overflowed(&s->markers[0]);
+    return;
+  }
+  team_run_beside(h, beside_worker, s, workers);
+  marker_enter(h);
+  mark_overflowed(&s->markers[0]);
+  marker_leave(h);
+}
+
 static void mark_stopped(gch_heap *h, struct marking *s, struct mark_result *result) {
   begin(s);
   begin_job(s);
   team_run(h, stopped_worker, s);
   mark_overflowed(&s->markers[0]);
+  while (mark_waiting(s)) marking_run(s, 0);
+  mark_settle(s, 0);
   end(s, result);
 }
 
@@ -560,12 +589,14 @@ void mark_begin(gch_heap *h) {
 
 void mark_beside(gch_heap *h, uint32_t workers) {
   struct marking *s = h->marking[1];
-  begin_job(s);
+  bool more;
   GCH_POINT(marking_beside); /* not counted yet: pauses may be */
-  team_run_beside(h, beside_worker, s, workers);
-  marker_enter(h);
-  mark_overflowed(&s->markers[0]);
-  marker_leave(h);
+  do {
+    marking_run(s, workers);
+    marker_enter(h);
+    more = mark_waiting(s);
+    marker_leave(h);
+  } while (more);
 }
 
 bool mark_remark(gch_heap *h, uint64_t deadline_ns) {
@@ -574,13 +605,21 @@ bool mark_remark(gch_heap *h, uint64_t deadline_ns) {
   struct marker *m = come(s, 0, 1, false);
   m->deadline = deadline_ns;
   snapshot_flush(h);
-  do drain(m, false);
-  while (!is_late(m) && take_log(m));
+  bool more;
+  do {
+    do drain(m, false);
+    while (!is_late(m) && take_log(m));
+    more = mark_waiting(s);
+  } while (more && !is_late(m));
   m->deadline = 0;
   flush_live(m);
   bool empty = m->queue_count == 0 && m->found_count == 0 && m->top == 0;
-  return empty && !snapshot_pending(h) && at_load(&s->overflowed) == 0;
+  if (!empty || more || snapshot_pending(h) || at_load(&s->overflowed) != 0) return false;
+  at_store(&h->weak.judging, 1); /* what programs read of weak cells is judged from now on */
+  return true;
 }
+
+void mark_judge(gch_heap *h, uint32_t workers) { mark_settle(h->marking[1], workers); }
 
 void mark_end(gch_heap *h, struct mark_result *result) {
   end(h->marking[1], result);

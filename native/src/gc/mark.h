@@ -18,6 +18,8 @@
  *   mark_remark (a pause) takes what logs hold. If that can be marked in the time given, the mark is complete; else beside
  *                         again. Each round marks something, of what there was at the beginning, so they end
  *
+ *   mark_judge            mutators run; what is not marked is dead, but for what finalizers keep
+ *
  * In a pause alone mark_major does all of it. */
 #ifndef GC_MARK_H
 #define GC_MARK_H
@@ -42,6 +44,9 @@ void mark_begin(gch_heap *heap);
 void mark_beside(gch_heap *heap, uint32_t workers);
 /* World stopped; false: it has taken too long (CLOCK_MONOTONIC, ns), and there is more to do. */
 bool mark_remark(gch_heap *heap, uint64_t deadline_ns);
+/* Beside mutators, with at most `workers`, after that: weak cells that refer to what is not marked are cleared, what is to be
+ * finalized is marked (gc/weak.h). */
+void mark_judge(gch_heap *heap, uint32_t workers);
 void mark_end(gch_heap *heap, struct mark_result *result);
 
 /* True, or it aborts with a reference from what is marked to what is not. World stopped, the mark complete. */

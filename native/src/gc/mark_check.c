@@ -1,8 +1,9 @@
 /* The invariant of a complete mark, looked at in GCH_VERIFY builds: whatever a marked object or a root refers to is marked, or
- * young. World stopped. */
+ * young; the value of a marked ephemeron only if its key is, and what is weak need not be. World stopped. */
 #include "base/check.h"
 #include "gc/mark.h"
 #include "gc/roots.h"
+#include "gc/weak.h"
 #include "heap/small.h"
 #include "object/scan_inline.h"
 
@@ -34,6 +35,11 @@ static void check_object(struct closure *c) {
   gch_heap *h = c->heap;
   uint64_t header = header_load(c->object);
   c->type = typetab_get(&h->types, header);
+  if (c->type->cell != CELL_NONE) {
+    if (c->type->cell == CELL_EPHEMERON && !weak_is_unmarked(h, *cell_word(c->object, CELL_TARGET), false))
+      check_slot(cell_word(c->object, CELL_VALUE), c);
+    return;
+  }
   if (!header_is_large(header)) {
     scan_small(c->type, c->object, header, check_slot, c);
     return;

@@ -19,6 +19,7 @@
 #include "gc/ambiguous.h"
 #include "gc/cards.h"
 #include "gc/evacuate.h"
+#include "gc/finalize.h"
 #include "gc/forward_inline.h"
 #include "gc/mark.h"
 #include "gc/roots.h"
@@ -279,6 +280,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   gch_heap *h = m->heap;
   (void)workers;
   if (worker == 0) roots_visit(h, fix_root, h);
+  if (worker == 0) finalizers_fix_young(h);
   clean_cards(m);
   struct gather g = {.heap = h,
                      .plan = m->plan,

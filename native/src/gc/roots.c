@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "gc/ambiguous.h"
+#include "gc/finalize.h"
 #include "gc/safepoint.h"
 
 enum {
@@ -86,6 +87,7 @@ void roots_visit(gch_heap *h, root_visit visit, void *context) {
   if (r->fn != NULL) r->fn(visit_embedder, &(struct embedder_context){visit, context}, r->fn_data);
   visit_pinned(&h->pins, visit, context);
   ambiguous_visit(h, visit, context);
+  finalizers_visit_queue(h, visit, context);
 }
 
 gch_status roots_add_static(gch_heap *h, gch_ref *slot) {

@@ -1,7 +1,8 @@
 /* Roots: every word outside the heap that holds a reference, and the pin table.
  *
- * The closed list that a pause visits: mutators' frames, handles, static slots, what the embedder enumerates; and what lives
- * and stays without a slot of ours: pinned objects, those of ambiguous roots (gc/ambiguous.h). Handle
+ * The closed list that a pause visits: mutators' frames, handles, static slots, what the embedder enumerates, the queue of
+ * finalizers (their table, which is no root, is forwarded by itself: gc/finalize.h); and what lives and stays without a slot of
+ * ours: pinned objects, those of ambiguous roots (gc/ambiguous.h). Handle
  * slots are written by compare-and-swap, because a handle may be freed in native state at any time (its slot becomes
  * null, its generation even, its index goes to a Treiber stack outside the slots whose head counts pushes, against
  * ABA). The pin table is keyed by address and needs no visit: what is pinned does not move. */

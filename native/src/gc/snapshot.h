@@ -2,7 +2,7 @@
  *
  * Yuasa, "Real-time garbage collection on general-purpose machines", 1990: whatever could be reached when marking began is
  * marked, because a reference that is about to be overwritten is logged first. What is born later is born marked, so nothing
- * else has to be logged: no roots, no loads, no stores into young objects (but nobody tells those apart in the barrier).
+ * else has to be logged but what is read of weak cells (gc/weak.h): no roots, no loads, no stores into young objects (but nobody tells those apart in the barrier).
  *
  *   buffer:  FREE --a mutator's store--> ITS LOG --full; remark; detach--> FULL --a marker takes it, and has looked--> FREE
  *              a log that is full loses what is marked by then, and goes on if that was much

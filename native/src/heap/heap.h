@@ -125,6 +125,35 @@ struct snapshot {
   uint64_t logged;   /* [atomic] words that markers were given, since the mark began */
 };
 
+/* Weak references and ephemerons; gc/weak.h. */
+struct weak {
+  const gch_type *types[CELL_KINDS]; /* [const] */
+  uint32_t judging; /* [atomic] the mark is complete, and cells may still refer to what is dead */
+  uint64_t cleared; /* [atomic] since creation */
+};
+
+struct finalizer {
+  uint64_t object; /* 0: none */
+  uint64_t token;
+};
+
+/* Registrations, and those whose objects have died; gc/finalize.h. */
+struct finalizers {
+  struct lock lock;          /* RANK_FINALIZERS; held for moments */
+  uint64_t capacity;         /* [const] of the table; the queue has twice as many */
+  uint64_t populated;        /* [lock] of the table */
+  struct finalizer *table;   /* [lock, stw] reserved; in the order of registration */
+  uint64_t count, old;       /* [lock, stw] entries; the first `old` have no young objects */
+  uint64_t to_forward;       /* [cycle] entries that the flip has left as they were */
+  uint64_t gone;             /* [lock, stw] of those: without an object */
+  struct finalizer *queue;   /* [lock, stw] reserved; strong roots */
+  uint64_t head, ready, tail; /* [lock, stw] what is beyond `ready` is not handed out yet: a major is at it */
+  uint32_t judging;          /* [stw, the major's driver] a major is at the queue's end */
+  uint64_t pending;          /* [atomic] handed out when asked for */
+  uint64_t registered;       /* [atomic] entries with an object */
+  uint64_t queued;           /* [atomic] since creation */
+};
+
 struct measures { /* [atomic] relaxed counters and histograms */
   uint64_t allocated_bytes, promoted_bytes, minor_count, major_count, faults;
   struct stalls stalls; /* of all mutators */
@@ -186,6 +215,8 @@ struct gch_heap {
   uint32_t movers;       /* [atomic] workers that move beside mutators now */
   struct marking *marking[2]; /* [const] gc/mark.c: of minors, of majors */
   struct snapshot snapshot;
+  struct weak weak;
+  struct finalizers finalizers;
   struct plan *minor_plan; /* [const] [cycle] contents; tables reserved once */
   struct plan *plan; /* [const] [cycle] contents: of the running major */
   struct faults *faults; /* [const] gc/faults.c */

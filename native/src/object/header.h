@@ -6,7 +6,7 @@
  *   bits 31..33  reserved (age). The age is kept a block, not an object: pages of a dense leaf arena are promoted
  *                without being touched, which a header write an object would spoil.
  *   bit  34      pinned at least once (the pin table has the count)
- *   bit  35,36   reserved: weak, finalizer
+ *   bit  35,36   reserved
  *   bits 40..63  identity hash, 0: none given yet
  *
  * No mark bit (bitmaps) and no forwarding word (plan tables). A header changes only in bits 34..63, by

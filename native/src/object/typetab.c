@@ -90,15 +90,19 @@ static gch_status fill_refs(struct typetab *tab, struct kernel *kernel, struct t
   return GCH_OK;
 }
 
-gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *desc, const gch_type **out,
-                       gch_error *error) {
+static gch_status add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *desc, enum cell_kind cell,
+                      const gch_type **out, gch_error *error) {
   static const struct sized sized = {"gch_type_desc", sizeof(gch_type_desc), offsetof(gch_type_desc, tag_mask),
                                      _Alignof(gch_type_desc)};
   gch_type_desc taken = {0}, *d = &taken;
   gch_status status = sized_take(&sized, d, desc, error);
   if (status == GCH_OK) status = check_desc(d, error);
   if (status != GCH_OK) return status;
-  struct type_info t = {.tail = (uint8_t)d->tail, .tag_mask = d->tag_mask, .tag_value = d->tag_value, .user = d->user};
+  struct type_info t = {.tail = (uint8_t)d->tail,
+                        .tag_mask = d->tag_mask,
+                        .tag_value = d->tag_value,
+                        .user = d->user,
+                        .cell = (uint8_t)cell};
   snprintf(t.name, sizeof t.name, "%s", d->name != NULL ? d->name : "object");
   uint32_t end = GCH_HEADER_BYTES + d->fixed_bytes;
   t.pub.bytes = (uint32_t)align_up(end < 16 ? 16 : end, 16);
@@ -106,6 +110,7 @@ gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_typ
   t.pub.tail_bytes = d->tail == GCH_TAIL_REFS ? 8 : d->tail_bytes;
   t.pub.small_count = t.pub.tail_bytes == 0 ? 0 : (GCH_SMALL_MAX - end) / t.pub.tail_bytes;
   t.pub.leaf = d->ref_count == 0 && d->tail != GCH_TAIL_REFS;
+  t.opaque = t.pub.leaf || cell != CELL_NONE;
   status = fill_refs(tab, kernel, &t, d, error);
   if (status != GCH_OK) return status;
   lock_lock(&tab->lock);
@@ -121,4 +126,20 @@ gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_typ
   if (t.far_count != 0)
     kernel_munmap(kernel, (void *)(uintptr_t)t.far_refs, align_up(t.far_count * sizeof(uint32_t), 4096));
   return error_set(error, GCH_NO_MEMORY, "the heap has %d types already, the most a header can name", TYPE_MAX - 1);
+}
+
+gch_status typetab_add(struct typetab *tab, struct kernel *kernel, const gch_type_desc *desc, const gch_type **out,
+                       gch_error *error) {
+  return add(tab, kernel, desc, CELL_NONE, out, error);
+}
+
+gch_status typetab_add_cell(struct typetab *tab, struct kernel *kernel, enum cell_kind kind, const gch_type **out,
+                            gch_error *error) {
+  static const uint32_t refs[] = {CELL_TARGET, CELL_VALUE};
+  gch_type_desc d = {.struct_bytes = sizeof d,
+                     .fixed_bytes = CELL_BYTES - GCH_HEADER_BYTES,
+                     .ref_offsets = refs,
+                     .ref_count = kind == CELL_EPHEMERON ? 2 : 1,
+                     .name = kind == CELL_EPHEMERON ? "ephemeron" : "weak reference"};
+  return add(tab, kernel, &d, kind, out, error);
 }

@@ -1,0 +1,71 @@
+/* What a mark is made of: its markers, and the steps that the end of a mark (gc/mark_cells.c) takes. */
+#ifndef GC_MARK_INTERNAL_H
+#define GC_MARK_INTERNAL_H
+
+#include "base/deque.h"
+#include "gc/mark.h"
+#include "gc/team.h"
+#include "gc/weak.h"
+
+enum {
+  FOUND = 64, /* prefetch distances, powers of two: of mark words, */
+  QUEUE = 32, /* and of headers */
+};
+
+struct marker {
+  gch_heap *heap;
+  struct marking *all;
+  bool alone;           /* there is nobody to share with */
+  bool beside;          /* mutators run: it stands still while the world is stopped */
+  uint64_t deadline;    /* gives up beyond, CLOCK_MONOTONIC; 0: never */
+  uint64_t found[FOUND];
+  uint32_t found_head, found_count;
+  uint64_t *stack;      /* [const] reserved; FOUND entries are kept free for what is in `found` */
+  uint64_t capacity;    /* [const] */
+  uint64_t top, peak;
+  uint64_t queue[QUEUE];
+  uint32_t queue_head, queue_count;
+  size_t block;         /* whose live count is being added up */
+  uint64_t block_live;
+  bool dropped;         /* a referent of the object being scanned found the stack full */
+  struct cells cells;   /* met, and left for the end of the mark */
+  struct mark_result result;
+  struct deque deque;
+  uint64_t *deque_items;
+};
+
+struct marking {
+  gch_heap *heap;
+  bool minor;          /* [const] */
+  uint32_t present;    /* [atomic] workers that have come to this job */
+  uint32_t idle;       /* [atomic] of those: without work */
+  uint64_t cursor;     /* [atomic] dirty arenas */
+  uint32_t overflowed; /* [atomic] some block is flagged */
+  uint64_t objects_overwritten, bytes_overwritten; /* [atomic] marked by who stores */
+  uint64_t waited_at; /* [driver] objects marked when waiting ephemerons were last looked at, and none led anywhere */
+  bool waited;        /* [driver] they have been looked at in this mark */
+  uint64_t *overflow;  /* [atomic] bit a block */
+  size_t overflow_bytes;
+  uint32_t count;      /* [const] of markers */
+  struct marker markers[TEAM_MAX + 1];
+};
+
+/* Beside mutators the caller of these is a marker, but of marking_run.
+ *
+ * Marks what the word refers to, if it is in scope; some of what that leads to, if there is need of room. */
+void marker_find(struct marker *m, uint64_t word);
+/* What is on the marker's stack, and what that leads to, until it is late. */
+void marker_drain(struct marker *m);
+bool marker_is_late(const struct marker *m);
+/* Whoever is about to stop the world waits for this. */
+void marker_let_pass(struct marker *m);
+/* All that markers have found is marked, with what it leads to; by the team of pauses (`workers` 0), or by so many beside
+ * mutators. */
+void marking_run(struct marking *s, uint32_t workers);
+
+/* Values of ephemerons whose keys have been marked meanwhile are found; false: none is left. True also if it was late. */
+bool mark_waiting(struct marking *s);
+/* The mark is complete: weak cells, then finalizers (gc/weak.h, gc/finalize.h). Beside mutators: with at most `workers`. */
+void mark_settle(struct marking *s, uint32_t workers);
+
+#endif
