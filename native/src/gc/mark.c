@@ -55,7 +55,7 @@ struct marking {
   bool minor;          /* [const] */
   uint32_t present;    /* [atomic] workers that have come to this job */
   uint32_t idle;       /* [atomic] of those: without work */
-  uint64_t cursor;     /* [atomic] dirty arenas */
+  struct card_walk cards; /* of a minor */
   uint32_t overflowed; /* [atomic] some block is flagged */
   uint64_t objects_overwritten, bytes_overwritten; /* [atomic] marked by who stores */
   uint64_t *overflow;  /* [atomic] bit a block */
@@ -410,7 +410,7 @@ static void stopped_worker(void *context, uint32_t worker, uint32_t workers) {
   struct marker *m = come(s, worker, workers, false);
   if (worker == 0) roots_visit(s->heap, s->minor ? root_minor : root_major, m);
   uint32_t arena;
-  while (s->minor && cards_next_arena(s->heap, &s->cursor, &arena)) cards_visit_arena(s->heap, arena, card_slots, m);
+  while (s->minor && cards_next_arena(s->heap, &s->cards, &arena)) cards_visit_arena(s->heap, arena, card_slots, m);
   run_to_end(m, s->minor);
   flush_live(m);
 }
@@ -524,7 +524,7 @@ static void begin(struct marking *s) {
 static void begin_job(struct marking *s) {
   at_store_relaxed(&s->present, 0); /* the team's lock publishes all of it */
   at_store_relaxed(&s->idle, 0);
-  at_store_relaxed(&s->cursor, 0);
+  if (s->minor) cards_begin(s->heap, &s->cards);
 }
 
 static void end(struct marking *s, struct mark_result *result) {
