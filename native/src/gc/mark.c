@@ -342,8 +342,9 @@ static bool steal(struct marker *m) {
   return false;
 }
 
-/* Until every worker that is present is out of work at once; what is logged meanwhile is left to the next job. A worker that counts as idle owns nothing and produces
- * nothing; one that comes after the end finds the cards taken and nothing to steal. */
+/* Until every worker that is present is out of work at once; what is logged meanwhile is left to the next job. A
+ * worker that counts as idle owns nothing and produces nothing; one that comes after the end finds the cards taken
+ * and nothing to steal. */
 static void run_to_end(struct marker *m, bool minor) {
   struct marking *s = m->all;
   for (;;) {
@@ -479,8 +480,7 @@ void mark_overwritten(gch_heap *h, uint64_t word) {
   uint64_t header = header_load(a);
   size_t block = block_index(&h->layout, a);
   bool large = header_is_large(header);
-  const struct large *e =
-      large ? &h->large.entries[h->tables.large_ids[(a - h->layout.base) >> h->layout.page_shift]] : NULL;
+  const struct large *e = large ? &h->large.entries[large_id(h, a)] : NULL;
   const struct type_info *type = large ? &h->types.items[e->type] : typetab_get(&h->types, header);
   uint64_t bytes = large ? at_load_relaxed(&e->bytes) : object_small_bytes(type, header);
   if (!large)
