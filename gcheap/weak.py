@@ -192,12 +192,12 @@ class WeakRefArray(Unpicklable):
         return len(self._cells)
 
     def __getitem__(self, key: Any) -> Any:
-        at = as_integer(key, len(self))
+        at = as_integer(key, self._cells)
         if at is None:
             raise TypeError(f"the index is {key!r}, expected an integer; refs() takes any")
         found = ffi.new("bulk_object *")
         core = self._cells._core
-        core.call(lib.bulk_weak_at, self._cells._handle, at % len(self), found)
+        core.call(lib.bulk_weak_at, self._cells._handle, at, found)
         return wrap(core, found, self._type)
 
     @property
@@ -212,7 +212,7 @@ class WeakRefArray(Unpicklable):
         core, handle = self._cells._core, ffi.new("gch_handle *")
         refs = refs_type(core, self._type)
         core.allocate(lib.bulk_weak_take, self._cells._handle, refs, handle)
-        return _make_array(core, handle[0], len(self), self._type)
+        return _make_array(core, handle[0], self._type)
 
     def __copy__(self) -> WeakRefArray:
         return WeakRefArray(self._cells, self._type)
@@ -226,7 +226,7 @@ def new_weakrefs(core: HeapCore, referents: RefArray) -> WeakRefArray:
     """Make an array of weak references: see ``Heap.weakrefs``."""
     handle = ffi.new("gch_handle *")
     core.allocate(lib.bulk_weak_list, referents._handle, refs_type(core, None), handle)
-    cells = _make_array(core, handle[0], len(referents), None)
+    cells = _make_array(core, handle[0], None)
     return WeakRefArray(cells, referents._type)
 
 

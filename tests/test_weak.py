@@ -363,8 +363,11 @@ def test_arrays(heap: gcheap.Heap) -> None:
     for wrong in (slice(0, 2), "a", True):
         with pytest.raises(TypeError, match="integer"):
             weak[wrong]
+    for beyond in (100_000, -100_001, 2**70):
+        with pytest.raises(IndexError, match=f"index {beyond} is out of range"):
+            weak[beyond]
     with pytest.raises(IndexError):
-        weak[100_000]
+        heap.weakrefs([])[0]
     few = heap.weakrefs([kept[0], None, heap.array("u1", 3)])
     heap.collect()
     assert few.is_null.tolist() == [False, True, True]

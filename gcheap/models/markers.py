@@ -162,7 +162,7 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "markers",
     "the world stops while markers run, and they find out when they are done",
-    ("src/gc/safepoint.c", "src/gc/mark.c"),
+    ("src/gc/safepoint.c", "src/gc/mark.c", "src/gc/marker.c"),
     ("world_stopping", "world_stopped", "world_run", "world_resumed", "wait_resumed",
      "wake_stopper", "cond_wait", "cond_signal", "marker_enter", "marker_leave", "marker_enters",
      "marker_left", "markers", "stand_still", "run_to_end", "idle"),

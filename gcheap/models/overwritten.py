@@ -169,7 +169,7 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "overwritten",
     "stores that find no buffer mark what they overwrite, and flag its block",
-    ("src/gc/mark.c", "src/gc/snapshot.c", "include/gcheap/barrier_inline.h"),
+    ("src/gc/mark.c", "src/gc/marker.c", "src/gc/snapshot.c", "include/gcheap/barrier_inline.h"),
     ("mark_overwritten", "mark_wanted", "mark_overflowed", "rescan_block", "overflowed", "drain",
      "mark_remark", "gch_store"),
     build,

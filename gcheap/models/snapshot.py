@@ -382,7 +382,7 @@ CASE = Case(
     "snapshot",
     "marking beside a mutator: barrier, logs, promoted and large objects, remark",
     ("include/gcheap/barrier_inline.h", "include/gcheap/mutator.h", "src/gc/minor.c",
-     "src/gc/snapshot.c", "src/gc/mark.c", "src/gc/cycle.c", "src/heap/large.c"),
+     "src/gc/snapshot.c", "src/gc/mark.c", "src/gc/marker.c", "src/gc/cycle.c", "src/heap/large.c"),
     ("gch_snapshot_slow", "snapshot", "minor_collect", "mark_wanted", "filter", "take_log",
      "mark_begin", "mark_remark", "born_map", "note_birth"),
     build,

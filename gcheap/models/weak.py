@@ -155,8 +155,8 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "weak",
     "weak references are read while a major judges and clears them; finalizers take the dead",
-    ("src/gc/weak.c", "src/gc/mark.c", "src/gc/mark_cells.c", "src/gc/finalize.c",
-     "src/gc/sweep.c"),
+    ("src/gc/weak.c", "src/gc/mark.c", "src/gc/marker.c", "src/gc/mark_cells.c",
+     "src/gc/finalize.c", "src/gc/sweep.c"),
     ("gch_weak_get", "weak_read", "weak_is_unmarked", "gch_snapshot_value_slow",
      "gch_finalizer_next", "mark_remark", "judging", "clear_cells", "cells_cleared",
      "finalizers_judge", "finalizers_judged", "mark_judged", "finalizers_publish", "sweep_dead"),

@@ -3,6 +3,11 @@
 #   tests/stress_*.c, fuzz_*.c      programs `NAME SECONDS [SEED]`; `make stress` starts the former, .ci/run both for a short time
 file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c tests/stress_*.c tests/fuzz_*.c)
 
+set(test_timeout 120)
+if(GCHEAP_SANITIZE)
+  set(test_timeout 400) # of which a test's own watchdog knows, too
+endif()
+
 foreach(source IN LISTS test_sources)
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})
@@ -11,7 +16,7 @@ foreach(source IN LISTS test_sources)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
   if(name MATCHES "^test_")
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 120 SKIP_RETURN_CODE 77)
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${test_timeout} SKIP_RETURN_CODE 77)
   endif()
 endforeach()
 

@@ -145,7 +145,7 @@ int bulk_weak_list(gch_mutator *mutator, gch_handle array, const gch_type *refs,
 /* The array (of type `refs`) of what they refer to; which are null; what one of them refers to. */
 int bulk_weak_take(gch_mutator *mutator, gch_handle cells, const gch_type *refs, gch_handle *out);
 int bulk_weak_dead(gch_mutator *mutator, gch_handle cells, bool *out);
-int bulk_weak_at(gch_mutator *mutator, gch_handle cells, uint64_t index, bulk_object *out);
+int bulk_weak_at(gch_mutator *mutator, gch_handle cells, int64_t index, bulk_object *out);
 int bulk_finalize(gch_mutator *mutator, gch_handle object, uint64_t token);
 /* Takes objects out of the queue, at most `capacity`: their tokens, and handles of them, or (NULL) they are dropped. */
 int bulk_finalized(gch_mutator *mutator, uint64_t *tokens, gch_handle *objects, uint64_t capacity, uint64_t *count);

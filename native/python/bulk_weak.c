@@ -132,16 +132,14 @@ int bulk_weak_dead(gch_mutator *m, gch_handle cells, bool *out) {
   return bulk_leave(&b, status);
 }
 
-int bulk_weak_at(gch_mutator *m, gch_handle cells, uint64_t index, bulk_object *out) {
+int bulk_weak_at(gch_mutator *m, gch_handle cells, int64_t index, bulk_object *out) {
   struct bulk b;
-  uint64_t count;
+  uint64_t count, at;
   bulk_enter(&b, m);
   int status = bulk_root_array(&b, 0, cells, &count);
-  if (status == GCH_OK && index >= count)
-    status = bulk_fail(&b, BULK_BAD_INDEX, "index %llu is out of range for %llu elements", (unsigned long long)index,
-                       (unsigned long long)count);
+  if (status == GCH_OK) status = bulk_element_at(&b, index, count, &at);
   if (status == GCH_OK) {
-    b.refs[1] = referent_at(&b, index);
+    b.refs[1] = referent_at(&b, at);
     status = bulk_describe_slot(&b, 1, out);
   }
   return bulk_leave(&b, status);

@@ -23,14 +23,7 @@
 #include "heap/heap.h"
 #include "object/header.h"
 
-enum {
-  MODEL_ROOTS = 96,
-  MODEL_KINDS = 5,
-  MODEL_HANDLES = 24,
-  MODEL_PINS = 6,
-  MODEL_WORDS = 5,
-  MODEL_CELLS = 32
-};
+enum { MODEL_ROOTS = 96, MODEL_KINDS = 5, MODEL_HANDLES = 24, MODEL_PINS = 6, MODEL_WORDS = 5, MODEL_CELLS = 32 };
 enum model_kind { MODEL_NODE, MODEL_ARRAY, MODEL_BYTES, MODEL_MIXED, MODEL_TAGGED };
 
 struct model_object {

@@ -50,7 +50,7 @@ static inline void fill_bytes(gch_ref o, uint64_t from, uint64_t to) {
 
 static inline bool has_bytes(struct kit *k, gch_ref o, uint64_t count, uint64_t length) {
   if (!CHECK_EQ(gch_length(k->heap, o), length)) return false;
-  for (uint64_t i = 0; i < length; i++)
+  for (uint64_t i = 0; i < length; i += KIT_SANITIZED ? 251 : 1) /* some in each page */
     if (((uint8_t *)(void *)o)[KIT_BYTES + i] != (i < count ? (uint8_t)(i * 7 + (i >> 9) + 1) : 0))
       return CHECK_EQ(i, UINT64_MAX);
   return true;

@@ -1,62 +1,10 @@
 /* Finalizers: what goes to the queue and when, what it keeps, in which order, and what can be done with what comes out of it. */
 #include "gc/finalize.h"
 
+#include "chains.h"
 #include "gc/mark_internal.h"
-#include "hold.h"
-#include "mover/mover.h"
 
 enum { CHAIN = 2000 };
-static struct kit kit;
-
-static bool open_as(gch_mover mover, uint64_t max_mib) {
-  gch_config c = kit_config(mover, max_mib, 512);
-  c.gc_threads = 2;
-  return kit_open(&kit, &c);
-}
-
-/* Each mover that works here, in the pause and (if it can) beside the program. */
-static void each_kind(void (*body)(bool concurrent)) {
-  for (size_t i = 0; i < 2 * KIT_MOVER_COUNT; i++) {
-    gch_mover mover = KIT_MOVERS[i / 2];
-    if (!kit_available(mover) || !open_as(mover, 64)) continue;
-    if (i % 2 == 0 || kit.heap->mover->concurrent) body(i % 2);
-    kit_verify(&kit);
-    kit_close(&kit);
-  }
-}
-
-static void use_again(void) {
-  for (int round = 0; round < 2; round++) {
-    for (int i = 0; i < 40000; i++)
-      if (!CHECK(kit_node(&kit, 0xdeaddeaddeaddeadu) != NULL)) return;
-    kit_minor(&kit, true);
-  }
-}
-
-static void end(struct kit_request *request) {
-  hold_off(&kit, request);
-  CHECK_EQ(kit.heap->measures.last_major.degraded, 0);
-  use_again();
-  kit_verify(&kit);
-}
-
-static void make_chain(gch_ref *root, uint64_t first, uint64_t count) {
-  *root = NULL;
-  for (uint64_t i = count; i-- > 0;) {
-    gch_ref node = kit_node(&kit, first + i);
-    gch_set(kit.m, node, KIT_A, *root);
-    *root = node;
-  }
-}
-
-static void check_chain(gch_ref node, uint64_t first, uint64_t count) {
-  uint64_t i = 0;
-  for (; node != NULL && i < count; node = gch_load(node, KIT_A), i++)
-    if (!CHECK_EQ(*kit_number(node), first + i)) return;
-  CHECK(node == NULL);
-  CHECK_EQ(i, count);
-}
-
 static void finalize(gch_ref o, uint64_t token) { CHECK_EQ(gch_finalize(kit.m, o, token), GCH_OK); }
 
 /* The next object of the queue, whose token is this one. */

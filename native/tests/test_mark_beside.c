@@ -1,57 +1,14 @@
 /* Marking beside mutators: each way in which what was reachable at the beginning, or has been born since, could be lost or
  * taken for what it is not. Markers are held before they have scanned anything; what the program does then is all that can
  * tell them. Afterwards dead memory is used again, so what was lost would be seen. */
-#include "gc/mark.h"
+#include "gc/mark_internal.h"
 
+#include "chains.h"
 #include "gc/snapshot.h"
 #include "heap/small.h"
-#include "hold.h"
 
 enum { CHAIN = 3000 };
-static struct kit kit;
-
-static bool open_as(gch_mover mover, uint64_t max_mib) {
-  gch_config c = kit_config(mover, max_mib, 512);
-  c.gc_threads = 2;
-  return kit_open(&kit, &c);
-}
 static bool open_kit(void) { return open_as(GCH_MOVER_MOVE, 64); }
-
-/* A chain through KIT_A whose numbers are those from `first` on; in *root. */
-static void make_chain(gch_ref *root, uint64_t first, uint64_t count) {
-  *root = NULL;
-  for (uint64_t i = count; i-- > 0;) {
-    gch_ref node = kit_node(&kit, first + i);
-    gch_set(kit.m, node, KIT_A, *root);
-    *root = node;
-  }
-}
-
-static void check_chain(gch_ref node, uint64_t first, uint64_t count) {
-  uint64_t i = 0;
-  for (; node != NULL && i < count; node = gch_load(node, KIT_A), i++)
-    if (!CHECK_EQ(*kit_number(node), first + i)) return;
-  CHECK(node == NULL);
-  CHECK_EQ(i, count);
-}
-
-/* Fills what is free with something else, old and young. */
-static void use_again(void) {
-  for (int round = 0; round < 2; round++) {
-    for (int i = 0; i < 40000; i++) {
-      gch_ref o = kit_node(&kit, 0xdeaddeaddeaddeadu);
-      if (!CHECK(o != NULL)) return;
-    }
-    kit_minor(&kit, true);
-  }
-}
-
-static void end(struct kit_request *request) {
-  hold_off(&kit, request);
-  CHECK_EQ(kit.heap->measures.last_major.degraded, 0);
-  use_again();
-  kit_verify(&kit);
-}
 
 /* --- the barrier ------------------------------------------------------------------------------------------------ */
 
@@ -146,6 +103,47 @@ static void same_slots_over_and_over(void) {
         STORES / 100); /* what roots refer to is marked */
   end(&request);
   for (uint64_t i = 0; i < SLOTS; i++) CHECK_EQ(*kit_number(kit_at(root[0], i)), 5);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
+/* There are more roots than a marker's stack takes: the first pause marks what they refer to, and does not begin to trace. */
+static void many_roots(void) {
+  enum { ROOTS = 70000 };
+  struct kit_request request;
+  if (!open_kit()) return;
+  GCH_FRAME(kit.m, root, 2);
+  gch_handle *handles = calloc(ROOTS, sizeof *handles);
+  for (uint64_t i = 0; i < ROOTS; i++) {
+    root[0] = kit_node(&kit, i);
+    root[1] = kit_node(&kit, ROOTS + i);
+    gch_set(kit.m, root[0], KIT_A, root[1]);
+    handles[i] = gch_handle_new(kit.m, root[0]);
+    if (!CHECK(handles[i] != 0)) return;
+  }
+  root[0] = root[1] = NULL;
+  uint64_t *capacity = &kit.heap->marking[1]->markers[0].capacity, reserved = *capacity;
+  *capacity = STACK_MIN;
+  gch_cycle before = kit_major(&kit, GCH_POLICY_NEEDED, false, true);
+  hold_before_marking(&kit, &request, GCH_POLICY_ALL);
+  const uint64_t *mark = kit.heap->tables.mark;
+  for (uint64_t i = 0; i < ROOTS; i++) {
+    gch_ref o = NULL;
+    CHECK_EQ(gch_handle_get(kit.m, handles[i], &o), GCH_OK);
+    if (!CHECK(bits_test_atomic(mark, granule_index(&kit.heap->layout, (uintptr_t)o)))) break;
+    if (!CHECK(!bits_test_atomic(mark, granule_index(&kit.heap->layout, (uintptr_t)gch_load(o, KIT_A))))) break;
+  }
+  end(&request);
+  *capacity = reserved;
+  CHECK_EQ(kit.heap->measures.last_major.live_objects, before.live_objects);
+  CHECK_EQ(kit.heap->measures.last_major.live_bytes, before.live_bytes);
+  for (uint64_t i = 0; i < ROOTS; i++) {
+    gch_ref o = NULL;
+    CHECK_EQ(gch_handle_get(kit.m, handles[i], &o), GCH_OK);
+    if (!CHECK_EQ(*kit_number(gch_load(o, KIT_A)), ROOTS + *kit_number(o))) break;
+    CHECK_EQ(gch_handle_free(kit.heap, handles[i]), GCH_OK);
+  }
+  free(handles);
   GCH_FRAME_END(kit.m);
   kit_close(&kit);
 }
@@ -444,99 +442,6 @@ static void in_the_background(void) {
   kit_close(&kit);
 }
 
-/* A program that keeps some and drops some makes majors begin by themselves, beside it; its memory stays within bounds. */
-static void by_itself(void) {
-  for (int i = 0; i < 3; i++) {
-    if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], 64)) continue;
-    GCH_FRAME(kit.m, root, 1);
-    root[0] = kit_refs(&kit, 20000);
-    uint64_t most = 0, random = 1;
-    for (uint64_t n = 0; n < kit_scaled(1500000, 3); n++) {
-      random = random * 6364136223846793005u + 1442695040888963407u;
-      gch_ref o = random >> 60 == 0 ? kit_refs(&kit, 600) : kit_node(&kit, n);
-      if (!CHECK(o != NULL)) break;
-      kit_put(&kit, root[0], random >> 33 & 0x3fff, o);
-      uint64_t used = at_load(&kit.heap->used_bytes);
-      if (used > most) most = used;
-    }
-    gch_collect_wait(kit.m, NULL);
-    gch_stats s;
-    gch_stats_get(kit.heap, &s, sizeof s);
-    CHECK(s.major_count > 0 && s.last_major.concurrent == 1 && s.last_major.degraded == 0);
-    CHECK(s.trigger_bytes <= s.goal_bytes && s.goal_bytes <= s.max_bytes);
-    CHECK(most < s.max_bytes);
-    kit_verify(&kit);
-    GCH_FRAME_END(kit.m);
-    kit_close(&kit);
-  }
-}
-
-/* Garbage until a major has begun by itself, and ended. */
-static void wait_for_a_major(void) {
-  uint64_t before = at_load(&kit.heap->measures.major_count);
-  for (uint64_t n = 0; at_load(&kit.heap->measures.major_count) == before; n++)
-    if (!CHECK(kit_refs(&kit, 4000) != NULL)) return;
-  gch_collect_wait(kit.m, NULL);
-}
-
-/* What begins by itself flips if there is something to win: not where dense data lives among dead blocks and dead large objects,
- * but where three of four objects have died. */
-static void weighs_the_flip(void) {
-  enum { COUNT = 100000 };
-  for (int sparse = 0; sparse < 2; sparse++) {
-    if (!open_as(GCH_MOVER_MOVE, 96)) return;
-    GCH_FRAME(kit.m, root, 1);
-    root[0] = kit_refs(&kit, COUNT);
-    for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&kit, &root[0], i, i);
-    kit_minor(&kit, true);
-    kit_major(&kit, GCH_POLICY_ALL, false, true);
-    for (uint64_t i = 0; i < COUNT && sparse; i++)
-      if (i % 4 != 0) kit_put(&kit, root[0], i, NULL);
-    wait_for_a_major();
-    const gch_cycle *r = &kit.heap->measures.last_major;
-    CHECK_EQ(r->concurrent, 1);
-    CHECK_EQ(r->flip_ns != 0, sparse);
-    CHECK_EQ(r->units != 0, sparse);
-    CHECK_EQ(r->blocks_evacuated != 0, sparse);
-    CHECK(r->bytes_released > 0);
-    kit_verify(&kit);
-    for (uint64_t i = 0; i < COUNT; i += 4)
-      if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
-    for (int i = 0; i < 5; i++) wait_for_a_major(); /* again and again: no region is used up */
-    CHECK_EQ(kit.heap->measures.last_major.degraded, 0);
-    kit_verify(&kit);
-    GCH_FRAME_END(kit.m);
-    kit_close(&kit);
-  }
-}
-
-/* The same, and minors and births in each of its phases. */
-static void sweeps_beside_births(void) {
-  enum { COUNT = 20000 };
-  if (!open_as(GCH_MOVER_MOVE, 96)) return;
-  GCH_FRAME(kit.m, root, 2);
-  root[0] = kit_refs(&kit, COUNT);
-  uint64_t random = 7, majors = at_load(&kit.heap->measures.major_count);
-  for (uint64_t n = 0; n < kit_scaled(2000000, 10); n++) {
-    random = random * 6364136223846793005u + 1442695040888963407u;
-    uint64_t i = random >> 33 & 0x3fff;
-    gch_ref o = random >> 61 == 0 ? kit_refs(&kit, 1500) : kit_bytes(&kit, 16 + (random >> 50 & 255));
-    kit_put(&kit, root[0], i, o);
-    if (random >> 58 == 1) {
-      gch_ref pinned = kit_at(root[0], i);
-      gch_pin(kit.m, pinned, NULL);
-      kit_node(&kit, 1);
-      if (random >> 52 & 1) kit_minor(&kit, random >> 51 & 1);
-      gch_unpin(kit.heap, pinned);
-    }
-  }
-  gch_collect_wait(kit.m, NULL);
-  CHECK(at_load(&kit.heap->measures.major_count) > majors + 2);
-  kit_verify(&kit);
-  GCH_FRAME_END(kit.m);
-  kit_close(&kit);
-}
-
 static uint32_t phases; /* [atomic] entered while it is counted */
 
 static void count_phases(const char *name) {
@@ -583,6 +488,7 @@ int main(void) {
   RUN(moved_to_a_young_object_that_is_promoted);
   RUN(shuffled_array);
   RUN(same_slots_over_and_over);
+  RUN(many_roots);
   RUN(no_buffers);
   RUN(numbers_like_addresses);
   RUN(a_visitor_leaves);
@@ -594,8 +500,5 @@ int main(void) {
   RUN(garbage_floats_one_cycle);
   RUN(in_the_background);
   RUN(ends_while_marking);
-  RUN(by_itself);
-  RUN(weighs_the_flip);
-  RUN(sweeps_beside_births);
   return CHECK_SUMMARY();
 }

@@ -5,22 +5,21 @@
 #include "heap/unit.h"
 #include "os/thread.h"
 
-bool cards_next_arena(const gch_heap *h, uint64_t *cursor, uint32_t *out) {
-  /* The cursor counts arenas of the regions in use, one after the other. */
+void cards_begin(const gch_heap *h, struct card_walk *w) {
+  uint32_t first;
+  for (uint32_t r = 0; r < h->layout.region_count; r++) w->count[r] = region_arenas(h, r, &first);
+  at_store_relaxed(&w->next, 0); /* who shares it is told by the team */
+}
+
+bool cards_next_arena(const gch_heap *h, struct card_walk *w, uint32_t *out) {
   for (;;) {
     uint64_t i =
-        at_add(cursor, 1); /* orders what workers say of themselves (gc/mark.c, gc/minor.c) with what they take */
+        at_add(&w->next, 1); /* orders what workers say of themselves (gc/marker.c, gc/minor.c) with what they take */
     uint32_t region = 0;
-    for (; region < h->layout.region_count; region++) {
-      uint32_t first, count = region_arenas(h, region, &first);
-      if (i < count) {
-        *out = first + (uint32_t)i;
-        break;
-      }
-      i -= count;
-    }
+    while (region < h->layout.region_count && i >= w->count[region]) i -= w->count[region++];
     if (region == h->layout.region_count) return false;
-    if (at_load_relaxed(&h->tables.dirty[*out]) != 0) return true;
+    *out = region_first_arena(h, region) + (uint32_t)i;
+    if (at_load_relaxed(&h->tables.dirty[*out]) != 0) return true; /* the world is stopped */
   }
 }
 

@@ -10,9 +10,16 @@
 
 #include "heap/heap.h"
 
-/* The next dirty arena at or after *arena in the regions in use, advancing *arena past it; false: no more. Several
- * threads may share *arena (atomic). */
-bool cards_next_arena(const gch_heap *heap, uint64_t *arena, uint32_t *out);
+/* A walk over the arenas in use when it began, which several threads may share: the ends of regions move meanwhile, as a major
+ * plans and ends beside a minor, and whoever counted by those would meet an arena twice, or never. */
+struct card_walk {
+  uint32_t count[REGION_MAX];
+  uint64_t next; /* [atomic] counted over all regions */
+};
+/* World stopped. */
+void cards_begin(const gch_heap *heap, struct card_walk *walk);
+/* The next dirty arena; false: no more. */
+bool cards_next_arena(const gch_heap *heap, struct card_walk *walk, uint32_t *out);
 
 /* Called for every dirty card of the arena with the part [from, to) of an object's bytes that lies in it. */
 struct card_part {

@@ -135,7 +135,8 @@ static void set_trigger(gch_heap *h) {
   at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
 }
 
-/* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit is the trigger. */
+/* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit
+ * (the soft one, if there is one) is the trigger. */
 static void pace_minor(gch_heap *h) {
   uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
   if (now - h->paced_ns < PACE_NS) return; /* a block more or less would be a high rate */

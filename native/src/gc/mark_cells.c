@@ -57,7 +57,7 @@ static void mark_judged(struct marking *s, uint32_t workers) {
   gch_heap *h = s->heap;
   bool more;
   if (workers > 0) marker_enter(h);
-  at_fence_rel(); /* as in mark.c: cells that refer to it are cleared */
+  at_fence_rel(); /* as in marker.c: cells that refer to it are cleared */
   for (uint64_t i = 0, object; (object = finalizers_judged(h, i)) != 0; i++) marker_find(&s->markers[0], object);
   if (workers > 0) marker_leave(h);
   do {

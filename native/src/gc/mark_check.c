@@ -44,7 +44,7 @@ static void check_object(struct closure *c) {
     scan_small(c->type, c->object, header, check_slot, c);
     return;
   }
-  const struct large *e = &h->large.entries[h->tables.large_ids[(c->object - h->layout.base) >> h->layout.page_shift]];
+  const struct large *e = &h->large.entries[large_id(h, c->object)];
   scan_object_range(c->type, c->object, e->length, c->object, c->object + e->bytes, check_slot, c);
 }
 

@@ -3,6 +3,7 @@
 #define GC_MARK_INTERNAL_H
 
 #include "base/deque.h"
+#include "gc/cards.h"
 #include "gc/mark.h"
 #include "gc/team.h"
 #include "gc/weak.h"
@@ -10,6 +11,7 @@
 enum {
   FOUND = 64, /* prefetch distances, powers of two: of mark words, */
   QUEUE = 32, /* and of headers */
+  STACK_MIN = 1 << 16,
 };
 
 struct marker {
@@ -39,7 +41,7 @@ struct marking {
   bool minor;          /* [const] */
   uint32_t present;    /* [atomic] workers that have come to this job */
   uint32_t idle;       /* [atomic] of those: without work */
-  uint64_t cursor;     /* [atomic] dirty arenas */
+  struct card_walk cards; /* of a minor */
   uint32_t overflowed; /* [atomic] some block is flagged */
   uint64_t objects_overwritten, bytes_overwritten; /* [atomic] marked by who stores */
   uint64_t waited_at; /* [driver] objects marked when waiting ephemerons were last looked at, and none led anywhere */
@@ -50,15 +52,32 @@ struct marking {
   struct marker markers[TEAM_MAX + 1];
 };
 
-/* Beside mutators the caller of these is a marker, but of marking_run.
+/* One marker's steps (gc/marker.c). Beside mutators whoever takes them has entered as one (gc/safepoint.h).
  *
- * Marks what the word refers to, if it is in scope; some of what that leads to, if there is need of room. */
+ * A worker comes to a job. `beside`: mutators run, and it lets pauses pass. */
+struct marker *marker_come(struct marking *s, uint32_t worker, uint32_t workers, bool beside);
+/* Marks what the word refers to, if it is in scope; some of what that leads to, if there is need of room. */
 void marker_find(struct marker *m, uint64_t word);
+/* World stopped: so with all roots; with what the dirty cards of an arena hold. */
+void marker_visit_roots(struct marker *m);
+void marker_visit_cards(struct marker *m, uint32_t arena);
+/* World stopped: what roots refer to is marked, and nothing else. */
+void marker_mark_roots(struct marker *m);
 /* What is on the marker's stack, and what that leads to, until it is late. */
 void marker_drain(struct marker *m);
+/* So, and what others have, until nobody has anything. */
+void marker_run(struct marker *m);
+/* Finds the objects of a full log; false: there is none, or no room. */
+bool marker_take_log(struct marker *m);
+/* Scans what is marked in a block of whose objects some did not find room. */
+void marker_rescan(struct marker *m, size_t block);
+/* Its sums of live granules are added to those of blocks. */
+void marker_flush(struct marker *m);
 bool marker_is_late(const struct marker *m);
+bool marker_is_empty(const struct marker *m);
 /* Whoever is about to stop the world waits for this. */
 void marker_let_pass(struct marker *m);
+
 /* All that markers have found is marked, with what it leads to; by the team of pauses (`workers` 0), or by so many beside
  * mutators. */
 void marking_run(struct marking *s, uint32_t workers);

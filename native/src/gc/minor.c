@@ -40,7 +40,7 @@ struct minor {
   struct minor_result *result;
   bool promote_all;
   uint32_t first_arena, arena_count;
-  uint64_t card_cursor; /* [atomic] */
+  struct card_walk cards;
   uint64_t next;        /* [atomic] work items of the second half */
   uint32_t cleaning;    /* [atomic] workers in the first half */
 };
@@ -266,7 +266,7 @@ static void clean_cards(struct minor *m) {
   gch_heap *h = m->heap;
   uint32_t arena;
   at_add_seq(&m->cleaning, 1);
-  while (cards_next_arena(h, &m->card_cursor, &arena)) cards_clean_arena(h, arena, fix_card, h);
+  while (cards_next_arena(h, &m->cards, &arena)) cards_clean_arena(h, arena, fix_card, h);
   at_sub(&m->cleaning, 1);
   for (uint32_t spins = 0; at_load_seq(&m->cleaning) != 0; spins++)
     if (spins < 1000)
@@ -378,6 +378,7 @@ void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
   uint64_t marked_at = clock_ns();
   plan_minor(&m);
   uint64_t planned_at = clock_ns();
+  cards_begin(h, &m.cards);
   team_run(h, move_worker, &m);
   move_arenas(&m);
   finish_minor(&m);

@@ -207,7 +207,8 @@ static bool arena_pinned(const struct planner *p, uint32_t arena) {
   return false;
 }
 
-static void judge_blocks(struct planner *p, uint32_t region, uint32_t arena) {
+/* Lock held: beside mutators others of its blocks are being handed out. */
+static void judge_arena(struct planner *p, uint32_t region, uint32_t arena) {
   gch_heap *h = p->heap;
   enum verdict whole = judge(p, region, plan_density(h->tables.arenas[arena].live, ARENA_BLOCKS * BLOCK_GRANULES));
   if (h->huge && whole == VERDICT_RELOCATE && !slides_all(p)) {
@@ -226,6 +227,13 @@ static void judge_blocks(struct planner *p, uint32_t region, uint32_t arena) {
     if (v == VERDICT_RELOCATE) p->plan->moves[p->plan->move_count++] = (uint32_t)i;
     if (v == VERDICT_EVACUATE) p->plan->sources[p->plan->source_count++] = (uint32_t)i;
   }
+}
+
+static void judge_blocks(struct planner *p, uint32_t region, uint32_t arena) {
+  struct small_space *s = heap_small_space(p->heap, p->leaf);
+  lock_lock(&s->lock);
+  judge_arena(p, region, arena);
+  lock_unlock(&s->lock);
 }
 
 /* Blocks that relocate get the next blocks of empty arenas; those that find none stay. */

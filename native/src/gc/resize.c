@@ -68,11 +68,7 @@ static bool has_ref_tail(const struct resize *r) { return r->type->tail == GCH_T
 static uint64_t footprint(const struct resize *r, uint64_t bytes) { return align_up(bytes, r->h->layout.page_bytes); }
 
 /* Who grows will grow again. */
-static uint64_t room_for(uint64_t bytes) {
-  uint64_t room = 1;
-  while (room <= bytes) room <<= 1;
-  return room;
-}
+static uint64_t room_for(uint64_t bytes) { return ceil_pow2(bytes + 1); }
 
 /* --- contents ------------------------------------------------------------------------------------------------- */
 

@@ -428,7 +428,7 @@ uintptr_t large_publish(gch_heap *h, const struct large_birth *b) {
   e->birth = LARGE_NOT_IN_BIRTH;
   large_claim(h, b->start, e->bytes, b->id, e->leaf);
   if (heap_births(h)) note_birth(h, e);
-  bits_set_atomic(h->tables.live, granule_index(&h->layout, b->start)); /* after its mark: gc/mark.c */
+  bits_set_atomic(h->tables.live, granule_index(&h->layout, b->start)); /* after its mark: gc/marker.c */
   lock_unlock(&h->large.lock);
   return b->start;
 }

@@ -1,0 +1,112 @@
+/* Majors that begin by themselves, beside the program: when they do, whether they flip, and what they leave. */
+#include "kit.h"
+
+static struct kit kit;
+
+static bool open_as(gch_mover mover, uint64_t max_mib) {
+  gch_config c = kit_config(mover, max_mib, 512);
+  c.gc_threads = 2;
+  return kit_open(&kit, &c);
+}
+
+/* A program that keeps some and drops some makes majors begin by themselves, beside it; its memory stays within bounds. */
+static void by_itself(void) {
+  for (int i = 0; i < 3; i++) {
+    if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], 64)) continue;
+    GCH_FRAME(kit.m, root, 1);
+    root[0] = kit_refs(&kit, 20000);
+    uint64_t most = 0, random = 1;
+    for (uint64_t n = 0; n < kit_scaled(1500000, 3); n++) {
+      random = random * 6364136223846793005u + 1442695040888963407u;
+      gch_ref o = random >> 60 == 0 ? kit_refs(&kit, 600) : kit_node(&kit, n);
+      if (!CHECK(o != NULL)) break;
+      kit_put(&kit, root[0], random >> 33 & 0x3fff, o);
+      uint64_t used = at_load(&kit.heap->used_bytes);
+      if (used > most) most = used;
+    }
+    gch_collect_wait(kit.m, NULL);
+    gch_stats s;
+    gch_stats_get(kit.heap, &s, sizeof s);
+    CHECK(s.major_count > 0 && s.last_major.concurrent == 1 && s.last_major.degraded == 0);
+    CHECK(s.trigger_bytes <= s.goal_bytes && s.goal_bytes <= s.max_bytes);
+    CHECK(most < s.max_bytes);
+    kit_verify(&kit);
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
+}
+
+/* Garbage until a major has begun by itself, and ended. */
+static void wait_for_a_major(void) {
+  uint64_t before = at_load(&kit.heap->measures.major_count);
+  for (uint64_t n = 0; at_load(&kit.heap->measures.major_count) == before; n++)
+    if (!CHECK(kit_refs(&kit, 4000) != NULL)) return;
+  gch_collect_wait(kit.m, NULL);
+}
+
+/* What begins by itself flips if there is something to win: not where dense data lives among dead blocks and dead large objects,
+ * but where three of four objects have died. */
+static void weighs_the_flip(void) {
+  enum { COUNT = 100000 };
+  for (int sparse = 0; sparse < 2; sparse++) {
+    if (!open_as(GCH_MOVER_MOVE, 96)) return;
+    GCH_FRAME(kit.m, root, 1);
+    root[0] = kit_refs(&kit, COUNT);
+    for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&kit, &root[0], i, i);
+    kit_minor(&kit, true);
+    kit_major(&kit, GCH_POLICY_ALL, false, true);
+    for (uint64_t i = 0; i < COUNT && sparse; i++)
+      if (i % 4 != 0) kit_put(&kit, root[0], i, NULL);
+    wait_for_a_major();
+    const gch_cycle *r = &kit.heap->measures.last_major;
+    CHECK_EQ(r->concurrent, 1);
+    CHECK_EQ(r->flip_ns != 0, sparse);
+    CHECK_EQ(r->units != 0, sparse);
+    CHECK_EQ(r->blocks_evacuated != 0, sparse);
+    CHECK(r->bytes_released > 0);
+    kit_verify(&kit);
+    for (uint64_t i = 0; i < COUNT; i += 4)
+      if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+    for (int i = 0; i < 5; i++) wait_for_a_major(); /* again and again: no region is used up */
+    CHECK_EQ(kit.heap->measures.last_major.degraded, 0);
+    kit_verify(&kit);
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
+}
+
+/* The same, and minors and births in each of its phases. */
+static void sweeps_beside_births(void) {
+  enum { COUNT = 20000 };
+  if (!open_as(GCH_MOVER_MOVE, 96)) return;
+  GCH_FRAME(kit.m, root, 2);
+  root[0] = kit_refs(&kit, COUNT);
+  uint64_t random = 7, majors = at_load(&kit.heap->measures.major_count);
+  for (uint64_t n = 0; n < kit_scaled(2000000, 10); n++) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    uint64_t i = random >> 33 & 0x3fff;
+    gch_ref o = random >> 61 == 0 ? kit_refs(&kit, 1500) : kit_bytes(&kit, 16 + (random >> 50 & 255));
+    kit_put(&kit, root[0], i, o);
+    if (random >> 58 == 1) {
+      gch_ref pinned = kit_at(root[0], i);
+      gch_pin(kit.m, pinned, NULL);
+      kit_node(&kit, 1);
+      if (random >> 52 & 1) kit_minor(&kit, random >> 51 & 1);
+      gch_unpin(kit.heap, pinned);
+    }
+  }
+  gch_collect_wait(kit.m, NULL);
+  CHECK(at_load(&kit.heap->measures.major_count) > majors + 2);
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
+int main(void) {
+  kit_watchdog(60);
+  if (!kit_available(GCH_MOVER_MOVE)) return 77;
+  RUN(by_itself);
+  RUN(weighs_the_flip);
+  RUN(sweeps_beside_births);
+  return CHECK_SUMMARY();
+}
