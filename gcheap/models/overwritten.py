@@ -170,7 +170,7 @@ CASE = Case(
     "overwritten",
     "stores that find no buffer mark what they overwrite, and flag its block",
     ("src/gc/mark.c", "src/gc/marker.c", "src/gc/snapshot.c", "include/gcheap/barrier_inline.h"),
-    ("mark_overwritten", "mark_wanted", "mark_overflowed", "rescan_block", "overflowed", "drain",
+    ("mark_overwritten", "mark_wanted", "mark_overflowed", "marker_rescan", "overflowed", "drain",
      "mark_remark", "gch_store"),
     build,
     MUTANTS,
