@@ -182,6 +182,12 @@ bool flip_prepare(gch_heap *h) {
   return ready;
 }
 
+void flip_prepare_pause(gch_heap *h) {
+  arm_units(h);
+  populate_ahead(h);
+  GCH_POINT(flip_prepared);
+}
+
 /* --- the pause ------------------------------------------------------------------------------------------------ */
 
 /* The block is no source any more: its arena cannot be given away, and if it is flipped it is a unit that stays. */

@@ -239,6 +239,8 @@ struct gch_heap {
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint32_t
       arming; /* [atomic; set by the driver, then seen by who takes the lock of a space] what is born with references is armed */
+  uint64_t pause_target_ns; /* [const] */
+  uint64_t unit_pause_ns; /* [cycle] what moving a unit in a pause takes: a weighted mean, of which the latest is 3/8 */
   uint64_t to_flip; /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped; /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed; /* [stw, plan] bit a leaf region: destinations in it are armed */
