@@ -8,6 +8,7 @@
 #include "gc/faults.h"
 #include "gc/finalize.h"
 #include "gc/forward_inline.h"
+#include "gc/hot.h"
 #include "gc/plan.h"
 #include "gc/produce.h"
 #include "gc/roots.h"
@@ -330,6 +331,7 @@ static bool flip_regions(gch_heap *h) {
 
 bool flip_now(gch_heap *h) {
   at_store_relaxed(&h->next_dest, 0); /* the world is stopped */
+  hot_turn(h);
   at_store_relaxed(&h->frames.extra, 0);
   struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
   arm_recalled(h);

@@ -182,6 +182,17 @@ struct selection {
   uint32_t noted[SELECT_MAX]; /* [atomic] */
 };
 
+/* Where faults were, of this move and of the one before it; gc/hot.h. */
+enum { HOT_MAX = 4096 };
+struct hot {
+  uint32_t now;   /* [atomic, stw] which of both is being noted */
+  uint64_t taken; /* [atomic, moving] */
+  struct hot_places {
+    uint64_t count;       /* [atomic] of which the first have room */
+    uint64_t at[HOT_MAX]; /* [atomic] a granule, and how many moves ago its last fault was */
+  } places[2];
+};
+
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
   uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
@@ -248,6 +259,7 @@ struct gch_heap {
       [OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
   struct selection selection;
+  struct hot hot;
   bool summarises; /* [stw] markers keep rows (heap/summary.h) */
   uint32_t summary_rest; /* [cycle] majors for which rows are not worth keeping */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
