@@ -27,12 +27,16 @@ static void arm_arena(gch_heap *h, uint32_t region, size_t arena) {
   }
 }
 
-/* A minor, which promotes into the same regions and notes its own destinations there, is kept out an arena at a time. */
+/* A minor, which promotes into the same regions and notes its own destinations there, is kept out an arena at a time; who
+ * allocates in the region, too. */
 static void arm_small(gch_heap *h, uint32_t region) {
+  struct lock *space = &heap_small_space(h, h->layout.regions[region].space == SPACE_LEAF)->lock;
   uint32_t first, count = region_arenas(h, region, &first);
   for (uint32_t a = first; a < first + count; a++) {
     lock_lock(&h->cycle_lock);
+    lock_lock(space);
     if (!is_home(h, a)) arm_arena(h, region, a);
+    lock_unlock(space);
     lock_unlock(&h->cycle_lock);
   }
 }
