@@ -50,14 +50,14 @@ static bool is_made(gch_ref o) { return unit_state(kit.heap, block_of(o)) >= UNI
 
 static gch_ref *watched;   /* what was hot */
 static uint32_t published; /* [atomic] units */
-static uint32_t made_by;   /* so many had been when all that was hot was made; 0: not yet */
+static uint32_t made_by;   /* [atomic] so many had been when all that was hot was made; 0: not yet */
 
 static void watch(const char *name) {
   bool all = true;
-  if (strcmp(name, "unit_published") != 0 || made_by != 0) return;
+  if (strcmp(name, "unit_published") != 0 || at_load(&made_by) != 0) return;
   uint32_t now = at_add_relaxed(&published, 1) + 1;
   for (uint64_t i = 0; i < hot; i++) all = all && is_made(watched[i]);
-  if (all) made_by = now;
+  if (all) at_store(&made_by, now);
 }
 
 /* The first move is held up, and nodes touched; the second begins with them. */
@@ -77,10 +77,10 @@ static void touched_first(gch_mover mover, bool huge, gch_fault_mode mode, gch_p
   CHECK_EQ(at_load(&kit.heap->hot.places[at_load(&kit.heap->hot.now) ^ 1].count), hot);
   watched = &root[3];
   at_store(&published, 0);
-  made_by = 0;
+  at_store(&made_by, 0);
   at_store(&gch_hook_fn, watch); /* lets it go on */
   hold_end(&kit);
-  CHECK(made_by > 0 && made_by <= hot * (huge ? ARENA_BLOCKS : 1));
+  CHECK(at_load(&made_by) > 0 && at_load(&made_by) <= hot * (huge ? ARENA_BLOCKS : 1));
   CHECK_EQ(noted(), hot); /* kept for another move: that they are cold nobody knows */
   for (int i = 0; i < 2; i++) kit_major(&kit, GCH_POLICY_ALL, true, true);
   CHECK_EQ(noted(), 0); /* but not for ever */
