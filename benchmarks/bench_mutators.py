@@ -10,8 +10,8 @@ clock (native/workloads/loops.h):
 - ``rate``: operations a second over the whole collection, as a share of those before it.
 - ``stall_p50``, ``_p90``, ``_p99``, ``_max``: stalls above 20 us of the move phase, pauses apart.
 - ``control_max``: the longest gap of the same clock without a heap, afterwards.
-- ``peak``: memory in the move phase at most, less staging and what was allocated, as a share of what
-  there was when it began (from runs of their own: watching takes time).
+- ``peak``: memory in the move phase at most, less staging and what was allocated, as a share of
+  what there was when it began (from runs of their own: watching takes time).
 """
 
 from __future__ import annotations

@@ -43,8 +43,10 @@ SECONDS_KEPT = 600.0
 WIDTHS_MS = (1, 10, 100)
 CONTROL_LEAST_S, CONTROL_MOST_S = 0.5, 10.0
 LOOP_NAME = "gcheap-loop"
-CHURN_UNTIL = 0.98
-"""Of what starts a collection so much is in use when the loop of a cache begins."""
+CHURN_SHORT_SHARE, CHURN_SHORT_MOST = 0.3, 128 << 20
+"""Before the loop of a cache begins, so much of what starts a collection is left to it: a share of
+what lives, a second or two of allocation at most."""
+CHURNS_A_CACHE, CHURNS_MOST = 500, 2000
 CYCLE_COMES_S = 60.0
 CLUSTER_BYTES = 16 << 20
 MIXED_ACROSS = 1 / 16
@@ -153,7 +155,7 @@ def _beside(
     ) as heap:
         options = {"cpu": cpu, "seconds": SECONDS_KEPT, "gap_capacity": GAPS_KEPT}
         loop = (Walk if workload == "walk" else Cache)(heap, live, **options)
-        _prime(heap, loop)
+        _prime(heap, loop, live)
         keep_to(rest)
         watch = MoveWatch(heap)
         with ExitStack() as stack:
@@ -187,12 +189,16 @@ def _within(limit: int) -> int:
     return max(limit // 2, limit - stats.staging_bytes - limit // 32)
 
 
-def _prime(heap: Heap, loop: Loop) -> None:
+def _prime(heap: Heap, loop: Loop, live: int) -> None:
     """Let a cache age until a collection is near; let cards and young objects be few."""
     heap.wait()
     if isinstance(loop, Cache):
-        while (stats := heap.stats).heap_bytes < CHURN_UNTIL * stats.trigger_bytes:
-            loop.churn(max(1, loop.entries // 500))
+        left = min(CHURN_SHORT_SHARE * live, CHURN_SHORT_MOST)
+        for _ in range(CHURNS_MOST):
+            stats = heap.stats
+            if stats.heap_bytes >= stats.trigger_bytes - left:
+                break
+            loop.churn(max(1, loop.entries // CHURNS_A_CACHE))
     else:
         for _ in range(3):
             heap.collect(minor=True)
@@ -231,6 +237,8 @@ def _figures(seen: LoopResult, windows: Windows, event: GCEvent, quiet_s: float)
         within = overlapping(stalls, windows.move)
         figures["stalls"]["move"] = _lengths(within[~in_pause(within, windows.pauses)])
         spans["move"] = windows.move
+    assert quiet[1] > quiet[0], "the collection began before the loop"
+    spans["quiet"] = quiet
     figures["stalls"]["pauses"] = distribution(
         [(end - at) * NS for at, end in windows.pauses if windows.cycle[0] <= at < windows.cycle[1]]
     )
@@ -238,8 +246,7 @@ def _figures(seen: LoopResult, windows: Windows, event: GCEvent, quiet_s: float)
         name: {str(ms): minimum_utilisation(seen.gaps, span, ms * 1e-3) for ms in WIDTHS_MS}
         for name, span in spans.items()
     }
-    rates = {name: rate_within(seen, span) for name, span in spans.items()}
-    figures["rates"] = {**rates, "quiet": rate_within(seen, quiet)}
+    figures["rates"] = {name: rate_within(seen, span) for name, span in spans.items()}
     figures["lost_gaps"] = seen.gap_count - len(seen.gaps)
     figures["misses"] = seen.misses
     names = ("live_bytes", "mark_s", "plan_s", "move_s", "cycle_s", "faults_served", "flip_s")

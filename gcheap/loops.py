@@ -235,10 +235,9 @@ class Cache(Loop):
         live_bytes: int,
         *,
         exponent: float = EXPONENT,
-        steps: int = 2,
         **options: Any,
     ) -> None:
-        super().__init__(steps=steps, **options)
+        super().__init__(**options)
         self.entries = cache_entries(live_bytes)
         keys = KEYS_AN_ENTRY * self.entries
         self._heap = heap

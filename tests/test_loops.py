@@ -76,7 +76,7 @@ def test_a_cache_keeps_its_entries(heap: Heap) -> None:
         collect_beside(heap, cache)
         cache.check()
         assert cache.result is not None
-        assert 0 < cache.result.misses < cache.result.ops * 2
+        assert 0 < cache.result.misses < cache.result.ops
         before = heap.stats.allocated_bytes
         cache.churn(cache.entries)
         cache.check()
