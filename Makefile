@@ -9,9 +9,10 @@ WERROR ?= OFF
 SANITIZE ?=
 # stress: another preset than `verify` or the sanitizer's, e.g. test
 STRESS_BUILD ?=
-# soak: how long in all, how large the heap, another build, FRESH=1: not from where the last one ended
+# soak: how long in all and with one heap, how large it is, another build; FRESH=1: not from where the last one ended
 SOAK_SECONDS ?= 1800
 SOAK_MIB ?= 4096
+SOAK_ROUND ?= 60
 SOAK_BUILD ?= test
 FRESH ?=
 # more arguments for pytest, e.g. PYTEST_ARGS="-k graph -x"
@@ -93,7 +94,7 @@ stress-c: setup
 soak: setup ## a large heap for half an hour, in the background: faults, verifier, leaks counted; SOAK_SECONDS=, SOAK_MIB=, SEED=n, FRESH=1
 	@cd native && $(CONFIGURE) --preset $(SOAK_BUILD)
 	@cmake --build build/$(SOAK_BUILD) --target soak
-	@.ci/soak build/$(SOAK_BUILD)/tests/soak $(OUT)/soak $(SOAK_SECONDS) $(SOAK_MIB) $(or $(SEED),1) $(FRESH)
+	@.ci/soak build/$(SOAK_BUILD)/tests/soak $(OUT)/soak $(SOAK_SECONDS) $(SOAK_MIB) $(or $(SEED),1) $(SOAK_ROUND) $(FRESH)
 
 # The interpreter is not built for the thread sanitizer.
 stress-python: $(if $(filter address,$(SANITIZE)),asan-python,module)

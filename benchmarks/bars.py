@@ -243,8 +243,8 @@ BARS = (
     ),
     *(
         Bar(
-            f"rate over a cycle ÷ before it, LRU at 3x, {pages}, {faults}",
-            f"test_mutator[lru-{pages}-{faults}-rate]",
+            f"rate over a cycle ÷ before it, LRU at 3x, {pages}, {faults}, collector apart",
+            f"test_mutator_rate[lru-{pages}-{faults}]",
             0.8,
             share=True,
             least=True,

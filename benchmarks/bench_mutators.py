@@ -1,13 +1,14 @@
 """What does a program see of a whole full collection: utilisation, rate, stalls, memory?
 
 ``walk``: a random walk over all that lives. ``lru``: a cache in a heap of three times what lives,
-whose collection begins by itself. Each run in a process of its own, the program's thread on a CPU
-of its own, ``GCHEAP_BENCH_ROUNDS`` runs of a case, in turns. All figures are on the program's own
+whose collection begins by itself. Each run in a process of its own, the program's thread on one
+CPU, ``GCHEAP_BENCH_ROUNDS`` runs of a case, in turns. All figures are on the program's own
 clock (native/workloads/loops.h):
 
 - ``mmu1``, ``mmu10``, ``mmu100``: the least share of any 1, 10, 100 ms, from the first pause to
   the end of the collection, in which it ran; ``move-mmu10`` and so on: of the move phase alone.
-- ``rate``: operations a second over the whole collection, as a share of those before it.
+- ``rate``: operations a second over the whole collection, as a share of those before it;
+  ``test_mutator_rate``: the same with everything else kept from the CPU of the program's thread.
 - ``stall_p50``, ``_p90``, ``_p99``, ``_max``: stalls above 20 us of the move phase, pauses apart.
 - ``control_max``: the longest gap of the same clock without a heap, afterwards.
 - ``peak``: memory in the move phase at most, less staging and what was allocated, as a share of
@@ -87,6 +88,26 @@ def test_mutator(benchmark: Any, case: str) -> None:
             **{f"control, run {i}": run["control"] for i, run in enumerate(of_mode)},
         }
     values = iter([figure(run, name) for run in of_mode])
+    measure(benchmark, lambda: next(values), len(of_mode))
+
+
+@functools.cache
+def runs_apart(pages: str) -> dict[str, list[dict[str, Any]]]:
+    """Return runs of the cache with the collector on other CPUs only."""
+    found: dict[str, list[dict[str, Any]]] = {faults: [] for faults in FAULTS}
+    for _ in range(ROUNDS):
+        for faults, of_mode in found.items():
+            of_mode.append(apart("lru", live=LIVE, pages=pages, faults=faults, pin="apart"))
+    return found
+
+
+@pytest.mark.benchmark(group="rate of a program, collector on other CPUs", timer=CLOCK)
+@pytest.mark.parametrize("case", [f"lru-{p}-{faults}" for p in PAGES for faults in FAULTS])
+def test_mutator_rate(benchmark: Any, case: str) -> None:
+    _, pages, faults = case.split("-")
+    of_mode = runs_apart(pages)[faults]
+    benchmark.extra_info["runs"] = of_mode
+    values = iter([figure(run, "rate") for run in of_mode])
     measure(benchmark, lambda: next(values), len(of_mode))
 
 

@@ -1,8 +1,9 @@
 """What runs apart: a heap, a loop beside it, collections; figures as JSON. See apart.py.
 
-The loop has a CPU for itself and everything else the others (``pinned``), so that what it loses it
-loses to the collector and not to the scheduler. All times are seconds on the loop's own clock,
-unless they are of a ``GCEvent``.
+The loop stays on one CPU (``pin``): ``loop``: everything else may run on all of them, and in a
+pause it does; ``apart``: on the others only, so that what the loop loses outside of pauses it loses
+to the collector and not to the scheduler. All times are seconds on the loop's own clock, unless
+they are of a ``GCEvent``.
 """
 
 from __future__ import annotations
@@ -76,12 +77,12 @@ def staging_for(live: int) -> int:
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def cpus(pinned: bool) -> tuple[int | None, set[int]]:
+def cpus(pin: str) -> tuple[int | None, set[int]]:
     """Return the CPU of the loop and those of the rest; one CPU is not divided."""
     here = sorted(os.sched_getaffinity(0))
-    if not pinned or len(here) < 2:
+    if pin == "none" or len(here) < 2:
         return None, set(here)
-    return here[0], set(here[1:])
+    return here[0], set(here[1:] if pin == "apart" else here)
 
 
 def keep_to(rest: set[int]) -> None:
@@ -94,9 +95,9 @@ def keep_to(rest: set[int]) -> None:
             continue  # it has ended
 
 
-def control(seconds: float, pinned: bool = True) -> dict[str, float]:
+def control(seconds: float, pin: str = "loop") -> dict[str, float]:
     """Describe the gaps above 20 us of a loop without a heap."""
-    cpu, _ = cpus(pinned)
+    cpu, _ = cpus(pin)
     with Loop(cpu=cpu, seconds=seconds + 1, gap_ns=STALL_NS) as loop:
         time.sleep(seconds)
     assert loop.result is not None
@@ -126,7 +127,7 @@ def _beside(
     pages: str = "4k",
     faults: str = "thread",
     quiet_s: float = 1.0,
-    pinned: bool = True,
+    pin: str = "loop",
     memory: bool = False,
 ) -> dict[str, Any]:
     """Run a loop for ``quiet_s``, through a cycle, and a little longer.
@@ -139,10 +140,10 @@ def _beside(
         pages: 4k, huge.
         faults: thread, signal.
         quiet_s: how long before.
-        pinned: the loop has a CPU for itself.
+        pin: loop, apart, none.
         memory: what memory the move phase takes is watched, which costs the collector some time.
     """
-    cpu, rest = cpus(pinned)
+    cpu, rest = cpus(pin)
     baseline = physical_bytes()
     with Heap(
         _within(limit),
@@ -179,7 +180,7 @@ def _beside(
         }
         del loop, watch
     seconds = min(max(event.cycle_s, CONTROL_LEAST_S), CONTROL_MOST_S)
-    return {**figures, "control": control(seconds, pinned)}
+    return {**figures, "control": control(seconds, pin)}
 
 
 def _within(limit: int) -> int:
@@ -280,7 +281,7 @@ def pauses(live: int, pages: str, cycles: int) -> dict[str, Any]:
         "flip": [event.flip_s - event.flip_minor_s for event in events],
     }
     quiet = min(max(seconds, CONTROL_LEAST_S), CONTROL_MOST_S)
-    return {**parts, "control": control(quiet, pinned=False)}
+    return {**parts, "control": control(quiet, pin="none")}
 
 
 # --- summaries ------------------------------------------------------------------------------------

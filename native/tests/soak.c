@@ -3,9 +3,9 @@
  *
  *   soak SECONDS STATE [HEAP_MIB [SEED [ROUND_SECONDS [PLANT]]]]
  *
- * In rounds, a heap each, the configurations of the list in turns. A line a minute. STATE is a file with what has been done ("-": none): a run that
- * was killed goes on from there, with a new seed of the round; one that has failed does not. The exit status is 0 once SECONDS are done
- * in all. PLANT (memory, thread, descriptor, mapping) leaks one a round: to see that it is seen. */
+ * In rounds, a heap each, the configurations of the list in turns. A line a minute. STATE is a file with the rounds that are done
+ * ("-": none): a run that was killed goes on with the round that it was in; one that has failed does not go on. The exit status is 0
+ * once SECONDS are done in all. PLANT (memory, thread, descriptor, mapping) leaks one a round: to see that it is seen. */
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -23,7 +23,7 @@ enum {
   LIVE_PERCENT = 40, /* of the heap, ballast of all threads */
   MODEL_OBJECTS = 200000, /* of a model, ever, then a new one takes its place */
   COLLECT_NS = 1500000000,
-  VERIFY_EVERY = 8, /* majors */
+  VERIFY_EVERY = 4, /* majors */
   PLANTED_BYTES = 2 << 20,
 };
 
@@ -283,11 +283,8 @@ static void watch(struct round *r) {
     usleep(100000);
     look_for_hangs(r);
     if (now - said_ns >= (uint64_t)REPORT_S * 1000000000u) {
-      struct soak_state so_far = state;
       said_ns = now;
-      so_far.seconds += (now - began) / 1000000000u;
-      report(r, so_far.seconds - state.seconds);
-      (void)soak_state_write(&so_far, state_path);
+      report(r, (now - began) / 1000000000u);
     }
     if (now >= r->end_ns) at_store(&r->done, 1);
   }
@@ -349,7 +346,7 @@ static bool run_round(uint64_t number, uint64_t seconds) {
   struct mutator_run runs[MUTATORS] = {{0}};
   pthread_t threads[MUTATORS], borrower;
   gch_handle lent;
-  r.seed = state.seed * 1000003 + number * 1009 + state.seconds;
+  r.seed = state.seed * 1000003 + number * 1009;
   if (!kit_available(r.configuration->mover)) return true; /* which has said why */
   if (!open_heap(&r) || !lend(&r, &lent)) return false;
   r.end_ns = clock_ns() + seconds * 1000000000u;
@@ -414,7 +411,8 @@ int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   mallopt(M_ARENA_MAX, 1); /* what threads have freed is given back */
   if (!begin(argc, argv)) return 1;
-  uint64_t round_s = argc > 5 ? strtoull(argv[5], NULL, 10) : 60, left = goal_s - state.seconds;
+  if (state.seconds >= goal_s) return finish("done");
+  uint64_t round_s = argc > 5 ? strtoull(argv[5], NULL, 10) : 60;
   printf("soak of %llu s, %llu MiB, seed %llu, %d configurations\n", (unsigned long long)goal_s,
          (unsigned long long)state.heap_mib, (unsigned long long)state.seed, CONFIGURATIONS);
   if (!run_round(state.rounds, round_s < 5 ? round_s : 5))
@@ -422,7 +420,7 @@ int main(int argc, char **argv) {
   struct kit_holdings nothing = {1, 0, 0};
   struct soak_holdings base = soak_holdings(nothing);
   while (state.seconds < goal_s) {
-    left = goal_s - state.seconds;
+    uint64_t left = goal_s - state.seconds;
     uint64_t seconds = left < round_s ? left : round_s;
     if (!run_round(state.rounds, seconds)) return finish("failed");
     if (argc > 6) plant(argv[6]);
