@@ -30,6 +30,7 @@ class Bar:
     least: bool = False
     among: tuple[str, ...] = ()
     beside: str = ""
+    beside_what: str = "without a heap"
     most: bool = False
 
     @property
@@ -47,7 +48,7 @@ class Bar:
         wanted = f"{'at least' if least else 'at most'} {self._said(self.bound)}"
         line = f"{'met   ' if met else 'MISSED'} {self.what}: {self._said(got)}, wanted {wanted}"
         if self.beside in medians:
-            line += f" (without a heap {self._said(medians[self.beside])})"
+            line += f" ({self.beside_what} {self._said(medians[self.beside])})"
         if self.live not in (0, live):
             line += f" at {_size(self.live)} live (this is {_size(live)})"
         floor = FLOORS.get(self.faster)
@@ -236,6 +237,8 @@ BARS = (
             share=True,
             least=True,
             live=LARGE,
+            beside=f"test_mutator[{workload}-{pages}-{faults}-quiet-mmu10]",
+            beside_what="before it",
         )
         for what, workload, bound in (("LRU at 3x", "lru", 0.5), ("random walk", "walk", 0.2))
         for pages in ("4k", "huge")

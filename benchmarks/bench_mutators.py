@@ -6,7 +6,8 @@ CPU, ``GCHEAP_BENCH_ROUNDS`` runs of a case, in turns. All figures are on the pr
 clock (native/workloads/loops.h):
 
 - ``mmu1``, ``mmu10``, ``mmu100``: the least share of any 1, 10, 100 ms, from the first pause to
-  the end of the collection, in which it ran; ``move-mmu10`` and so on: of the move phase alone.
+  the end of the collection, in which it ran; ``move-mmu10`` and so on: of the move phase alone;
+  ``quiet-mmu10``: of the time before, when there are minor collections only.
 - ``rate``: operations a second over the whole collection, as a share of those before it;
   ``test_mutator_rate``: the same with everything else kept from the CPU of the program's thread.
 - ``stall_p50``, ``_p90``, ``_p99``, ``_max``: stalls above 20 us of the move phase, pauses apart.
@@ -47,6 +48,8 @@ def all_runs(workload: str, pages: str) -> dict[str, list[dict[str, Any]]]:
 def figure(run: dict[str, Any], name: str) -> float:
     if name.startswith("move-mmu"):
         return float(run["mmu"]["move"][name.removeprefix("move-mmu")])
+    if name.startswith("quiet-mmu"):
+        return float(run["mmu"]["quiet"][name.removeprefix("quiet-mmu")])
     if name.startswith("mmu"):
         return float(run["mmu"]["cycle"][name.removeprefix("mmu")])
     if name.startswith("stall_"):
@@ -59,6 +62,7 @@ def figure(run: dict[str, Any], name: str) -> float:
 FIGURES = (
     *(f"mmu{ms}" for ms in WIDTHS),
     *(f"move-mmu{ms}" for ms in WIDTHS),
+    *(f"quiet-mmu{ms}" for ms in WIDTHS),
     "rate",
     *(f"stall_{part}" for part in STALLS),
     "control_max",
@@ -82,6 +86,8 @@ def test_mutator(benchmark: Any, case: str) -> None:
     assert all(run["lost_gaps"] == 0 for run in of_mode)
     if name == "rate":
         benchmark.extra_info["runs"] = of_mode
+    if name == "mmu10":
+        benchmark.extra_info["bounds"] = [run["bounds"] for run in of_mode]
     if name == "stall_p99":
         benchmark.extra_info["distribution"] = {
             **{f"stalls, run {i}": run["stalls"]["move"] for i, run in enumerate(of_mode)},

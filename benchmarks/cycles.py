@@ -16,12 +16,14 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gcheap._ffi import lib, text
 from gcheap.compare.measure import (
     STALL_NS,
     Windows,
@@ -30,6 +32,7 @@ from gcheap.compare.measure import (
     minimum_utilisation,
     overlapping,
     rate_within,
+    worst_window,
 )
 from gcheap.compare.memory import MoveWatch, physical_bytes
 from gcheap.heap import Heap
@@ -37,7 +40,9 @@ from gcheap.loops import Cache, Loop, LoopResult, Walk
 from gcheap.stats import EVENT_KINDS, GCEvent
 
 NS = 1e-9
-PAUSE = next(kind for kind, name in EVENT_KINDS.items() if name == "pause")
+PAUSE, PHASE = (
+    next(kind for kind, name in EVENT_KINDS.items() if name == one) for one in ("pause", "phase")
+)
 EVENTS_KEPT = 1 << 20
 GAPS_KEPT = 1 << 22
 SECONDS_KEPT = 600.0
@@ -171,6 +176,7 @@ def _beside(
         assert loop.result is not None
         assert event.concurrent, event.reason
         figures = _figures(loop.result, windows, event, quiet_s)
+        figures["bounds"] = _bounds(heap, loop.result, windows)
         figures |= watch.figures(event, windows, baseline) if memory else {}
         figures |= {
             "staging_bytes": heap.stats.staging_bytes,
@@ -251,8 +257,56 @@ def _figures(seen: LoopResult, windows: Windows, event: GCEvent, quiet_s: float)
     figures["lost_gaps"] = seen.gap_count - len(seen.gaps)
     figures["misses"] = seen.misses
     names = ("live_bytes", "mark_s", "plan_s", "move_s", "cycle_s", "faults_served", "flip_s")
-    more = ("blocks_evacuated", "pages_moved", "collector_cpu_s", "move_cpu_s", "units_unread")
+    pauses = ("mark_pause_s", "mark_minor_s", "remark_s", "flip_minor_s", "safepoint_longest_s")
+    more = (
+        *pauses,
+        "blocks_evacuated",
+        "pages_moved",
+        "collector_cpu_s",
+        "move_cpu_s",
+        "units_unread",
+    )
     return {**figures, **{name: getattr(event, name) for name in (*names, *more)}}
+
+
+def _bounds(heap: Heap, seen: LoopResult, windows: Windows) -> dict[str, Any]:
+    """Say what the cycle cost the loop, and what the 10 ms with the least utilisation lie in."""
+    events = heap.events()
+    pauses = events[events["kind"] == PAUSE]
+    share, worst = worst_window(seen.gaps, windows.cycle, 0.010)
+    outside = seen.gaps[~in_pause(seen.gaps, windows.pauses)]
+    phases = events[events["kind"] == PHASE]
+    edges = [*((int(one["time"]), int(one["a"])) for one in phases), (windows.cycle[1], 0)]
+    gaps_s: dict[str, float] = {}
+    for (begin, phase), (end, _) in pairwise(edges):
+        span = (max(begin, windows.cycle[0]), min(end, windows.cycle[1]))
+        within = overlapping(outside, span)["length_ns"] if span[0] < span[1] else outside[:0]
+        _add(
+            gaps_s, text(lib.gch_phase_name(phase)), float(within.sum()) * NS if len(within) else 0
+        )
+    return {
+        "utilisation": share,
+        "after_s": (worst[0] - windows.cycle[0]) * NS,
+        "worst_pauses_s": _pauses_within(pauses, worst),
+        "worst_gaps": _lengths(overlapping(seen.gaps, worst)),
+        "cycle_s": (windows.cycle[1] - windows.cycle[0]) * NS,
+        "pauses_s": _pauses_within(pauses, windows.cycle),
+        "gaps_s": gaps_s,
+    }
+
+
+def _pauses_within(pauses: npt.NDArray[np.void], window: tuple[int, int]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for one in pauses:
+        begin = max(window[0], int(one["time"]) - int(one["a"]))
+        length = min(window[1], int(one["time"])) - begin
+        _add(found, text(lib.gch_pause_name(int(one["b"]))), length * NS)
+    return found
+
+
+def _add(sums: dict[str, float], name: str, seconds: float) -> None:
+    if seconds > 0:
+        sums[name] = sums.get(name, 0.0) + seconds
 
 
 def _lengths(gaps: npt.NDArray[np.void]) -> dict[str, float]:

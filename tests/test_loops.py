@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gcheap
-from gcheap.compare.measure import minimum_utilisation, rate_within
+from gcheap.compare.measure import minimum_utilisation, rate_within, worst_window
 from gcheap.heap import Heap
 from gcheap.loops import Cache, Loop, Walk, zipf_ranks
 from gcheap.workloads import GAP_DTYPE
@@ -153,6 +153,10 @@ def test_utilisation_is_the_least_of_every_window(
     expected = brute_force(pieces, low, low + length, width)
     found = minimum_utilisation(gaps_of(pieces), (low, low + length), width * 1e-9)
     assert found == pytest.approx(expected, abs=1e-12)
+    share, (begin, end) = worst_window(gaps_of(pieces), (low, low + length), width * 1e-9)
+    assert low <= begin <= end <= low + length
+    assert share == found
+    assert share == pytest.approx(brute_force(pieces, begin, end, end - begin), abs=1e-12)
 
 
 @given(

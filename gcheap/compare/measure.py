@@ -27,6 +27,7 @@ __all__ = [
     "rate_within",
     "stall_figures",
     "timeline",
+    "worst_window",
 ]
 
 GAP_NS = 5_000
@@ -150,10 +151,15 @@ def minimum_utilisation(gaps: Gaps, window: Window, width_s: float) -> float:
     at a maximum of it either a gap begins at t, or one ends at t + width. So those are looked at,
     and both ends of the window; what is lost up to a point is read off the sums of the gaps.
     """
+    return worst_window(gaps, window, width_s)[0]
+
+
+def worst_window(gaps: Gaps, window: Window, width_s: float) -> tuple[float, Window]:
+    """Return ``minimum_utilisation``, and when it was so (the first time)."""
     low, high = window
     width = min(round(width_s / NS), high - low)
     if width <= 0:
-        return 1.0
+        return 1.0, window
     inside = overlapping(gaps, window)
     starts = np.clip(inside["start_ns"].astype(np.int64), low, high)
     ends = inside["start_ns"].astype(np.int64) + inside["length_ns"].astype(np.int64)
@@ -167,7 +173,9 @@ def minimum_utilisation(gaps: Gaps, window: Window, width_s: float) -> float:
     total = int(stalled[-1]) if len(stalled) else 0
     stalled = np.concatenate([[0], stalled, [total]])
     lost = np.interp(at + width, corners, stalled) - np.interp(at, corners, stalled)
-    return float(max(0.0, 1.0 - lost.max() / width))
+    worst = int(lost.argmax())
+    begin = low + int(at[worst])
+    return float(max(0.0, 1.0 - lost[worst] / width)), (begin, begin + width)
 
 
 def timeline(result: Stamped, windows: Windows, called: Window) -> dict[str, Any]:
