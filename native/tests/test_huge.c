@@ -345,6 +345,7 @@ static void deciders_meet(void) {
   gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
   c.huge = GCH_HUGE_ON;
   c.fault_mode = GCH_FAULT_SIGNAL;
+  c.summaries = GCH_SUMMARIES_OFF; /* else nothing would be made: all of it is at home */
   c.gc_threads = 1; /* the controller makes all units */
   if (!kit_open(&k, &c)) return;
   GCH_FRAME(k.m, root, 2);

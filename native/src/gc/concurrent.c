@@ -1,10 +1,11 @@
-/* Workers take, in this order: evacuated destinations (they empty sources, which become frames), then every arena of the
+/* Workers take, in this order: what was hot in the last moves (gc/hot.h); evacuated destinations (they empty sources, which become frames), then every arena of the
  * flipped and armed regions for what is left. After each unit they look whether somebody waits: then what they hold is
  * published, and faults are answered, before they go on. Where arenas are huge they make arenas, those first that faults
  * have opened (gc/produce_arena.c). */
 #include "gc/concurrent.h"
 
 #include "gc/faults.h"
+#include "gc/hot.h"
 #include "gc/produce_arena.h"
 #include "gc/team.h"
 #include "heap/frames.h"
@@ -52,6 +53,15 @@ static void move_huge(struct batch *b, size_t arena) {
   while (produce_opened(b));
 }
 
+static void move_hot(struct batch *b) {
+  gch_heap *h = b->heap;
+  for (size_t block; !frames_spent(h) && hot_take(h, &block);)
+    if (h->huge)
+      move_huge(b, block / ARENA_BLOCKS);
+    else
+      move_blocks(b, block, block + 1);
+}
+
 /* Neighbouring destinations go to one worker: they are published together. */
 static void move_dests(struct batch *b) {
   gch_heap *h = b->heap;
@@ -82,6 +92,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   (void)worker, (void)workers;
   batch_begin(&b, m->heap);
   GCH_POINT(move_begins);
+  move_hot(&b);
   move_dests(&b);
   while (take_arena(m, &arena))
     if (m->heap->huge)

@@ -27,7 +27,7 @@
 enum {
   REMARKS = 16, /* the last one takes as long as it takes */
 };
-static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000;
+static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000, ARENA_PAUSE_NS = 10000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
@@ -252,6 +252,7 @@ static void move_in_pause(gch_heap *h, gch_cycle *r) {
   phase_enter(h, GCH_PHASE_END);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, false));
   phase_enter(h, GCH_PHASE_IDLE);
+  if (r->units > 0) h->unit_pause_ns = (h->unit_pause_ns * 5 + (clock_ns() - start) / r->units * 3) / 8;
 }
 
 static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
@@ -351,23 +352,27 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   return outlook;
 }
 
-/* Second pause: a minor that promotes everything, then old addresses end. False: the kernel refused the flip (`prepared`:
- * what goes before it was not refused), or nobody would answer faults, and the plan has been carried out in this pause. */
-static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle *r) {
+/* What goes before the flip was not refused; was; there is to be none, as it all fits into a pause. */
+enum prospect { FLIP_PREPARED, FLIP_REFUSED, FLIP_NEEDLESS };
+
+/* Second pause: a minor that promotes everything, then old addresses end. False: the plan has been carried out in this pause, because
+ * it is to be, the kernel refused the flip, or nobody would answer faults. */
+static bool flip_pause(gch_heap *h, enum prospect prospect, uint32_t *running, gch_cycle *r) {
   struct pause pause;
   struct minor_result minor;
-  world_stop(h, prepared ? GCH_PAUSE_FLIP : GCH_PAUSE_WHOLE, &pause);
+  world_stop(h, prospect == FLIP_PREPARED ? GCH_PAUSE_FLIP : GCH_PAUSE_WHOLE, &pause);
   *running = pause.managed;
   phase_enter(h, GCH_PHASE_FLIP);
   flip_switch(h); /* before the minor, which forwards references to old objects as it copies */
   minor_collect(h, true, &minor);
   r->flip_minor_ns = clock_ns() - pause.stopped_ns;
   swap_maps(h);
-  bool flipped = prepared && flip_now(h);
+  bool flipped = prospect == FLIP_PREPARED && flip_now(h);
   if (flipped) {
     phase_enter(h, GCH_PHASE_MOVE);
   } else {
-    degrade(h, r, !prepared ? GCH_DEGRADED_PREPARE : !faults_ready(h) ? GCH_DEGRADED_HANDLER : GCH_DEGRADED_FLIP);
+    if (prospect == FLIP_REFUSED) degrade(h, r, GCH_DEGRADED_PREPARE);
+    if (prospect == FLIP_PREPARED) degrade(h, r, faults_ready(h) ? GCH_DEGRADED_FLIP : GCH_DEGRADED_HANDLER);
     flip_to_pause(h);
     move_in_pause(h, r);
   }
@@ -414,17 +419,34 @@ static void minor_before_flip(gch_heap *h) {
   cycle_unlock(h);
 }
 
-/* Cycle lock held; released while mutators run. */
-static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+/* Does the move fit into a pause, by what a unit and an arena have taken in others? (The tables of all arenas in use are gone
+ * through, too.) */
+static bool fits_into_pause(const gch_heap *h, const gch_cycle *r) {
+  uint64_t arenas = at_load_relaxed(&h->used_bytes) / ARENA_BYTES; /* a figure */
+  return r->units * h->unit_pause_ns + arenas * ARENA_PAUSE_NS <= h->pause_target_ns;
+}
+
+static enum prospect prepare(gch_heap *h, bool weighs, gch_cycle *r) {
+  uint64_t start = clock_ns();
+  bool needless = weighs && fits_into_pause(h, r), prepared = false;
+  if (needless)
+    flip_prepare_pause(h);
+  else
+    prepared = flip_prepare(h);
+  r->prepare_ns = clock_ns() - start;
+  return needless ? FLIP_NEEDLESS : prepared ? FLIP_PREPARED : FLIP_REFUSED;
+}
+
+/* Cycle lock held; released while mutators run. `weighs`: what fits into a pause is done in one. */
+static void plan_and_move(gch_heap *h, const gch_collect_options *o, bool weighs, gch_cycle *r) {
   lock_unlock(&h->cycle_lock);
   plan_phase(h, o, true, r);
   minor_before_flip(h);
-  uint64_t start = clock_ns();
-  bool prepared = flip_prepare(h);
-  r->prepare_ns = clock_ns() - start;
+  uint64_t start;
+  enum prospect prospect = prepare(h, weighs, r);
   lock_lock(&h->cycle_lock);
   uint32_t running;
-  r->concurrent = flip_pause(h, prepared, &running, r);
+  r->concurrent = flip_pause(h, prospect, &running, r);
   if (!r->concurrent) return;
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
@@ -488,7 +510,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
     r->concurrent = 0;
     finish_in_pause(h, o, r);
   } else {
-    plan_and_move(h, o, r);
+    plan_and_move(h, o, if_due, r);
   }
   report_end(h, r);
   finish_report(h, r);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "gc/hot.h"
 #include "gc/phase.h"
 #include "gc/produce_arena.h"
 #include "gc/registry.h"
@@ -96,11 +97,13 @@ static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t sta
     case UNIT_ARMED:
       if (make_touched(b, block)) {
         batch_publish(b);
+        hot_note(h, address, 0);
         note_fault(h, m, fault->thread, address, start);
         break;
       } /* else somebody was quicker */
       /* fallthrough */
     case UNIT_BUSY:
+      hot_note(h, address, 0);
       stall_wait(h, block, fault->thread, start);
       batch_hurry(h);
       break;
@@ -245,6 +248,7 @@ static void answer_moving(gch_heap *h, uintptr_t address) {
   GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
             (unsigned long long)h->major_number);
   batch_end(&b);
+  hot_note(h, address, 0);
   note_cpu(h, cpu);
   if (own)
     note_fault(h, mutator_here(h), thread_id(), address, start);
