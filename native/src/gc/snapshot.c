@@ -152,7 +152,7 @@ static bool refill(gch_heap *h, struct mutator *m) {
   return true;
 }
 
-void gch_snapshot_value_slow(gch_mutator *mutator, gch_ref previous) {
+void gch_log_slow(gch_mutator *mutator, gch_ref previous) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   if (!heap_contains(h, (uintptr_t)previous)) return; /* null, mostly */
@@ -163,8 +163,4 @@ void gch_snapshot_value_slow(gch_mutator *mutator, gch_ref previous) {
     return;
   }
   *m->pub.log++ = (uint64_t)(uintptr_t)previous;
-}
-
-void gch_snapshot_slow(gch_mutator *m, gch_ref *slot) {
-  gch_snapshot_value_slow(m, __atomic_load_n(slot, __ATOMIC_RELAXED)); /* relaxed: nobody looks behind it here */
 }
