@@ -163,9 +163,9 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   }
   cycle_enter(h);
   if (o.minor)
-    cycle_minor(h, o.promote, report);
+    cycle_minor(h, o.promote, GCH_CAUSE_ASKED, report);
   else
-    cycle_major(h, &o, report);
+    cycle_major(h, &o, GCH_CAUSE_ASKED, report);
   cycle_leave(h);
   return GCH_OK;
 }

@@ -302,7 +302,7 @@ static bool commit(const struct resize *r, const struct taking *t) {
   gch_cycle minor;
   cycle_enter(h);
   bool ready = can_take(r, t);
-  if (ready && has_ref_tail(r)) cycle_minor(h, true, &minor);
+  if (ready && has_ref_tail(r)) cycle_minor(h, true, GCH_CAUSE_ASKED, &minor);
   if (ready) {
     world_stop(h, GCH_PAUSE_OTHER, &pause);
     ready = can_take(r, t) && !(has_ref_tail(r) && is_dirty(r, t->span));
