@@ -159,7 +159,7 @@ static void many_waiters(void) {
   gch_heap *h = kit.heap;
   for (size_t unit = 1; unit <= 3; unit++) {
     unit_arm(h, unit);
-    CHECK(unit_claim(h, unit));
+    CHECK(unit_claim(h, unit, GCH_ACTOR_WORKER));
   }
   for (int i = 0; i < WAITERS + 4; i++) stall_wait(h, 1 + (size_t)i % 2, thread_id(), clock_ns());
   stall_wait(h, 3, thread_id(), clock_ns());

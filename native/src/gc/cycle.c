@@ -16,6 +16,7 @@
 #include "gc/plan.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
+#include "gc/stall_report.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
@@ -79,6 +80,7 @@ static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cause cau
   report_begin(h, false, cause, r);
   r->policy = o->policy;
   h->major_number = r->number;
+  stall_report_begin(h, r->number, &h->report);
 }
 
 static void report_pause(gch_cycle *r, uint64_t length, const struct pause *pause) {
@@ -114,9 +116,10 @@ static void report_end(gch_heap *h, gch_cycle *r) {
 static void keep_report(gch_heap *h, gch_cycle *where, gch_cause cause, const gch_cycle *r) {
   lock_lock(&h->measures.lock);
   *where = *r;
+  if (!r->minor) h->measures.last_report = h->report;
   lock_unlock(&h->measures.lock);
   heap_event(h, GCH_EVENT_END, r->number, r->heap_bytes_after, r->live_bytes, event_bits(r, cause));
-  diary_note(h, r, cause);
+  diary_note(h, r, &h->report, cause);
 }
 
 /* --- pacing --------------------------------------------------------------------------------------------------- */
@@ -260,6 +263,7 @@ static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle 
   swap_maps(h);
   move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
+  stall_report_end(h, &h->report);
 }
 
 static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
@@ -398,6 +402,7 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
   swap_maps(h);
   move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
+  stall_report_end(h, &h->report);
 }
 
 /* An ordinary minor: what the flip's own finds is then what the program did since, not since the mark. */
@@ -406,6 +411,14 @@ static void minor_before_flip(gch_heap *h) {
   lock_lock(&h->cycle_lock);
   cycle_minor(h, false, GCH_CAUSE_MAJOR, &minor);
   cycle_unlock(h);
+}
+
+/* Nothing more is to be done. The cycle lock is taken, and stays. */
+static void come_to_rest(gch_heap *h) {
+  stall_report_end(h, &h->report);
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h); /* from now on nothing is left to us */
 }
 
 /* Cycle lock held; released while mutators run. */
@@ -419,21 +432,23 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   lock_lock(&h->cycle_lock);
   uint32_t running;
   r->concurrent = flip_pause(h, prepared, &running, r);
-  if (!r->concurrent) return;
+  if (!r->concurrent) {
+    stall_report_end(h, &h->report);
+    return;
+  }
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
-  start = clock_ns();
+  h->report.move_begin_ns = start = clock_ns();
   uint64_t cpu = cpu_now(h, false);
   concurrent_move(h, running);
   finalizers_forward(h);
   end_phase(h);
-  r->move_ns = clock_ns() - start;
+  h->report.move_end_ns = clock_ns();
+  r->move_ns = h->report.move_end_ns - start;
   r->move_cpu_ns = cpu_now(h, false) - cpu;
   GCH_POINT(ended); /* but for the phase; minors may be */
   if (h->huge) finish_opened(h);
-  lock_lock(&h->cycle_lock);
-  phase_enter(h, GCH_PHASE_IDLE);
-  large_drop_lost(h); /* from now on nothing is left to us */
+  come_to_rest(h);
 }
 
 /* Nothing moves: the dead are freed, and the new map is the live one from a moment on that nobody runs in. Cycle lock held before
@@ -453,9 +468,7 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
-  lock_lock(&h->cycle_lock);
-  phase_enter(h, GCH_PHASE_IDLE);
-  large_drop_lost(h);
+  come_to_rest(h);
 }
 
 void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
@@ -515,7 +528,8 @@ static void major_for_allocation(gch_heap *h, bool urgent) {
 
 void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
-  uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
+  uint64_t seen = at_load_relaxed(&h->measures.minor_count);
+  struct stall stall = stall_begin(m, GCH_STALL_ALLOC);
   gch_cycle report;
   cycle_enter(h);
   /* Somebody else may have collected while we waited for the lock: then just try again. */
@@ -527,5 +541,5 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
     major_for_allocation(h, urgent);
   cycle_leave(h);
   if (h->controller != NULL) cycle_start_due(m);
-  stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
+  stall_end(&stall);
 }

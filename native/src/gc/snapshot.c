@@ -159,7 +159,7 @@ void gch_log_slow(gch_mutator *mutator, gch_ref previous) {
   if (gch_unlikely(m->pub.log == m->pub.log_end) && !refill(h, m)) {
     uint64_t start = clock_ns();
     mark_overwritten(h, (uint64_t)(uintptr_t)previous);
-    stall_count(h, m, GCH_STALL_BARRIER, clock_ns() - start);
+    stall_count(h, m, GCH_STALL_BARRIER, start, clock_ns());
     return;
   }
   *m->pub.log++ = (uint64_t)(uintptr_t)previous;

@@ -1,0 +1,69 @@
+#include "base/utilisation.h"
+
+#include <stdlib.h>
+
+/* --- spans ---------------------------------------------------------------------------------------------------- */
+
+static int by_start(const void *a, const void *b) {
+  const struct span *x = a, *y = b;
+  if (x->start != y->start) return x->start < y->start ? -1 : 1;
+  return x->end > y->end ? -1 : x->end < y->end;
+}
+
+size_t spans_flatten(struct span *spans, size_t count) {
+  size_t kept = 0;
+  uint64_t covered = 0; /* so far: up to here */
+  if (count > 0) qsort(spans, count, sizeof *spans, by_start);
+  for (size_t i = 0; i < count; i++) {
+    struct span s = spans[i];
+    if (s.start < covered) s.start = covered;
+    if (s.start >= s.end) continue;
+    spans[kept++] = s;
+    covered = s.end;
+  }
+  return kept;
+}
+
+void spans_sum(const struct span *spans, size_t count, uint64_t from, uint64_t to, uint64_t *lost) {
+  for (size_t i = 0; i < count; i++) {
+    uint64_t start = spans[i].start > from ? spans[i].start : from, end = spans[i].end < to ? spans[i].end : to;
+    if (start < end) lost[spans[i].what] += end - start;
+  }
+}
+
+/* --- windows -------------------------------------------------------------------------------------------------- */
+
+/* Sums up what is lost before a moment; moments never go back. */
+struct sum {
+  const struct span *at, *end;
+  uint64_t whole; /* of the spans before `at` */
+};
+
+static uint64_t lost_before(struct sum *s, uint64_t moment) {
+  for (; s->at < s->end && s->at->end <= moment; s->at++) s->whole += s->at->end - s->at->start;
+  return s->whole + (s->at < s->end && s->at->start < moment ? moment - s->at->start : 0);
+}
+
+/* Looks at windows whose starts never go back. */
+struct search {
+  struct sum before, behind;
+  uint64_t from, last, width; /* starts lie in [from, last] */
+  struct window worst;
+};
+
+static void look(struct search *s, uint64_t start) {
+  if (start < s->from) start = s->from;
+  if (start > s->last) start = s->last;
+  uint64_t behind = lost_before(&s->behind, start + s->width), lost = behind - lost_before(&s->before, start);
+  if (lost > s->worst.lost || (lost == s->worst.lost && start < s->worst.start))
+    s->worst = (struct window){start, lost};
+}
+
+struct window worst_window(const struct span *spans, size_t count, uint64_t from, uint64_t to, uint64_t width) {
+  struct sum none = {spans, spans + count, 0};
+  struct search s = {none, none, from, to - width, width, {from, 0}};
+  for (size_t i = 0; i < count; i++) look(&s, spans[i].start);
+  s.before = s.behind = none;
+  for (size_t i = 0; i < count; i++) look(&s, spans[i].end > width ? spans[i].end - width : 0);
+  return s.worst;
+}
