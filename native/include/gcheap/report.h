@@ -46,7 +46,8 @@ typedef struct gch_report {
   uint32_t threads; /* that were stalled */
   uint64_t number; /* of the cycle; 0: no major has ended yet */
   uint64_t begin_ns, end_ns; /* the major, but for the moments in which it gives up its number */
-  uint64_t move_begin_ns, move_end_ns; /* when memory moved beside the program, flip excluded; 0: it did not */
+  uint64_t move_begin_ns,
+      move_end_ns; /* when memory moved beside the program, from the end of the flip's pause; 0: it did not */
   gch_distribution answers[4]; /* by gch_answer: what the touching threads waited. The first three add up to the stalls
                                 * GCH_STALL_FAULT of the major, the last to GCH_STALL_UNIT */
   gch_distribution touches; /* all of them */

@@ -372,6 +372,7 @@ static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle 
     flip_to_pause(h);
     move_in_pause(h, r);
   }
+  if (flipped) h->report.move_begin_ns = clock_ns(); /* from now on memory is missed */
   uint64_t length = world_resume(h, &pause);
   r->flip_ns = flipped ? length : 0;
   r->physical_at_flip = flipped ? resident_now() : 0;
@@ -438,7 +439,7 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   }
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
-  h->report.move_begin_ns = start = clock_ns();
+  start = clock_ns();
   uint64_t cpu = cpu_now(h, false);
   concurrent_move(h, running);
   finalizers_forward(h);
