@@ -1,5 +1,6 @@
 #include "base/utilisation.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 /* --- spans ---------------------------------------------------------------------------------------------------- */
@@ -10,10 +11,16 @@ static int by_start(const void *a, const void *b) {
   return x->end > y->end ? -1 : x->end < y->end;
 }
 
+static bool in_order(const struct span *spans, size_t count) {
+  for (size_t i = 1; i < count; i++)
+    if (by_start(&spans[i - 1], &spans[i]) > 0) return false;
+  return true;
+}
+
 size_t spans_flatten(struct span *spans, size_t count) {
   size_t kept = 0;
   uint64_t covered = 0; /* so far: up to here */
-  if (count > 0) qsort(spans, count, sizeof *spans, by_start);
+  if (!in_order(spans, count)) qsort(spans, count, sizeof *spans, by_start);
   for (size_t i = 0; i < count; i++) {
     struct span s = spans[i];
     if (s.start < covered) s.start = covered;
