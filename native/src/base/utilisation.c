@@ -51,26 +51,13 @@ static uint64_t lost_before(struct sum *s, uint64_t moment) {
   return s->whole + (s->at < s->end && s->at->start < moment ? moment - s->at->start : 0);
 }
 
-/* Looks at windows whose starts never go back. */
-struct search {
-  struct sum before, behind;
-  uint64_t from, last, width; /* starts lie in [from, last] */
-  struct window worst;
-};
-
-static void look(struct search *s, uint64_t start) {
-  if (start < s->from) start = s->from;
-  if (start > s->last) start = s->last;
-  uint64_t behind = lost_before(&s->behind, start + s->width), lost = behind - lost_before(&s->before, start);
-  if (lost > s->worst.lost || (lost == s->worst.lost && start < s->worst.start))
-    s->worst = (struct window){start, lost};
-}
-
 struct window worst_window(const struct span *spans, size_t count, uint64_t from, uint64_t to, uint64_t width) {
-  struct sum none = {spans, spans + count, 0};
-  struct search s = {none, none, from, to - width, width, {from, 0}};
-  for (size_t i = 0; i < count; i++) look(&s, spans[i].start);
-  s.before = s.behind = none;
-  for (size_t i = 0; i < count; i++) look(&s, spans[i].end > width ? spans[i].end - width : 0);
-  return s.worst;
+  struct sum before = {spans, spans + count, 0}, behind = before;
+  struct window worst = {from, 0};
+  for (size_t i = 0; i < count; i++) {
+    uint64_t start = spans[i].start < from ? from : spans[i].start > to - width ? to - width : spans[i].start;
+    uint64_t lost = lost_before(&behind, start + width) - lost_before(&before, start);
+    if (lost > worst.lost) worst = (struct window){start, lost};
+  }
+  return worst;
 }

@@ -1,9 +1,10 @@
 /* What somebody has lost, as spans of time, and how little of a window is left: minimum mutator utilisation.
  *
  * Cheng and Blelloch, "A parallel, real-time garbage collector", 2001: the utilisation of a window is the share of it that the
- * mutator had to itself; the minimum is over all windows of that width. What is lost in [t, t + width) is, as a function of t,
- * made of straight lines; where it is greatest, the window begins with a span or ends with one, or lies at an end of the time that is
- * looked at. So it is enough to look at two windows a span. */
+ * mutator had to itself; the minimum is over all windows of that width. It is enough to look at a window a span, the one that begins with
+ * it (or as near as there is room). For any other can be shifted to one of those and loses no less: one that begins within a
+ * span to the left, to the span's start, as each moment that is left behind is made up for by one that is lost; one that begins between
+ * spans to the right, to the next one's start. */
 #ifndef GCH_BASE_UTILISATION_H
 #define GCH_BASE_UTILISATION_H
 
@@ -24,8 +25,7 @@ struct window {
  * many they are. What several cover is of the kind of the one that began first (of the longest of those). */
 size_t spans_flatten(struct span *spans, size_t count);
 
-/* Of disjoint spans in order: the window of this width within [from, to) in which most is lost, one that begins or ends with a
- * span if there is something to lose. width <= to - from. */
+/* Of disjoint spans in order: the window of this width within [from, to) in which most is lost. width <= to - from. */
 struct window worst_window(const struct span *spans, size_t count, uint64_t from, uint64_t to, uint64_t width);
 
 /* What is lost in [from, to), added to `lost` by kind. */
