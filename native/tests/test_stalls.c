@@ -91,7 +91,7 @@ static void touches_are_counted(gch_mover mover, gch_fault_mode faults) {
   at_store(&gch_hook_fn, dawdle);
   for (int round = 0; round < 20 && stalls_of(kit.m).count[GCH_STALL_UNIT] == 0; round++) {
     kit_major(&kit, GCH_POLICY_ALL, true, false);
-    while (at_load(&kit.heap->phase) != GCH_PHASE_MOVE) gch_safepoint(kit.m);
+    while (at_load(&kit.heap->phase) == GCH_PHASE_FLIP) gch_safepoint(kit.m); /* it may be over already */
     walk(root[0]);
     gch_collect_wait(kit.m, NULL);
   }
