@@ -74,6 +74,15 @@ static void move_dests(struct batch *b) {
         move_blocks(b, p->dests[i].block, p->dests[i].block + 1);
 }
 
+/* The unit of a cycle is MAPPED, by whomever. */
+static void see_mapped(struct batch *b, size_t block) {
+  gch_heap *h = b->heap;
+  if (gch_likely(unit_state(h, block) == UNIT_MAPPED)) return;
+  uint64_t start = clock_ns();
+  if (produce_ensure(b, block_address(&h->layout, block), false) == ENSURED_WAITED)
+    stall_waited(h, b->maker, unit_maker(h, block), clock_ns() - start);
+}
+
 /* Units that another thread has claimed are published by it: the phase ends when the last one is. */
 static void wait_mapped(struct batch *b) {
   gch_heap *h = b->heap;
@@ -81,7 +90,7 @@ static void wait_mapped(struct batch *b) {
     if (!in_cycle(h, r)) continue;
     uint32_t first, count = region_arenas(h, r, &first);
     for (size_t block = (size_t)first * ARENA_BLOCKS; block < (size_t)(first + count) * ARENA_BLOCKS; block++)
-      if (unit_state(h, block) != UNIT_NONE) produce_ensure(b, block_address(&h->layout, block), false);
+      if (unit_state(h, block) != UNIT_NONE) see_mapped(b, block);
   }
 }
 
@@ -90,7 +99,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   struct batch b;
   uint32_t arena;
   (void)worker, (void)workers;
-  batch_begin(&b, m->heap);
+  batch_begin(&b, m->heap, GCH_ACTOR_WORKER);
   GCH_POINT(move_begins);
   move_hot(&b);
   move_dests(&b);
@@ -122,7 +131,7 @@ void concurrent_move(gch_heap *h, uint32_t running) {
   at_store_relaxed(&h->movers, workers); /* a hint */
   team_run_beside(h, move_worker, &m, workers);
   at_store_relaxed(&h->movers, 0);
-  batch_begin(&b, h);
+  batch_begin(&b, h, GCH_ACTOR_WORKER);
   wait_mapped(&b);
   batch_end(&b);
 }

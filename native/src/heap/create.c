@@ -213,6 +213,10 @@ static void init_measures(struct measures *m) {
   histogram_init(&m->stall_move);
 }
 
+static void init_touching(struct touching *t) {
+  for (int i = 0; i < GCH_ANSWER_COUNT; i++) histogram_init(&t->answers[i]);
+}
+
 static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
   gch_status status = reserve_space(h, tight, error);
   if (status == GCH_OK) status = open_regions(h, error);
@@ -245,6 +249,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   h->pid = (uint64_t)getpid();
   h->huge = h->config.huge == GCH_HUGE_ON;
   init_measures(&h->measures);
+  init_touching(&h->touching);
   probe_run(&h->kernel, &h->probe);
   if (status == GCH_OK) status = check_addresses(&h->config, error);
   if (h->probe.thp == PAGES_THP_NEVER) h->huge = false;

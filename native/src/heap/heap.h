@@ -20,6 +20,7 @@
 #include "heap/layout.h"
 #include "heap/pacing.h"
 #include "heap/stall.h"
+#include "heap/stall_log.h"
 #include "heap/tables.h"
 #include "object/typetab.h"
 #include "os/kernel.h"
@@ -163,6 +164,7 @@ struct measures { /* [atomic] relaxed counters and histograms */
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
   struct lock lock;                 /* RANK_MEASURES: the reports below */
   gch_cycle last_minor, last_major; /* [lock] */
+  gch_report last_report;           /* [lock] of the last major */
 };
 
 /* What the side tables of a region hold; heap/trim.h. */
@@ -214,9 +216,12 @@ struct gch_heap {
   struct pins pins;
   struct world world;
   struct waiters waiters;
+  struct touching touching;
+  struct stall_log stall_log;
   struct lock cycle_lock;       /* RANK_CYCLE */
   struct cond cycle_done;       /* [lock: cycle] the running cycle ended */
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
+  gch_report report;            /* [cycle] of the running major, as far as it has come */
   uint64_t cycle_number;        /* [cycle] the last one given: majors and minors are counted together */
   uint64_t major_number;        /* [cycle] of the running major, or the last; a minor beside it has one of its own */
   const struct mover_ops *mover; /* [const] */

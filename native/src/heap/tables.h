@@ -116,7 +116,7 @@ struct tables {
   struct line_forward *lines; /* [the plan's workers] valid for evacuated blocks */
   uint32_t *dest; /* [the plan] of a destination block: index + 1 in plan.dests */
   uint16_t *needed; /* [atomic] of an evacuated block: destinations that still read it */
-  uint8_t *units; /* [atomic] a block: enum unit_state */
+  uint8_t *units; /* [atomic] a block: enum unit_state, and who made it; heap/unit.h */
   uint64_t
       *summaries; /* [atomic while a major marks] SUMMARY_BITS an arena; all zero outside a major; heap/summary.h */
   uint8_t *anywhere; /* [atomic] an arena: 1 if its summary does not hold */
