@@ -35,7 +35,7 @@ EVENT_KINDS: dict[int, str] = {
 """Kind -> its name: phase, pause, fault, moved, refusal, degraded, minor, watchdog, begin, end."""
 
 REFUSALS = ("exist_moved", "exist", "busy", "copied", "again", "no_memory", "other")
-STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork")
+STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork", "limit")
 POLICIES = ("needed", "all", "release")
 NS = 1e-9
 _READ_EVENTS = 4096
@@ -166,7 +166,7 @@ class ThreadStalls:
     """Times in which a thread made no progress because of the collector, by cause.
 
     Attributes:
-        count: how many; causes: pause, fault, unit, alloc, barrier, fork.
+        count: how many; causes: pause, fault, unit, alloc, barrier, fork, limit (the heap was full).
         seconds: their sum. In fault mode ``thread``, faults and units without the time that their
             delivery and the wake-up take.
     """

@@ -26,6 +26,8 @@
 
 enum {
   REMARKS = 16, /* the last one takes as long as it takes */
+  MAJORS = 3,   /* for an allocation that finds no room, before it is given up */
+  WAITS = 8,    /* for others' majors that left room, before it makes one of its own */
 };
 static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000;
 
@@ -163,7 +165,7 @@ void cycle_start_due(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   if (!cycle_is_due(h)) return;
   if (h->controller == NULL)
-    cycle_for_allocation(m, false);
+    cycle_for_allocation(m);
   else if (at_load_relaxed(&h->phase) == GCH_PHASE_IDLE)
     controller_wake(h);
 }
@@ -512,15 +514,15 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
-static void major_for_allocation(gch_heap *h, bool urgent) {
+static void major_for_allocation(gch_heap *h, gch_cause why) {
   gch_collect_options options;
   gch_cycle report;
-  cause = urgent ? GCH_CAUSE_LIMIT : GCH_CAUSE_DUE;
+  cause = why;
   gch_collect_options_init(&options);
   cycle_major(h, &options, &report);
 }
 
-void cycle_for_allocation(struct mutator *m, bool urgent) {
+void cycle_for_allocation(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
   gch_cycle report;
@@ -528,13 +530,35 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   cause = GCH_CAUSE_NURSERY;
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
-  if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
-  if (urgent && phase_now(h) != GCH_PHASE_IDLE)
-    cycle_wait_idle(h); /* it gives memory back */
-  else if (urgent || (!done && h->controller == NULL && cycle_is_due(h)))
-    major_for_allocation(h, urgent);
+  if (!done && young_is_full(h)) cycle_minor(h, false, &report);
+  if (!done && h->controller == NULL && cycle_is_due(h)) major_for_allocation(h, GCH_CAUSE_DUE);
   cause = GCH_CAUSE_ASKED;
   cycle_leave(h);
   if (h->controller != NULL) cycle_start_due(m);
   stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
+}
+
+/* Cycle lock held. Has a major ended since `seen` were counted, waited for if need be, and is there room now? */
+static bool waited_for_room(gch_heap *h, uint64_t seen, uint64_t bytes) {
+  cycle_wait_idle(h);
+  return at_load_relaxed(&h->measures.major_count) != seen &&
+         at_load_relaxed(&h->used_bytes) + bytes <= h->config.max_bytes; /* a figure: who takes room looks again */
+}
+
+bool cycle_for_room(struct mutator *m, struct relief *r) {
+  gch_heap *h = m->pub.heap;
+  if (r->majors == MAJORS) return false;
+  uint64_t seen = at_load_relaxed(&h->measures.major_count), start = clock_ns();
+  cycle_enter(h);
+  if (waited_for_room(h, seen, r->bytes) && r->waits < WAITS) {
+    r->waits++;
+  } else {
+    r->majors++;
+    major_for_allocation(h, GCH_CAUSE_LIMIT);
+  }
+  cause = GCH_CAUSE_ASKED;
+  cycle_leave(h);
+  if (h->controller != NULL) cycle_start_due(m);
+  stall_count(h, m, GCH_STALL_LIMIT, clock_ns() - start);
+  return true;
 }
