@@ -148,7 +148,9 @@ class Heap(Unpicklable):
     use it. Close it, or use it in ``with``.
 
     Args:
-        max_size: limit of the heap, young space included: bytes or text such as "2GiB".
+        max_size: limit of the heap, young space included: bytes or text such as "2GiB", or "auto":
+            1 GiB, or half of the memory that the machine and control groups leave the process, if
+            that is less; ``stats.limit_reason`` says why it is what it is.
         mover: "auto", "move" (also "remap"), "copy", "simulated", "memcpy", "slide": what puts live
             pages at their new address.
         fault: "thread" or "signal": who answers a touch of a missing page.
@@ -166,7 +168,8 @@ class Heap(Unpicklable):
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel_inject.c.
         soft_max_size: full collections begin so early that the heap stays below, where what lives
-            allows it; None: max_size.
+            allows it; None: max_size, or three quarters of the memory that the machine and control
+            groups leave the process, if that is less.
         growth: a full collection is to have ended when the heap has grown by so much of what lived
             after the last: 0.01 to 100; infinity: only when asked for, or out of memory.
         summaries: "auto", "on", "off": full collections note which arenas refer to which, so that
@@ -199,7 +202,7 @@ class Heap(Unpicklable):
 
     def __init__(
         self,
-        max_size: int | str = "1GiB",
+        max_size: int | str = "auto",
         *,
         mover: str = "auto",
         fault: str = "thread",
@@ -222,8 +225,8 @@ class Heap(Unpicklable):
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
-        config.max_bytes = parse_size(max_size, "max_size")
-        if config.max_bytes == 0:
+        config.max_bytes = _size(max_size, "max_size")
+        if config.max_bytes == 0 and max_size != "auto":
             raise ValueError("max_size is 0, expected at least 1 MiB")
         chosen = ffi.new("gch_mover *")
         named = isinstance(mover, str) and _is_c_text(mover)

@@ -166,7 +166,7 @@ class ThreadStalls:
     """Times in which a thread made no progress because of the collector, by cause.
 
     Attributes:
-        count: how many; causes: pause, fault, unit, alloc, barrier, fork, limit (the heap was full).
+        count: how many, by cause: pause, fault, unit, alloc, barrier, fork, limit (of the heap).
         seconds: their sum. In fault mode ``thread``, faults and units without the time that their
             delivery and the wake-up take.
     """
@@ -205,6 +205,9 @@ class HeapStats:
         nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
         trigger_bytes: a full collection is due when so many bytes are in use; it is to have
             ended at ``goal_bytes``.
+        soft_max_bytes: full collections begin so early that the heap stays below, if that can be.
+        memory_bytes: what the machine and control groups leave the process; 0: not known.
+        limit_reason: why ``max_bytes`` and ``soft_max_bytes`` are what they are.
         finalizers: registered with ``Heap.finalize``; ``finalizers_pending`` those that are due.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
@@ -249,6 +252,9 @@ class HeapStats:
     goal_bytes: int
     finalizers: int
     finalizers_pending: int
+    memory_bytes: int
+    soft_max_bytes: int
+    limit_reason: str
     last_minor: GCEvent | None
     last_major: GCEvent | None
 
@@ -264,6 +270,7 @@ class HeapStats:
         return cls(
             mover=text(lib.gch_mover_name(s.mover)),
             mover_reason=text(s.mover_reason),
+            limit_reason=text(s.limit_reason),
             fault_mode="signal" if s.fault_mode == lib.GCH_FAULT_SIGNAL else "thread",
             huge=bool(s.huge),
             stall_count=dict(zip(STALLS, map(int, s.stall_count), strict=False)),

@@ -266,6 +266,15 @@ def test_stats_know_the_configuration() -> None:
         assert set(stats.stall_s) == set(stats.stall_count)
 
 
+def test_the_limit_is_chosen_and_explained() -> None:
+    with Heap() as chosen, Heap("32MiB", soft_max_size="24MiB") as asked:
+        assert 1 << 20 <= chosen.stats.max_bytes <= 1 << 30
+        assert chosen.stats.memory_bytes > 0
+        assert chosen.stats.limit_reason
+        assert asked.stats.limit_reason == "asked for"
+        assert asked.stats.soft_max_bytes == 24 << 20
+
+
 def test_map_lists_the_blocks() -> None:
     with Heap("32MiB") as heap:
         node = heap.struct("Node", next=gcheap.Ref, weight="f8")

@@ -58,7 +58,9 @@ typedef struct gch_config {
   gch_huge huge;
   gch_huge_faults huge_faults;
   uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
-  uint64_t max_bytes; /* limit of the heap: small and large objects, young space included; 1 MiB to 16 TiB; 0: 1 GiB */
+  uint64_t
+      max_bytes; /* limit of the heap: small and large objects, young space included; 1 MiB to 16 TiB; 0: 1 GiB, or half of
+                       * the memory that the machine and control groups leave the process, if that is less */
   uint64_t
       nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: at most 4 MiB */
   uint64_t staging_bytes; /* frames that hold what is being moved; at least 512 KiB; 0: min(32 MiB, max_bytes / 16) */
@@ -69,7 +71,8 @@ typedef struct gch_config {
   uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
   uint64_t
-      soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes */
+      soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes, or three
+                       * quarters of the memory that the machine and control groups leave the process, if that is less */
   /* A major is to have ended when the heap has grown by so much of what lived after the last one; up to 10000; 0: 100;
    * GCH_GROWTH_NEVER: majors begin when they are asked for, or nothing else makes room for an allocation. */
   uint32_t growth_percent;

@@ -135,6 +135,9 @@ typedef struct gch_stats {
   uint64_t goal_bytes; /* and is to have ended when it has so many */
   uint64_t finalizers; /* registered */
   uint64_t finalizers_pending; /* in the queue */
+  uint64_t memory_bytes; /* what the process may have: of the machine, of control groups; 0: not known */
+  uint64_t soft_max_bytes; /* in force */
+  char limit_reason[192]; /* why max_bytes and soft_max_bytes are what they are */
 } gch_stats;
 
 #endif

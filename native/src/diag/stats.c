@@ -75,6 +75,9 @@ static void fill_facts(gch_heap *h, gch_stats *s) {
   s->max_bytes = h->config.max_bytes;
   s->nursery_bytes = h->config.nursery_bytes;
   s->staging_bytes = h->config.staging_bytes;
+  s->memory_bytes = h->memory_bytes;
+  s->soft_max_bytes = h->config.soft_max_bytes != 0 ? h->config.soft_max_bytes : h->config.max_bytes;
+  memcpy(s->limit_reason, h->limit_reason, sizeof s->limit_reason);
 }
 
 static void fill_counters(gch_heap *h, gch_stats *s) {

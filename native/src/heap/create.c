@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/sized.h"
 #include "base/units.h"
+#include "heap/limits.h"
 #include "heap/mutator.h"
 #include "heap/ring_file.h"
 #include "heap/small.h"
@@ -25,7 +26,7 @@ enum {
 };
 
 static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
-static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
+static const uint64_t MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
 static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
 
 void gch_config_init_sized(gch_config *config, size_t bytes) {
@@ -48,7 +49,7 @@ static gch_status check_size(const char *name, uint64_t size, uint64_t least, ui
 }
 
 static uint64_t most_nursery(uint64_t max_bytes) {
-  uint64_t quarter = choose(max_bytes, MAX_DEFAULT) / 4;
+  uint64_t quarter = max_bytes / 4;
   return quarter < NURSERY_MIN ? NURSERY_MIN : quarter < NURSERY_MAX ? quarter : NURSERY_MAX;
 }
 
@@ -88,9 +89,9 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->growth_percent > GROWTH_MAX && c->growth_percent != GCH_GROWTH_NEVER)
     return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d, or GCH_GROWTH_NEVER",
                      c->growth_percent, GROWTH_MAX);
-  if (c->soft_max_bytes > choose(c->max_bytes, MAX_DEFAULT))
+  if (c->soft_max_bytes > c->max_bytes)
     return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
-                     (unsigned long long)c->soft_max_bytes, (unsigned long long)choose(c->max_bytes, MAX_DEFAULT));
+                     (unsigned long long)c->soft_max_bytes, (unsigned long long)c->max_bytes);
   if (c->promote_age > 7)
     return error_set(error, GCH_BAD_VALUE, "promote_age is %u, expected 0 (choose) to 7", c->promote_age);
   if (c->event_capacity != 0 && (!is_pow2(c->event_capacity) || c->event_capacity > EVENTS_MAX))
@@ -113,7 +114,7 @@ static gch_status check_processor(gch_error *error) {
 
 static void complete_config(gch_config *c) {
   uint32_t cpus = thread_cpu_count();
-  c->max_bytes = align_up(choose(c->max_bytes, MAX_DEFAULT), BLOCK_BYTES);
+  c->max_bytes = align_up(c->max_bytes, BLOCK_BYTES);
   uint64_t nursery = most_nursery(c->max_bytes), staging = c->max_bytes / 16;
   if (nursery > NURSERY_DEFAULT) nursery = NURSERY_DEFAULT;
   c->nursery_bytes = align_up(choose(c->nursery_bytes, nursery), BLOCK_BYTES);
@@ -231,13 +232,21 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   static const struct sized sized = {"gch_config", sizeof(gch_config), offsetof(gch_config, nursery_bytes),
                                      _Alignof(gch_config)};
   gch_config asked = {0};
+  struct machine_memory memory;
+  struct limits limits;
   gch_status status = sized_take(&sized, &asked, config, error);
+  machine_memory_read("", &memory);
+  limits_choose(asked.max_bytes, asked.soft_max_bytes, &memory, &limits);
+  asked.max_bytes = limits.max_bytes;
+  asked.soft_max_bytes = limits.soft_bytes;
   if (status == GCH_OK) status = check_config(&asked, error);
   if (status == GCH_OK) status = check_processor(error);
   if (status != GCH_OK) return status;
   gch_heap *h = calloc(1, sizeof *h);
   if (h == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a heap's records (%zu bytes)", sizeof *h);
   h->config = asked;
+  h->memory_bytes = memory.bytes;
+  memcpy(h->limit_reason, limits.reason, sizeof h->limit_reason);
   complete_config(&h->config);
   kernel_init(&h->kernel);
   h->shared_fd = h->quiet.fd = h->missing.fd = h->trap.fd = -1;

@@ -178,6 +178,8 @@ struct moved { /* [atomic] since creation; a cycle reports differences */
 
 struct gch_heap {
   gch_config config;     /* [const] as completed */
+  uint64_t memory_bytes; /* [const] that the process may have; 0: not known */
+  char limit_reason[192]; /* [const] of config.max_bytes */
   struct layout layout;  /* [const] */
   struct kernel kernel;
   struct probe probe;    /* [const] */
