@@ -81,6 +81,14 @@ def _count(value: int, name: str) -> int:
     return int(value)
 
 
+def _nanoseconds(value: float, name: str, least: float, most: float) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}, expected seconds")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value!r}, expected {least:g} to {most:g} seconds")
+    return round(value * 1e9)
+
+
 def _text(value: str, name: str) -> Any:
     """Return a C string."""
     if not isinstance(value, str):
@@ -154,7 +162,9 @@ class Heap(Unpicklable):
         mover: "auto", "move" (also "remap"), "copy", "simulated", "memcpy", "slide": what puts live
             pages at their new address.
         fault: "thread" or "signal": who answers a touch of a missing page.
-        nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto".
+        nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto": half
+            of the process's share of the last-level cache, at most 4 MiB, and less where minor
+            pauses would be longer than ``pause_target``.
         huge: True (also "on"), False ("off") or "auto": huge pages. "auto" is off: they buy speed
             with stalls (a thread may wait for 2 MiB, not for a page) and memory (an arena holds 2
             MiB until the last thing in it dies). ``stats.huge`` says what is.
@@ -180,6 +190,8 @@ class Heap(Unpicklable):
         log: where a line a collection goes (docs/traces.md): "stderr", "stdout" or a path with a
             slash, "json:" before it for lines of JSON, two of these with a comma between; "":
             nowhere; None: what the environment variable GCHEAP_LOG says.
+        pause_target: seconds that minor pauses are to stay below, 0.00005 to 10, if ``nursery`` is
+            "auto"; None: 0.002.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -222,6 +234,7 @@ class Heap(Unpicklable):
         summaries: str = "auto",
         ring: str | os.PathLike[str] | None = None,
         log: str | None = None,
+        pause_target: float | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -250,6 +263,8 @@ class Heap(Unpicklable):
         config.summaries = _choice(_SUMMARIES, summaries, "summaries")
         kept = _set_texts(config, inject, ring, log)
         _set_pacing(config, soft_max_size, growth)
+        if pause_target is not None:
+            config.pause_target_ns = _nanoseconds(pause_target, "pause_target", 50e-6, 10)
         self._core = HeapCore(config)
         del kept  # the texts: they are read until now
 

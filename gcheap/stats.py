@@ -35,7 +35,7 @@ EVENT_KINDS: dict[int, str] = {
 """Kind -> its name: phase, pause, fault, moved, refusal, degraded, minor, watchdog, begin, end."""
 
 REFUSALS = ("exist_moved", "exist", "busy", "copied", "again", "no_memory", "other")
-STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork", "limit")
+STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork", "pace", "limit")
 POLICIES = ("needed", "all", "release")
 NS = 1e-9
 _READ_EVENTS = 4096
@@ -166,7 +166,7 @@ class ThreadStalls:
     """Times in which a thread made no progress because of the collector, by cause.
 
     Attributes:
-        count: how many, by cause: pause, fault, unit, alloc, barrier, fork, limit (of the heap).
+        count: how many, by cause: pause, fault, unit, alloc, barrier, fork, pace, limit.
         seconds: their sum. In fault mode ``thread``, faults and units without the time that their
             delivery and the wake-up take.
     """
@@ -202,7 +202,8 @@ class HeapStats:
             stop; ``fault`` from a fault until it is answered; ``stall_move`` stalls while moving,
             pauses excluded.
         events_lost: overwritten, no longer among ``Heap.events``.
-        nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
+        nursery_bytes, staging_bytes: in force now, as they were asked for or chosen;
+            ``pause_target_s`` likewise.
         trigger_bytes: a full collection is due when so many bytes are in use; it is to have
             ended at ``goal_bytes``.
         soft_max_bytes: full collections begin so early that the heap stays below, if that can be.
@@ -254,6 +255,7 @@ class HeapStats:
     finalizers_pending: int
     memory_bytes: int
     soft_max_bytes: int
+    pause_target_s: float
     limit_reason: str
     last_minor: GCEvent | None
     last_major: GCEvent | None
@@ -271,6 +273,7 @@ class HeapStats:
             mover=text(lib.gch_mover_name(s.mover)),
             mover_reason=text(s.mover_reason),
             limit_reason=text(s.limit_reason),
+            pause_target_s=s.pause_target_ns * NS,
             fault_mode="signal" if s.fault_mode == lib.GCH_FAULT_SIGNAL else "thread",
             huge=bool(s.huge),
             stall_count=dict(zip(STALLS, map(int, s.stall_count), strict=False)),

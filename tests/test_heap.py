@@ -252,7 +252,8 @@ def test_stats_know_the_configuration() -> None:
     with Heap("32MiB", gc_threads=1, fault="thread", mover="memcpy-fresh") as heap:
         stats = heap.stats
         assert stats.max_bytes == 32 << 20
-        assert stats.nursery_bytes == 4 << 20
+        assert 512 << 10 <= stats.nursery_bytes <= 4 << 20  # by the cache
+        assert stats.pause_target_s == pytest.approx(0.002)
         assert stats.staging_bytes == 2 << 20
         assert 0 < stats.table_bytes < stats.max_bytes
         assert stats.events_lost == 0

@@ -2,6 +2,7 @@
  *
  * What fills less than a block, and what is large, takes the ordinary way through gch_alloc. */
 #include "gc/cycle.h"
+#include "gc/pace.h"
 #include "python/bulk_internal.h"
 
 enum { SMALL_BATCH = BLOCK_BYTES / 2 };
@@ -28,6 +29,7 @@ static bool make_room(struct making *k) {
   gch_heap *h = k->b->h;
   mature_retire(h, &k->buffer);
   cycle_start_due(mutator_of(k->b->m));
+  pace_allocation(mutator_of(k->b->m), BLOCK_BYTES);
   struct relief relief = {.bytes = BLOCK_BYTES};
   while (!mature_refill(h, &k->buffer, k->kind.leaf))
     if (!cycle_for_room(mutator_of(k->b->m), &relief)) return false;

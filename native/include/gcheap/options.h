@@ -62,7 +62,8 @@ typedef struct gch_config {
       max_bytes; /* limit of the heap: small and large objects, young space included; 1 MiB to 16 TiB; 0: 1 GiB, or half of
                        * the memory that the machine and control groups leave the process, if that is less */
   uint64_t
-      nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: at most 4 MiB */
+      nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: half of the
+                      * process's share of the last-level cache, at most 4 MiB, and less where pauses are too long */
   uint64_t staging_bytes; /* frames that hold what is being moved; at least 512 KiB; 0: min(32 MiB, max_bytes / 16) */
   uint32_t promote_age; /* minor collections an object survives in the young space before promotion (1..7) */
   uint32_t event_capacity; /* events kept in the ring, 64 bytes each, a power of two up to 2^24; 0: 16384 */
@@ -82,6 +83,7 @@ typedef struct gch_config {
   const char *ring_path;
   /* A line a collection: where to (docs/traces.md); "": nowhere; NULL: what the environment variable GCHEAP_LOG says. */
   const char *log;
+  uint64_t pause_target_ns; /* what minor pauses are to stay below, unless nursery_bytes is given; 0: 2 ms */
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

@@ -15,6 +15,7 @@ typedef enum gch_stall {
   GCH_STALL_ALLOC, /* ran a collection, or waited for one, because of an allocation: a minor, or a major that was due */
   GCH_STALL_BARRIER, /* slow path of the write barrier */
   GCH_STALL_FORK, /* waited for fork() to be possible */
+  GCH_STALL_PACE, /* slowed down, lest the heap is full before a major that runs has ended */
   GCH_STALL_LIMIT, /* found the heap full: waited for the end of a major, or ran one, whatever else could be done */
   GCH_STALL_COUNT
 } gch_stall;
@@ -129,7 +130,7 @@ typedef struct gch_stats {
   gch_cycle last_minor;
   gch_cycle last_major;
   uint64_t overdue_calls; /* virtual-memory calls that did not return for 2 s; see GCH_EVENT_WATCHDOG */
-  uint64_t nursery_bytes; /* in force */
+  uint64_t nursery_bytes; /* in force now */
   uint64_t staging_bytes;
   uint64_t trigger_bytes; /* a major is due when the heap has so many bytes in use, */
   uint64_t goal_bytes; /* and is to have ended when it has so many */
@@ -137,6 +138,7 @@ typedef struct gch_stats {
   uint64_t finalizers_pending; /* in the queue */
   uint64_t memory_bytes; /* what the process may have: of the machine, of control groups; 0: not known */
   uint64_t soft_max_bytes; /* in force */
+  uint64_t pause_target_ns; /* in force */
   char limit_reason[192]; /* why max_bytes and soft_max_bytes are what they are */
 } gch_stats;
 

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "gc/cycle.h"
 #include "gc/fork.h"
+#include "gc/pace.h"
 #include "gc/safepoint.h"
 #include "gc/watchdog.h"
 #include "heap/mutator.h"
@@ -146,6 +147,7 @@ gch_ref alloc_roomy(struct mutator *m, const gch_type *type, uint64_t count, uin
   bool large = bytes > GCH_SMALL_MAX;
   if (large) cycle_start_due(m);
   struct relief relief = {.bytes = large ? align_up(bytes, h->layout.page_bytes) : BLOCK_BYTES};
+  pace_allocation(m, large ? relief.bytes : pace_of_eden(h));
   for (int patience = 0;;) {
     gch_ref object = try_alloc(m, &asked);
     if (object != NULL) return object;

@@ -12,6 +12,7 @@
 #include "gc/flip.h"
 #include "gc/mark.h"
 #include "gc/minor.h"
+#include "gc/pace.h"
 #include "gc/phase.h"
 #include "gc/plan.h"
 #include "gc/safepoint.h"
@@ -29,7 +30,7 @@ enum {
   MAJORS = 3,   /* for an allocation that finds no room, before it is given up */
   WAITS = 8,    /* for others' majors that left room, before it makes one of its own */
 };
-static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000;
+static const uint64_t REMARK_NS = 200000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
@@ -124,38 +125,7 @@ static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
   diary_note(h, r, cause);
 }
 
-/* --- pacing --------------------------------------------------------------------------------------------------- */
-
-static void set_trigger(gch_heap *h) {
-  if (h->config.growth_percent == GCH_GROWTH_NEVER) return;
-  /* The trigger is looked at after minors, when eden is empty: what eden will take is not there to grow into. */
-  uint64_t eden = young_limit(h) * BLOCK_BYTES, most = h->config.max_bytes;
-  struct pacing_limits limits = {most - (eden < most / 2 ? eden : most / 2), h->config.soft_max_bytes,
-                                 h->config.growth_percent};
-  uint64_t goal = pacing_goal(&limits, &h->left);
-  at_store_relaxed(&h->major_goal, goal); /* hints */
-  at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
-}
-
-/* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit
- * (the soft one, if there is one) is the trigger. */
-static void pace_minor(gch_heap *h) {
-  uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
-  if (now - h->paced_ns < PACE_NS) return; /* a block more or less would be a high rate */
-  if (h->paced_ns != 0)
-    pacing_note_growth(&h->pacing, used > h->paced_used ? used - h->paced_used : 0, now - h->paced_ns);
-  h->paced_used = used;
-  h->paced_ns = now;
-  if (h->left.used != 0) set_trigger(h);
-}
-
-static void pace_major(gch_heap *h, const gch_cycle *r) {
-  h->paced_used = at_load_relaxed(&h->used_bytes); /* a figure */
-  h->left = (struct pacing_left){r->live_bytes, h->paced_used};
-  h->paced_ns = clock_ns();
-  if (r->concurrent) pacing_note_cycle(&h->pacing, r->live_bytes, r->cycle_ns);
-  set_trigger(h);
-}
+/* --- when it is time ----------------------------------------------------------------------------------------- */
 
 bool cycle_is_due(const gch_heap *h) {
   return at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger); /* hints */
@@ -172,9 +142,10 @@ void cycle_start_due(struct mutator *m) {
 
 /* --- minor ---------------------------------------------------------------------------------------------------- */
 
-static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
+/* `due`: one of its own, not the begin of something else. */
+static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns, bool due) {
   heap_event(h, GCH_EVENT_MINOR, m->young_bytes, m->live_bytes, m->promoted_bytes, ns);
-  pace_minor(h);
+  pace_minor(h, m, due);
   at_add_relaxed(&h->measures.minor_count, 1);
 }
 
@@ -192,7 +163,7 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
   r->plan_ns = minor.plan_ns;
   r->move_ns = minor.move_ns;
   report_end(h, r);
-  note_minor(h, &minor, length);
+  note_minor(h, &minor, length, !promote_all);
   keep_report(h, &h->measures.last_minor, r);
 }
 
@@ -219,7 +190,7 @@ static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   uint64_t start = clock_ns();
   minor_collect(h, true, &minor);
   r->mark_minor_ns = clock_ns() - start;
-  note_minor(h, &minor, r->mark_minor_ns);
+  note_minor(h, &minor, r->mark_minor_ns, false);
   ambiguous_gather(h, h->tables.live);
   phase_enter(h, GCH_PHASE_MARK);
 }
@@ -295,6 +266,7 @@ static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   mark_begin(h);
   r->mark_pause_ns = world_resume(h, &pause);
   report_pause(r, r->mark_pause_ns, &pause);
+  pace_major_begins(h, pause.managed);
   return pause.managed;
 }
 
@@ -377,7 +349,7 @@ static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle 
   r->flip_ns = flipped ? length : 0;
   r->physical_at_flip = flipped ? resident_now() : 0;
   report_pause(r, length, &pause);
-  note_minor(h, &minor, r->flip_minor_ns);
+  note_minor(h, &minor, r->flip_minor_ns, false);
   return flipped;
 }
 
@@ -492,6 +464,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   } else {
     plan_and_move(h, o, r);
   }
+  pace_major_over(h);
   report_end(h, r);
   finish_report(h, r);
   cond_broadcast(&h->cycle_done);

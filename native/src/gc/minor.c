@@ -369,7 +369,8 @@ void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
                     .arena_count = h->young.arena_count};
   struct mark_result marked;
   *result = (struct minor_result){
-      .young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES};
+      .young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES,
+      .eden_bytes = at_load_relaxed(&h->young.blocks) * BLOCK_BYTES};
   uint64_t start = clock_ns();
   mutator_retire_buffers(h);
   ambiguous_gather(h, NULL);

@@ -25,7 +25,8 @@ enum {
   GROWTH_MAX = 10000
 };
 
-static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
+static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES, NURSERY_CACHE = 512 * KIB;
+static const uint64_t TARGET_DEFAULT = 2000000, TARGET_MIN = 50000, TARGET_MAX = 10000000000;
 static const uint64_t MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
 static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
 
@@ -92,6 +93,10 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->soft_max_bytes > c->max_bytes)
     return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
                      (unsigned long long)c->soft_max_bytes, (unsigned long long)c->max_bytes);
+  if (c->pause_target_ns != 0 && (c->pause_target_ns < TARGET_MIN || c->pause_target_ns > TARGET_MAX))
+    return error_set(error, GCH_BAD_VALUE, "pause_target_ns is %llu, expected 0 (2 ms), or %llu to %llu",
+                     (unsigned long long)c->pause_target_ns, (unsigned long long)TARGET_MIN,
+                     (unsigned long long)TARGET_MAX);
   if (c->promote_age > 7)
     return error_set(error, GCH_BAD_VALUE, "promote_age is %u, expected 0 (choose) to 7", c->promote_age);
   if (c->event_capacity != 0 && (!is_pow2(c->event_capacity) || c->event_capacity > EVENTS_MAX))
@@ -117,7 +122,11 @@ static void complete_config(gch_config *c) {
   c->max_bytes = align_up(c->max_bytes, BLOCK_BYTES);
   uint64_t nursery = most_nursery(c->max_bytes), staging = c->max_bytes / 16;
   if (nursery > NURSERY_DEFAULT) nursery = NURSERY_DEFAULT;
+  if (c->nursery_bytes == 0)
+    nursery =
+        nursery_for_cache(machine_cache_share("", cpus), nursery < NURSERY_CACHE ? nursery : NURSERY_CACHE, nursery);
   c->nursery_bytes = align_up(choose(c->nursery_bytes, nursery), BLOCK_BYTES);
+  if (c->pause_target_ns == 0) c->pause_target_ns = TARGET_DEFAULT;
   staging = staging < STAGING_MIN ? STAGING_MIN : staging < STAGING_MAX ? staging : STAGING_MAX;
   c->staging_bytes = align_up(choose(c->staging_bytes, staging), BLOCK_BYTES);
   c->gc_threads = c->gc_threads != 0 ? c->gc_threads : cpus < GC_THREADS_AUTO ? cpus : GC_THREADS_AUTO;
@@ -248,6 +257,8 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   h->memory_bytes = memory.bytes;
   memcpy(h->limit_reason, limits.reason, sizeof h->limit_reason);
   complete_config(&h->config);
+  nursery_init(&h->nursery, asked.nursery_bytes != 0 ? h->config.nursery_bytes : NURSERY_MIN, h->config.nursery_bytes,
+               h->config.pause_target_ns);
   kernel_init(&h->kernel);
   h->shared_fd = h->quiet.fd = h->missing.fd = h->trap.fd = -1;
   h->pid = (uint64_t)getpid();
@@ -268,6 +279,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   at_store_relaxed(&h->major_trigger,
                    never ? UINT64_MAX : first_goal(&h->config) / 2); /* nobody else sees the heap yet */
   at_store_relaxed(&h->major_goal, h->config.max_bytes);
+  at_store_relaxed(&h->brake.from, UINT64_MAX);
   *out = h;
   return GCH_OK;
 }

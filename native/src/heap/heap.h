@@ -18,6 +18,7 @@
 #include "heap/frames.h"
 #include "heap/large.h"
 #include "heap/layout.h"
+#include "heap/nursery.h"
 #include "heap/pacing.h"
 #include "heap/stall.h"
 #include "heap/tables.h"
@@ -51,7 +52,7 @@ struct young_space {
   uint32_t cursor[2];   /* [lock] arena to look in first, by leaf */
   uint64_t blocks;      /* [atomic] young blocks handed out since the last minor, survivors not counted */
   uint64_t survivors;   /* [atomic] young blocks that hold survivors */
-  uint64_t limit_blocks; /* [const] eden: a minor is due beyond */
+  uint64_t limit_blocks; /* [atomic, cycle writes] eden: a minor is due beyond */
   uint32_t full;        /* [atomic] a mutator has found no place since the last minor */
 };
 
@@ -171,6 +172,14 @@ struct trimmed {
   uint32_t top;    /* [cycle] at the end of the last major */
 };
 
+/* While a concurrent major runs: how fast mutators may go on; gc/pace.h. All [atomic], relaxed but for `from`. */
+struct brake {
+  uint64_t from; /* used bytes; UINT64_MAX: none runs */
+  uint64_t begun_ns, expected_ns;
+  uint32_t mutators;
+  uint32_t share; /* of 1,024 bytes of eden, how many were promoted by the last minors */
+};
+
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
   uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
@@ -243,6 +252,8 @@ struct gch_heap {
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
   uint64_t major_goal; /* [atomic] and should have ended at so many; heap/pacing.h */
   struct pacing pacing; /* [cycle] */
+  struct nursery nursery; /* [cycle; target_ns const] */
+  struct brake brake;
   struct pacing_left left; /* [cycle] by the last major; all 0: there was none */
   uint64_t paced_used, paced_ns; /* [cycle] used bytes at the last look, and when that was */
   uint64_t stress_count; /* [atomic] */

@@ -39,10 +39,21 @@ uint64_t pacing_goal(const struct pacing_limits *l, const struct pacing_left *le
   return goal > left->used + least ? goal : left->used + least;
 }
 
+uint64_t pacing_cycle_ns(const struct pacing *p, uint64_t live) {
+  return scale(p->cost != 0 ? p->cost : COST_FIRST, live > MIB ? live : MIB, MIB);
+}
+
 uint64_t pacing_trigger(const struct pacing *p, const struct pacing_limits *l, const struct pacing_left *left) {
   uint64_t goal = pacing_goal(l, left), room = goal > left->used ? goal - left->used : 0, most = room - room / 4;
-  uint64_t ns = scale(p->cost != 0 ? p->cost : COST_FIRST, left->live > MIB ? left->live : MIB, MIB);
-  uint64_t runway = scale(p->growth, ns, SECOND);
+  uint64_t runway = scale(p->growth, pacing_cycle_ns(p, left->live), SECOND);
   runway = runway > UINT64_MAX - runway / 2 ? most : runway + runway / 2;
   return goal - (runway < most ? runway : most);
+}
+
+uint64_t pacing_delay(const struct pacing_room *r, uint64_t bytes, uint64_t most) {
+  uint64_t left = r->expected_ns > r->gone_ns ? r->expected_ns - r->gone_ns : 0, least = r->expected_ns / 4;
+  if (left < least) left = least;
+  if (r->bytes == 0) return most;
+  uint64_t ns = scale(scale(left, bytes, r->bytes), r->mutators != 0 ? r->mutators : 1, 1);
+  return ns < most ? ns : most;
 }

@@ -37,6 +37,18 @@ struct pacing_left {
   uint64_t live, used;
 };
 uint64_t pacing_goal(const struct pacing_limits *limits, const struct pacing_left *left);
+/* What a cycle is expected to take. */
+uint64_t pacing_cycle_ns(const struct pacing *p, uint64_t live);
 uint64_t pacing_trigger(const struct pacing *p, const struct pacing_limits *limits, const struct pacing_left *left);
+
+/* The brake, for when all that was not enough: how mutators share the room that is left until a cycle has ended. */
+struct pacing_room {
+  uint64_t bytes;                /* to the limit */
+  uint64_t gone_ns, expected_ns; /* since the cycle began, and what it was to take */
+  uint32_t mutators;             /* that run */
+};
+/* What is to pass before one of them takes more, when it has taken `bytes`: then the room lasts as long as the cycle is still
+ * expected to run (a quarter of the whole, if that is over already), or they wait `most`, whatever that is worth. */
+uint64_t pacing_delay(const struct pacing_room *room, uint64_t bytes, uint64_t most);
 
 #endif

@@ -17,7 +17,7 @@ void small_init(gch_heap *h) {
   lock_init(&h->young.lock, RANK_YOUNG, "young space");
   uint32_t young = layout_first_region(l, SPACE_YOUNG);
   h->young.arena_count = (uint32_t)(l->regions[young].bytes >> ARENA_SHIFT);
-  h->young.limit_blocks = h->config.nursery_bytes / BLOCK_BYTES;
+  h->young.limit_blocks = h->nursery.bytes / BLOCK_BYTES;
 }
 
 void small_destroy(gch_heap *h) {
@@ -180,7 +180,8 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
 uint64_t young_limit(const gch_heap *h) {
   uint64_t mutators = at_load_relaxed(&h->world.mutator_count), least = 2 * mutators + 2;
   uint64_t room = (uint64_t)h->young.arena_count * ARENA_BLOCKS, most = room - room / YOUNG_SPARE;
-  uint64_t limit = h->young.limit_blocks < least ? least : h->young.limit_blocks;
+  uint64_t eden = at_load_relaxed(&h->young.limit_blocks),
+           limit = eden < least ? least : eden; /* a limit, old or new */
   return limit < most ? limit : most;
 }
 
