@@ -100,9 +100,19 @@ def _text(value: str, name: str) -> Any:
     return ffi.new("char[]", value.encode())
 
 
-def _set_pacing(config: Any, soft_max_size: int | str | None, growth: float) -> None:
+def _set_pacing(
+    config: Any, soft_max_size: int | str | None, growth: float | None, budget: int | str | None
+) -> None:
     if soft_max_size is not None:
         config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
+    if budget is not None:
+        config.budget_bytes = parse_size(budget, "budget")
+        if config.budget_bytes == 0:
+            raise ValueError("budget is 0, expected at least 1 MiB")
+        if growth is not None:
+            raise ValueError(f"growth is {growth!r} with a budget, expected one of them")
+    if growth is None:
+        return
     if growth == float("inf"):
         config.growth_percent = lib.GCH_GROWTH_NEVER
         return
@@ -181,7 +191,8 @@ class Heap(Unpicklable):
             allows it; None: max_size, or three quarters of the memory that the machine and control
             groups leave the process, if that is less.
         growth: a full collection is to have ended when the heap has grown by so much of what lived
-            after the last: 0.01 to 100; infinity: only when asked for, or out of memory.
+            after the last: 0.01 to 100; infinity: only when asked for, or out of memory; None: 1,
+            or by ``budget``.
         summaries: "auto", "on", "off": full collections note which arenas refer to which, so that
             those that refer to nothing that moves are not read.
         ring: a file with events and figures for other processes (``gcheap top``): "auto", a
@@ -192,6 +203,10 @@ class Heap(Unpicklable):
             nowhere; None: what the environment variable GCHEAP_LOG says.
         pause_target: seconds that minor pauses are to stay below, 0.00005 to 10, if ``nursery`` is
             "auto"; None: 0.002.
+        budget: bytes that what lives in all heaps of the process with a budget, and what they may
+            grow by before they are collected, are to be together (the least that one of them has
+            named). It is shared by the square-root rule: more for those that grow fast, hold much,
+            and take long to collect. Instead of ``growth``.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -230,11 +245,12 @@ class Heap(Unpicklable):
         page_size: int = 0,
         inject: str | None = None,
         soft_max_size: int | str | None = None,
-        growth: float = 1.0,
+        growth: float | None = None,
         summaries: str = "auto",
         ring: str | os.PathLike[str] | None = None,
         log: str | None = None,
         pause_target: float | None = None,
+        budget: int | str | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -262,7 +278,7 @@ class Heap(Unpicklable):
         config.geometry_page = _count(page_size, "page_size")
         config.summaries = _choice(_SUMMARIES, summaries, "summaries")
         kept = _set_texts(config, inject, ring, log)
-        _set_pacing(config, soft_max_size, growth)
+        _set_pacing(config, soft_max_size, growth, budget)
         if pause_target is not None:
             config.pause_target_ns = _nanoseconds(pause_target, "pause_target", 50e-6, 10)
         self._core = HeapCore(config)

@@ -208,6 +208,7 @@ class HeapStats:
             ended at ``goal_bytes``.
         soft_max_bytes: full collections begin so early that the heap stays below, if that can be.
         memory_bytes: what the machine and control groups leave the process; 0: not known.
+        budget_bytes: that it shares with other heaps of the process; 0: none.
         limit_reason: why ``max_bytes`` and ``soft_max_bytes`` are what they are.
         finalizers: registered with ``Heap.finalize``; ``finalizers_pending`` those that are due.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
@@ -256,6 +257,7 @@ class HeapStats:
     memory_bytes: int
     soft_max_bytes: int
     pause_target_s: float
+    budget_bytes: int
     limit_reason: str
     last_minor: GCEvent | None
     last_major: GCEvent | None

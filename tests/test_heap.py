@@ -276,6 +276,25 @@ def test_the_limit_is_chosen_and_explained() -> None:
         assert asked.stats.soft_max_bytes == 24 << 20
 
 
+def test_heaps_share_a_budget() -> None:
+    with (
+        Heap("64MiB", budget="48MiB", mover="memcpy") as one,
+        Heap("64MiB", budget="48MiB", mover="memcpy") as other,
+    ):
+        kept = [heap.array("u1", 8 << 20) for heap in (one, other)]
+        for _ in range(100):
+            one.array("u1", 1 << 20)
+            other.array("u1", 1 << 16)
+        one.collect()
+        other.collect()
+        one.collect(minor=True)
+        assert one.stats.budget_bytes == 48 << 20
+        assert one.stats.major_count > 2  # of its own accord
+        assert one.stats.goal_bytes < 48 << 20
+        assert other.stats.goal_bytes >= 12 << 20
+        assert len(kept) == 2
+
+
 def test_map_lists_the_blocks() -> None:
     with Heap("32MiB") as heap:
         node = heap.struct("Node", next=gcheap.Ref, weight="f8")

@@ -139,6 +139,7 @@ typedef struct gch_stats {
   uint64_t memory_bytes; /* what the process may have: of the machine, of control groups; 0: not known */
   uint64_t soft_max_bytes; /* in force */
   uint64_t pause_target_ns; /* in force */
+  uint64_t budget_bytes; /* that it shares with other heaps; 0: none */
   char limit_reason[192]; /* why max_bytes and soft_max_bytes are what they are */
 } gch_stats;
 

@@ -74,6 +74,7 @@ static void fill_facts(gch_heap *h, gch_stats *s) {
   memcpy(s->mover_reason, h->mover_reason, sizeof s->mover_reason);
   s->max_bytes = h->config.max_bytes;
   s->nursery_bytes = at_load_relaxed(&h->young.limit_blocks) * BLOCK_BYTES; /* a figure */
+  s->budget_bytes = h->config.budget_bytes;
   s->pause_target_ns = h->config.pause_target_ns;
   s->staging_bytes = h->config.staging_bytes;
   s->memory_bytes = h->memory_bytes;

@@ -1,20 +1,40 @@
 #include "gc/pace.h"
 
 #include "gc/safepoint.h"
+#include "heap/board.h"
 #include "heap/small.h"
 #include "os/thread.h"
 
-enum { PARTS = 1024 };
+enum {
+  PARTS = 1024,
+  LEAST_PART = 16,        /* under a budget: a 16th of what lives, */
+  LEAST_EXTRA = 4 << 20,  /* and at least that, whatever the budget says */
+};
 static const uint64_t PACE_NS = 10000000, SLEEP_LEAST_NS = 100000;
 
 /* --- when a major is due ---------------------------------------------------------------------------------------- */
 
-static void set_trigger(gch_heap *h) {
+/* The heap's part of the budget, when others have theirs. In no pause: it takes longer the more heaps there are. */
+static void share_budget(gch_heap *h, uint64_t hard) {
+  struct board board;
+  uint64_t live = h->left.live, least = live / LEAST_PART > LEAST_EXTRA ? live / LEAST_PART : LEAST_EXTRA;
+  struct budget_claim own = {.live = live,
+                             .weight = budget_weight(live, h->pacing.steady, pacing_work(&h->pacing)),
+                             .least = least,
+                             .most = hard > live + least ? hard - live : least};
+  board_publish(h->board, &own);
+  board_read(h->board, &board);
+  h->budget_extra = budget_extra(board.budget, board.claims, board.count, board.own);
+}
+
+static void set_trigger(gch_heap *h, bool shares) {
   if (h->config.growth_percent == GCH_GROWTH_NEVER) return;
   /* The trigger is looked at after minors, when eden is empty: what eden will take is not there to grow into. */
   uint64_t eden = young_limit(h) * BLOCK_BYTES, most = h->config.max_bytes;
   struct pacing_limits limits = {most - (eden < most / 2 ? eden : most / 2), h->config.soft_max_bytes,
-                                 h->config.growth_percent};
+                                 h->config.growth_percent, 0};
+  if (h->board != 0 && shares) share_budget(h, limits.hard);
+  limits.extra = h->budget_extra;
   uint64_t goal = pacing_goal(&limits, &h->left);
   at_store_relaxed(&h->major_goal, goal); /* hints */
   at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
@@ -22,14 +42,14 @@ static void set_trigger(gch_heap *h) {
 
 /* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit
  * (the soft one, if there is one) is the trigger. */
-static void note_growth(gch_heap *h) {
+static void note_growth(gch_heap *h, bool shares) {
   uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
   if (now - h->paced_ns < PACE_NS) return; /* a block more or less would be a high rate */
   if (h->paced_ns != 0)
     pacing_note_growth(&h->pacing, used > h->paced_used ? used - h->paced_used : 0, now - h->paced_ns);
   h->paced_used = used;
   h->paced_ns = now;
-  if (h->left.used != 0) set_trigger(h);
+  if (h->left.used != 0 || h->board != 0) set_trigger(h, shares);
 }
 
 static void note_eden(gch_heap *h, const struct minor_result *m) {
@@ -44,7 +64,7 @@ static void note_eden(gch_heap *h, const struct minor_result *m) {
 
 void pace_minor(gch_heap *h, const struct minor_result *m, bool due) {
   if (due) note_eden(h, m);
-  note_growth(h);
+  note_growth(h, due);
 }
 
 void pace_major(gch_heap *h, const gch_cycle *r) {
@@ -52,7 +72,8 @@ void pace_major(gch_heap *h, const gch_cycle *r) {
   h->left = (struct pacing_left){r->live_bytes, h->paced_used};
   h->paced_ns = clock_ns();
   if (r->concurrent) pacing_note_cycle(&h->pacing, r->live_bytes, r->cycle_ns);
-  set_trigger(h);
+  pacing_note_work(&h->pacing, r->live_bytes, r->cycle_ns);
+  set_trigger(h, true);
 }
 
 /* --- while one runs --------------------------------------------------------------------------------------------- */

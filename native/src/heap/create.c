@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/sized.h"
 #include "base/units.h"
+#include "heap/board.h"
 #include "heap/limits.h"
 #include "heap/mutator.h"
 #include "heap/ring_file.h"
@@ -57,6 +58,7 @@ static uint64_t most_nursery(uint64_t max_bytes) {
 static gch_status check_sizes(const gch_config *c, gch_error *error) {
   uint64_t most = most_nursery(c->max_bytes);
   gch_status status = check_size("max_bytes", c->max_bytes, MAX_MIN, (uint64_t)1 << 44, error);
+  if (status == GCH_OK) status = check_size("budget_bytes", c->budget_bytes, MAX_MIN, (uint64_t)1 << 44, error);
   if (status == GCH_OK) status = check_size("staging_bytes", c->staging_bytes, STAGING_MIN, STAGING_LIMIT, error);
   if (status == GCH_OK && c->nursery_bytes > most)
     return error_set(error, GCH_BAD_VALUE,
@@ -90,6 +92,9 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->growth_percent > GROWTH_MAX && c->growth_percent != GCH_GROWTH_NEVER)
     return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d, or GCH_GROWTH_NEVER",
                      c->growth_percent, GROWTH_MAX);
+  if (c->budget_bytes != 0 && c->growth_percent != 0)
+    return error_set(error, GCH_BAD_VALUE, "budget_bytes is %llu with a growth_percent of %u, expected one of them",
+                     (unsigned long long)c->budget_bytes, c->growth_percent);
   if (c->soft_max_bytes > c->max_bytes)
     return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
                      (unsigned long long)c->soft_max_bytes, (unsigned long long)c->max_bytes);
@@ -235,7 +240,16 @@ static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
 }
 
 /* Before any major: what lives nobody knows. */
-static uint64_t first_goal(const gch_config *c) { return c->soft_max_bytes != 0 ? c->soft_max_bytes : c->max_bytes; }
+static uint64_t first_goal(const gch_config *c) {
+  uint64_t goal = c->soft_max_bytes != 0 ? c->soft_max_bytes : c->max_bytes;
+  return c->budget_bytes != 0 && c->budget_bytes < goal ? c->budget_bytes : goal;
+}
+
+static gch_status join_budget(gch_heap *h, gch_error *error) {
+  h->board = board_join(h->config.budget_bytes);
+  if (h->board != 0) return GCH_OK;
+  return error_set(error, GCH_BAD_STATE, "%d heaps share the budget, no more can", BOARD_HEAPS);
+}
 
 gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
   static const struct sized sized = {"gch_config", sizeof(gch_config), offsetof(gch_config, nursery_bytes),
@@ -271,6 +285,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   if (status == GCH_OK && asked.inject != NULL && kernel_inject(&h->kernel, asked.inject, text, sizeof text) < 0)
     status = error_set(error, GCH_BAD_VALUE, "inject: %s", text);
   if (status == GCH_OK) status = init_memory(h, tight, error);
+  if (status == GCH_OK && h->config.budget_bytes != 0) status = join_budget(h, error);
   if (status != GCH_OK) {
     heap_delete(h);
     return status;
@@ -292,6 +307,7 @@ void heap_delete(gch_heap *h) {
   if (h->types.items != NULL) typetab_destroy(&h->types, &h->kernel);
   if (h->tables.bytes != 0) tables_destroy(&h->tables, &h->layout, &h->kernel);
   if (h->layout.base != 0) pages_release(&h->kernel, (void *)h->layout.base, h->layout.span);
+  if (h->board != 0) board_leave(h->board);
   lock_destroy(&h->measures.lock);
   free(h->layout.region_of);
   ring_file_destroy(h);

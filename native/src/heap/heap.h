@@ -254,6 +254,8 @@ struct gch_heap {
   struct pacing pacing; /* [cycle] */
   struct nursery nursery; /* [cycle; target_ns const] */
   struct brake brake;
+  uint32_t board; /* [const] its place among the heaps that share a budget; 0: it has none; heap/board.h */
+  uint64_t budget_extra; /* [cycle] what it may grow by, by the budget; 0: not known */
   struct pacing_left left; /* [cycle] by the last major; all 0: there was none */
   uint64_t paced_used, paced_ns; /* [cycle] used bytes at the last look, and when that was */
   uint64_t stress_count; /* [atomic] */

@@ -7,6 +7,7 @@ enum {
 };
 #define MIB ((uint64_t)1 << 20)
 #define SECOND ((uint64_t)1000000000)
+#define STEADY_NS (4 * SECOND)
 
 static uint64_t weigh(uint64_t before, uint64_t now) {
   return before == 0 ? now : before - before / 8 * 3 + now / 8 * 3;
@@ -20,6 +21,7 @@ static uint64_t scale(uint64_t value, uint64_t by, uint64_t over) {
 void pacing_note_growth(struct pacing *p, uint64_t bytes, uint64_t ns) {
   if (ns == 0) return;
   uint64_t now = scale(bytes, SECOND, ns);
+  p->steady = (uint64_t)(((double)p->steady * (double)STEADY_NS + (double)now * (double)ns) / (double)(STEADY_NS + ns));
   p->growth = weigh(p->growth, now);
   if (now > p->growth) p->growth = now;
 }
@@ -29,9 +31,18 @@ void pacing_note_cycle(struct pacing *p, uint64_t live, uint64_t ns) {
   p->cost = weigh(p->cost, scale(ns, MIB, live));
 }
 
+void pacing_note_work(struct pacing *p, uint64_t live, uint64_t ns) {
+  if (live < MIB) live = MIB;
+  p->work = weigh(p->work, scale(ns, MIB, live));
+}
+
+uint64_t pacing_work(const struct pacing *p) { return p->work != 0 ? p->work : COST_FIRST; }
+
 uint64_t pacing_goal(const struct pacing_limits *l, const struct pacing_left *left) {
   uint64_t extra = scale(left->live, l->percent, 100), cap = l->soft != 0 && l->soft < l->hard ? l->soft : l->hard;
-  uint64_t goal = left->live + (extra > SLACK ? extra : SLACK);
+  if (extra < SLACK) extra = SLACK;
+  if (l->extra != 0) extra = l->extra;
+  uint64_t goal = extra < UINT64_MAX - left->live ? left->live + extra : UINT64_MAX;
   if (goal > cap) goal = cap;
   /* A soft limit yields, or one cycle would follow the other. */
   uint64_t room = l->hard > left->used ? l->hard - left->used : 0, least = left->live / ROOM_LEAST;
