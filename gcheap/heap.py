@@ -89,6 +89,14 @@ def _nanoseconds(value: float, name: str, least: float, most: float) -> int:
     return round(value * 1e9)
 
 
+def _decay(value: float) -> int:
+    if value == 0:
+        return int(lib.GCH_DECAY_NOW)
+    if value == float("inf"):
+        return int(lib.GCH_DECAY_NEVER)
+    return _nanoseconds(value, "decay", 0.001, 3600) // 10**6
+
+
 def _text(value: str, name: str) -> Any:
     """Return a C string."""
     if not isinstance(value, str):
@@ -207,6 +215,9 @@ class Heap(Unpicklable):
             grow by before they are collected, are to be together (the least that one of them has
             named). It is shared by the square-root rule: more for those that grow fast, hold much,
             and take long to collect. Instead of ``growth``.
+        decay: seconds after which memory that a full collection leaves populated for allocation
+            (no more than ``staging``) goes back to the system, gradually, if it was not used:
+            0.001 to 3600; 0: none is left; infinity: never; None: 1.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -251,6 +262,7 @@ class Heap(Unpicklable):
         log: str | None = None,
         pause_target: float | None = None,
         budget: int | str | None = None,
+        decay: float | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
@@ -279,6 +291,8 @@ class Heap(Unpicklable):
         config.summaries = _choice(_SUMMARIES, summaries, "summaries")
         kept = _set_texts(config, inject, ring, log)
         _set_pacing(config, soft_max_size, growth, budget)
+        if decay is not None:
+            config.decay_ms = _decay(decay)
         if pause_target is not None:
             config.pause_target_ns = _nanoseconds(pause_target, "pause_target", 50e-6, 10)
         self._core = HeapCore(config)

@@ -48,6 +48,8 @@ def test_sizes_are_integers_of_any_kind_and_bounded() -> None:
         ({"budget": 0}, "budget is 0, expected at least 1 MiB"),
         ({"budget": 5}, "budget is 5, expected at least 1048576"),
         ({"budget": "1GiB", "growth": 2}, "growth is 2 with a budget, expected one of them"),
+        ({"decay": -1}, "decay is -1, expected 0.001 to 3600 seconds"),
+        ({"decay": 1e6}, "decay is 1000000.0, expected 0.001 to 3600 seconds"),
         ({"pause_target": 11}, "pause_target is 11, expected 5e-05 to 10 seconds"),
         ({"pause_target": float("nan")}, "pause_target is nan, expected 5e-05 to 10 seconds"),
         ({"staging": 1}, "staging is 1, expected at least 524288"),

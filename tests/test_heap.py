@@ -276,6 +276,17 @@ def test_the_limit_is_chosen_and_explained() -> None:
         assert asked.stats.soft_max_bytes == 24 << 20
 
 
+@pytest.mark.parametrize("decay", [0, 0.001, 2.5, float("inf"), None])
+def test_memory_goes_back_when_told(decay: float | None) -> None:
+    with Heap("32MiB", decay=decay) as heap:
+        node = heap.struct("Node", next=gcheap.Ref)
+        for _ in range(3):
+            nodes = heap.new(node, 20_000)
+            heap.collect(concurrent=True)
+        assert len(nodes) == 20_000
+        heap.verify()
+
+
 def test_heaps_share_a_budget() -> None:
     with (
         Heap("64MiB", budget="48MiB", mover="memcpy") as one,

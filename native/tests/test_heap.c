@@ -117,6 +117,7 @@ static void bad_configurations(void) {
   c = good, c.nursery_bytes = UINT64_MAX, refused(c, "nursery_bytes is");
   c = good, c.nursery_bytes = 8 << 20, refused(c, "nursery_bytes is 8388608, expected at most 4194304");
   c = good, c.nursery_bytes = 1000, refused(c, "nursery_bytes is 1000, expected at least 262144");
+  c = good, c.decay_ms = 3600001, refused(c, "decay_ms is 3600001, expected at most 3600000, GCH_DECAY_NEVER");
   c = good, c.pause_target_ns = 1, refused(c, "pause_target_ns is 1, expected 0 (2 ms), or 50000 to");
   c = good, c.pause_target_ns = UINT64_MAX, refused(c, "pause_target_ns is 18446744073709551615, expected");
   c = good, c.staging_bytes = UINT64_MAX, refused(c, "staging_bytes is");

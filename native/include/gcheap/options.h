@@ -45,7 +45,7 @@ typedef enum gch_policy {
  * AUTO: as long as that pays. */
 typedef enum gch_summaries { GCH_SUMMARIES_AUTO = 0, GCH_SUMMARIES_ON, GCH_SUMMARIES_OFF } gch_summaries;
 
-enum { GCH_GROWTH_NEVER = 1000000 };
+enum { GCH_GROWTH_NEVER = 1000000, GCH_DECAY_NEVER = 1000000000, GCH_DECAY_NOW };
 
 /* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
  * the struct grow, at its end, without breaking callers: fields that the caller does not have are as if 0; fields that the
@@ -88,6 +88,9 @@ typedef struct gch_config {
    * what lives in them and what they may grow by are so many bytes together, and shared by the square-root rule: more for those that
    * grow fast, hold much, and are slow to collect. A heap may always grow by a 16th of what lives in it, and by 4 MiB. 0: none. */
   uint64_t budget_bytes;
+  /* Memory that a major leaves populated and free for allocation (no more than the staging budget) goes back to the system,
+   * gradually, when it has not been used for so long; up to an hour; 0: 1000; GCH_DECAY_NOW: none is left; GCH_DECAY_NEVER. */
+  uint32_t decay_ms;
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

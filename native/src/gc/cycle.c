@@ -15,6 +15,7 @@
 #include "gc/pace.h"
 #include "gc/phase.h"
 #include "gc/plan.h"
+#include "gc/release.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
 #include "gc/sweep.h"
@@ -360,7 +361,9 @@ static void end_phase(gch_heap *h) {
   GCH_POINT(ending); /* minors may be */
   faults_drain(h);
   flip_end(h);
+  h->keeps = release_keeps(h);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  h->keeps = 0;
 }
 
 /* The rest of a cycle that found no region to hold out: the world stops again, and nothing is armed. */
@@ -422,6 +425,7 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   struct pause pause;
   lock_unlock(&h->cycle_lock);
   uint64_t start = clock_ns();
+  h->keeps = release_keeps(h);
   plan_reset(h->plan);
   at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, true));
   r->plan_ns = clock_ns() - start;
@@ -432,7 +436,9 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   report_pause(r, world_resume(h, &pause), &pause);
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending);
+  h->keeps = release_keeps(h); /* the same arenas, as it comes by them in the same order */
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  h->keeps = 0;
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
   large_drop_lost(h);

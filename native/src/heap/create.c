@@ -23,6 +23,8 @@ enum {
   GC_THREADS_MAX = 64,
   GC_THREADS_AUTO = 8,
   GROWTH_DEFAULT = 100,
+  DECAY_DEFAULT = 1000,
+  DECAY_MOST = 3600000,
   GROWTH_MAX = 10000
 };
 
@@ -98,6 +100,9 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->soft_max_bytes > c->max_bytes)
     return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
                      (unsigned long long)c->soft_max_bytes, (unsigned long long)c->max_bytes);
+  if (c->decay_ms > DECAY_MOST && c->decay_ms != GCH_DECAY_NEVER && c->decay_ms != GCH_DECAY_NOW)
+    return error_set(error, GCH_BAD_VALUE, "decay_ms is %u, expected at most %d, GCH_DECAY_NEVER or GCH_DECAY_NOW",
+                     c->decay_ms, DECAY_MOST);
   if (c->pause_target_ns != 0 && (c->pause_target_ns < TARGET_MIN || c->pause_target_ns > TARGET_MAX))
     return error_set(error, GCH_BAD_VALUE, "pause_target_ns is %llu, expected 0 (2 ms), or %llu to %llu",
                      (unsigned long long)c->pause_target_ns, (unsigned long long)TARGET_MIN,
@@ -131,6 +136,7 @@ static void complete_config(gch_config *c) {
     nursery =
         nursery_for_cache(machine_cache_share("", cpus), nursery < NURSERY_CACHE ? nursery : NURSERY_CACHE, nursery);
   c->nursery_bytes = align_up(choose(c->nursery_bytes, nursery), BLOCK_BYTES);
+  if (c->decay_ms == 0) c->decay_ms = DECAY_DEFAULT;
   if (c->pause_target_ns == 0) c->pause_target_ns = TARGET_DEFAULT;
   staging = staging < STAGING_MIN ? STAGING_MIN : staging < STAGING_MAX ? staging : STAGING_MAX;
   c->staging_bytes = align_up(choose(c->staging_bytes, staging), BLOCK_BYTES);

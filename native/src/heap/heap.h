@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "base/ranks.h"
 #include "base/ring.h"
+#include "heap/decay.h"
 #include "heap/frames.h"
 #include "heap/large.h"
 #include "heap/layout.h"
@@ -254,6 +255,8 @@ struct gch_heap {
   struct pacing pacing; /* [cycle] */
   struct nursery nursery; /* [cycle; target_ns const] */
   struct brake brake;
+  struct decay decay; /* [controller] gc/release.h */
+  uint64_t keeps; /* [cycle] bytes that this major may still leave populated and free */
   uint32_t board; /* [const] its place among the heaps that share a budget; 0: it has none; heap/board.h */
   uint64_t budget_extra; /* [cycle] what it may grow by, by the budget; 0: not known */
   struct pacing_left left; /* [cycle] by the last major; all 0: there was none */

@@ -217,13 +217,22 @@ uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   return block;
 }
 
-uint64_t arena_release_free(gch_heap *h, uint32_t index) {
+uint64_t arena_release_free(gch_heap *h, uint32_t index) { return arena_release_some(h, index, ARENA_BLOCKS); }
+
+/* The last `most` bits of a word, at most. */
+static uint32_t last_bits(uint32_t word, uint32_t most) {
+  uint32_t count = (uint32_t)__builtin_popcount(word);
+  for (; count > most; count--) word &= word - 1;
+  return word;
+}
+
+uint64_t arena_release_some(gch_heap *h, uint32_t index, uint32_t most) {
   struct arena *arena = &h->tables.arenas[index];
   uint32_t idle = ~arena->used & arena->populated;
   if (idle == 0 || (arena->huge && arena->used != 0)) return 0;
   uintptr_t start = arena_address(&h->layout, index);
   uint64_t released = 0;
-  for (uint32_t rest = idle; rest != 0;) {
+  for (uint32_t rest = arena->huge ? idle : last_bits(idle, most); rest != 0;) {
     uint32_t from = (uint32_t)__builtin_ctz(rest);
     uint64_t run = ~((uint64_t)rest >> from);
     uint32_t length = ctz64(run);
