@@ -197,7 +197,7 @@ static void heaps(void) {
   if (!open_sharing(&b, &tables[1])) return;
   for (int round = 0; round < 2; round++) { /* first the one grows, then the other */
     struct kit *busy = round == 0 ? &a : &b, *idle = round == 0 ? &b : &a;
-    for (int i = 0; i < 4 + 16 * round; i++) grow(busy, &tables[round], 24);
+    for (int i = 0; i < 4 + 16 * round; i++) grow(busy, &tables[round], kit_scaled(24, 8));
     settle(busy);
     settle(idle);
     settle(busy);

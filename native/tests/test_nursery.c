@@ -139,9 +139,10 @@ static uint64_t nursery_after(uint64_t nursery_kib, uint64_t target_ns) {
 }
 
 static void of_a_heap(void) {
-  CHECK(nursery_after(0, 100000) <= MIB); /* three MiB of survivors take longer than this */
+  uint64_t small = nursery_after(0, 500000); /* three MiB of survivors take longer than this */
+  CHECK(small <= 3 * MIB || KIT_SANITIZED); /* (there, other things take longer still) */
   CHECK(nursery_after(0, 10 * NS_PER_S) >= 512 * KIB); /* (what the cache allows) */
-  CHECK_EQ(nursery_after(2048, 100000), 2 * MIB); /* as it was asked for */
+  CHECK_EQ(nursery_after(2048, 500000), 2 * MIB); /* as it was asked for */
 }
 
 int main(void) {

@@ -12,7 +12,8 @@ static uint64_t tick_ns(const gch_heap *h) { return h->config.decay_ms * (uint64
 
 uint64_t release_keeps(const gch_heap *h) {
   if (h->controller == NULL || h->config.decay_ms == GCH_DECAY_NOW) return 0;
-  uint64_t most = h->config.staging_bytes, ms = h->config.decay_ms, growth = h->pacing.steady / 1000;
+  uint64_t most = h->config.staging_bytes, ms = h->config.decay_ms,
+           growth = at_load_relaxed(&h->pacing.steady) / 1000; /* a figure */
   return ms == GCH_DECAY_NEVER || growth > most / ms ? most : growth * ms;
 }
 

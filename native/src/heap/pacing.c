@@ -1,5 +1,7 @@
 #include "heap/pacing.h"
 
+#include "base/atomic.h"
+
 enum {
   COST_FIRST = 3000000, /* ns a MiB: before any cycle was seen, three seconds a GiB */
   SLACK = 32 << 20,     /* small heaps may grow by so much */
@@ -21,7 +23,8 @@ static uint64_t scale(uint64_t value, uint64_t by, uint64_t over) {
 void pacing_note_growth(struct pacing *p, uint64_t bytes, uint64_t ns) {
   if (ns == 0) return;
   uint64_t now = scale(bytes, SECOND, ns);
-  p->steady = (uint64_t)(((double)p->steady * (double)STEADY_NS + (double)now * (double)ns) / (double)(STEADY_NS + ns));
+  double steady = ((double)p->steady * (double)STEADY_NS + (double)now * (double)ns) / ((double)STEADY_NS + (double)ns);
+  at_store_relaxed(&p->steady, (uint64_t)steady); /* a figure */
   p->growth = weigh(p->growth, now);
   if (now > p->growth) p->growth = now;
 }

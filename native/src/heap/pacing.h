@@ -20,7 +20,7 @@
 struct pacing {
   uint64_t growth; /* bytes a second; 0: none seen */
   uint64_t cost;   /* ns of a cycle for a MiB that lives; 0: none seen */
-  uint64_t steady; /* bytes a second, over some seconds */
+  uint64_t steady; /* [atomic to read] bytes a second, over some seconds */
   uint64_t work;   /* as `cost`, of majors in the pause, too */
 };
 
