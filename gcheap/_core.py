@@ -46,6 +46,7 @@ ARGUMENTS = {
     "stress_interval": "stress",
     "geometry_page": "page_size",
     "ring_path": "ring",
+    "budget_bytes": "budget",
 }
 """Fields of gch_config that are arguments of another name in Python."""
 

@@ -82,6 +82,22 @@ def _count(value: int, name: str) -> int:
     return int(value)
 
 
+def _nanoseconds(value: float, name: str, least: float, most: float) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}, expected seconds")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value!r}, expected {least:g} to {most:g} seconds")
+    return round(value * 1e9)
+
+
+def _decay(value: float) -> int:
+    if value == 0:
+        return int(lib.GCH_DECAY_NOW)
+    if value == float("inf"):
+        return int(lib.GCH_DECAY_NEVER)
+    return _nanoseconds(value, "decay", 0.001, 3600) // 10**6
+
+
 def _text(value: str, name: str) -> Any:
     """Return a C string."""
     if not isinstance(value, str):
@@ -93,9 +109,19 @@ def _text(value: str, name: str) -> Any:
     return ffi.new("char[]", value.encode())
 
 
-def _set_pacing(config: Any, soft_max_size: int | str | None, growth: float) -> None:
+def _set_pacing(
+    config: Any, soft_max_size: int | str | None, growth: float | None, budget: int | str | None
+) -> None:
     if soft_max_size is not None:
         config.soft_max_bytes = parse_size(soft_max_size, "soft_max_size")
+    if budget is not None:
+        config.budget_bytes = parse_size(budget, "budget")
+        if config.budget_bytes == 0:
+            raise ValueError("budget is 0, expected at least 1 MiB")
+        if growth is not None:
+            raise ValueError(f"growth is {growth!r} with a budget, expected one of them")
+    if growth is None:
+        return
     if growth == float("inf"):
         config.growth_percent = lib.GCH_GROWTH_NEVER
         return
@@ -149,11 +175,15 @@ class Heap(Unpicklable):
     use it. Close it, or use it in ``with``.
 
     Args:
-        max_size: limit of the heap, young space included: bytes or text such as "2GiB".
+        max_size: limit of the heap, young space included: bytes or text such as "2GiB", or "auto":
+            1 GiB, or half of the memory that the machine and control groups leave the process, if
+            that is less; ``stats.limit_reason`` says why it is what it is.
         mover: "auto", "move" (also "remap"), "copy", "simulated", "memcpy", "slide": what puts live
             pages at their new address.
         fault: "thread" or "signal": who answers a touch of a missing page.
-        nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto".
+        nursery: bytes allocated between minor collections, 256 KiB to max_size / 4, or "auto": half
+            of the process's share of the last-level cache, at most 4 MiB, and less where minor
+            pauses would be longer than ``pause_target``.
         huge: True (also "on"), False ("off") or "auto": huge pages. "auto" is off: they buy speed
             with stalls (a thread may wait for 2 MiB, not for a page) and memory (an arena holds 2
             MiB until the last thing in it dies). ``stats.huge`` says what is.
@@ -167,9 +197,11 @@ class Heap(Unpicklable):
         page_size: for tests: pretend pages of so many bytes; 0: the machine's.
         inject: fault injection, grammar in native/src/os/kernel_inject.c.
         soft_max_size: full collections begin so early that the heap stays below, where what lives
-            allows it; None: max_size.
+            allows it; None: max_size, or three quarters of the memory that the machine and control
+            groups leave the process, if that is less.
         growth: a full collection is to have ended when the heap has grown by so much of what lived
-            after the last: 0.01 to 100; infinity: only when asked for, or out of memory.
+            after the last: 0.01 to 100; infinity: only when asked for, or out of memory; None: 1,
+            or by ``budget``.
         summaries: "auto", "on", "off": full collections note which arenas refer to which, so that
             those that refer to nothing that moves are not read.
         ring: a file with events and figures for other processes (``gcheap top``): "auto", a
@@ -178,6 +210,15 @@ class Heap(Unpicklable):
         log: where a line a collection goes (docs/traces.md): "stderr", "stdout" or a path with a
             slash, "json:" before it for lines of JSON, two of these with a comma between; "":
             nowhere; None: what the environment variable GCHEAP_LOG says.
+        pause_target: seconds that minor pauses are to stay below, 0.00005 to 10, if ``nursery`` is
+            "auto"; None: 0.002.
+        budget: bytes that what lives in all heaps of the process with a budget, and what they may
+            grow by before they are collected, are to be together (the least that one of them has
+            named). It is shared by the square-root rule: more for those that grow fast, hold much,
+            and take long to collect. Instead of ``growth``.
+        decay: seconds after which memory that a full collection leaves populated for allocation
+            (no more than ``staging``) goes back to the system, gradually, if it was not used:
+            0.001 to 3600; 0: none is left; infinity: never; None: 1.
 
     Raises:
         ValueError, TypeError: an argument is out of range.
@@ -200,7 +241,7 @@ class Heap(Unpicklable):
 
     def __init__(
         self,
-        max_size: int | str = "1GiB",
+        max_size: int | str = "auto",
         *,
         mover: str = "auto",
         fault: str = "thread",
@@ -216,15 +257,18 @@ class Heap(Unpicklable):
         page_size: int = 0,
         inject: str | None = None,
         soft_max_size: int | str | None = None,
-        growth: float = 1.0,
+        growth: float | None = None,
         summaries: str = "auto",
         ring: str | os.PathLike[str] | None = None,
         log: str | None = None,
+        pause_target: float | None = None,
+        budget: int | str | None = None,
+        decay: float | None = None,
     ) -> None:
         config = ffi.new("gch_config *")
         lib.gch_config_init_sized(config, ffi.sizeof("gch_config"))
-        config.max_bytes = parse_size(max_size, "max_size")
-        if config.max_bytes == 0:
+        config.max_bytes = _size(max_size, "max_size")
+        if config.max_bytes == 0 and max_size != "auto":
             raise ValueError("max_size is 0, expected at least 1 MiB")
         chosen = ffi.new("gch_mover *")
         named = isinstance(mover, str) and _is_c_text(mover)
@@ -247,7 +291,11 @@ class Heap(Unpicklable):
         config.geometry_page = _count(page_size, "page_size")
         config.summaries = _choice(_SUMMARIES, summaries, "summaries")
         kept = _set_texts(config, inject, ring, log)
-        _set_pacing(config, soft_max_size, growth)
+        _set_pacing(config, soft_max_size, growth, budget)
+        if decay is not None:
+            config.decay_ms = _decay(decay)
+        if pause_target is not None:
+            config.pause_target_ns = _nanoseconds(pause_target, "pause_target", 50e-6, 10)
         self._core = HeapCore(config)
         del kept  # the texts: they are read until now
 

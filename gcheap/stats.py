@@ -36,7 +36,7 @@ EVENT_KINDS: dict[int, str] = {
 utilisation."""
 
 REFUSALS = ("exist_moved", "exist", "busy", "copied", "again", "no_memory", "other")
-STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork")
+STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork", "pace", "limit")
 POLICIES = ("needed", "all", "release")
 NS = 1e-9
 _READ_EVENTS = 4096
@@ -167,7 +167,7 @@ class ThreadStalls:
     """Times in which a thread made no progress because of the collector, by cause.
 
     Attributes:
-        count: how many; causes: pause, fault, unit, alloc, barrier, fork.
+        count: how many, by cause: pause, fault, unit, alloc, barrier, fork, pace, limit.
         seconds: their sum. In fault mode ``thread``, faults and units without the time that their
             delivery and the wake-up take.
     """
@@ -203,9 +203,14 @@ class HeapStats:
             stop; ``fault`` from a fault until it is answered; ``stall_move`` stalls while moving,
             pauses excluded.
         events_lost: overwritten, no longer among ``Heap.events``.
-        nursery_bytes, staging_bytes: in force, as they were asked for or chosen.
+        nursery_bytes, staging_bytes: in force now, as they were asked for or chosen;
+            ``pause_target_s`` likewise.
         trigger_bytes: a full collection is due when so many bytes are in use; it is to have
             ended at ``goal_bytes``.
+        soft_max_bytes: full collections begin so early that the heap stays below, if that can be.
+        memory_bytes: what the machine and control groups leave the process; 0: not known.
+        budget_bytes: that it shares with other heaps of the process; 0: none.
+        limit_reason: why ``max_bytes`` and ``soft_max_bytes`` are what they are.
         finalizers: registered with ``Heap.finalize``; ``finalizers_pending`` those that are due.
         overdue_calls: virtual-memory calls that did not return for 2 s; each is an event
             (watchdog), too.
@@ -250,6 +255,11 @@ class HeapStats:
     goal_bytes: int
     finalizers: int
     finalizers_pending: int
+    memory_bytes: int
+    soft_max_bytes: int
+    pause_target_s: float
+    budget_bytes: int
+    limit_reason: str
     last_minor: GCEvent | None
     last_major: GCEvent | None
 
@@ -265,6 +275,8 @@ class HeapStats:
         return cls(
             mover=text(lib.gch_mover_name(s.mover)),
             mover_reason=text(s.mover_reason),
+            limit_reason=text(s.limit_reason),
+            pause_target_s=s.pause_target_ns * NS,
             fault_mode="signal" if s.fault_mode == lib.GCH_FAULT_SIGNAL else "thread",
             huge=bool(s.huge),
             stall_count=dict(zip(STALLS, map(int, s.stall_count), strict=False)),

@@ -45,6 +45,13 @@ def test_sizes_are_integers_of_any_kind_and_bounded() -> None:
         ({"growth": 0.001}, "growth is 0.001, expected 0.01 to 100"),
         ({"growth": 1000}, "growth is 1000, expected 0.01 to 100"),
         ({"soft_max_size": "2TiB"}, "soft_max_bytes is .*, expected at most max_bytes"),
+        ({"budget": 0}, "budget is 0, expected at least 1 MiB"),
+        ({"budget": 5}, "budget is 5, expected at least 1048576"),
+        ({"budget": "1GiB", "growth": 2}, "growth is 2 with a budget, expected one of them"),
+        ({"decay": -1}, "decay is -1, expected 0.001 to 3600 seconds"),
+        ({"decay": 1e6}, "decay is 1000000.0, expected 0.001 to 3600 seconds"),
+        ({"pause_target": 11}, "pause_target is 11, expected 5e-05 to 10 seconds"),
+        ({"pause_target": float("nan")}, "pause_target is nan, expected 5e-05 to 10 seconds"),
         ({"staging": 1}, "staging is 1, expected at least 524288"),
         ({"event_capacity": 1 << 31}, "event_capacity is 2147483648, expected"),
         ({"page_size": 3}, "page_size is 3, expected a power of two"),
@@ -66,6 +73,8 @@ def test_yes_and_no_are_not_said_in_words(heap: Heap) -> None:
     for argument in ("minor", "concurrent", "promote", "wait", "background"):
         with pytest.raises(TypeError, match=f"{argument} is 'no', expected True or False"):
             heap.collect(**{argument: "no"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="pause_target is 'short', expected seconds"):
+        Heap("16MiB", pause_target="short")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="full_moves is None, expected True or False"):
         Heap("16MiB", full_moves=None)  # type: ignore[arg-type]
     assert heap.collect(minor=np.bool_(True)).minor  # type: ignore[arg-type]

@@ -252,7 +252,8 @@ def test_stats_know_the_configuration() -> None:
     with Heap("32MiB", gc_threads=1, fault="thread", mover="memcpy-fresh") as heap:
         stats = heap.stats
         assert stats.max_bytes == 32 << 20
-        assert stats.nursery_bytes == 4 << 20
+        assert 512 << 10 <= stats.nursery_bytes <= 4 << 20  # by the cache
+        assert stats.pause_target_s == pytest.approx(0.002)
         assert stats.staging_bytes == 2 << 20
         assert 0 < stats.table_bytes < stats.max_bytes
         assert stats.events_lost == 0
@@ -264,6 +265,45 @@ def test_stats_know_the_configuration() -> None:
         assert stats.page_bytes in (4096, 16384, 65536)
         assert stats.last_major is None
         assert set(stats.stall_s) == set(stats.stall_count)
+
+
+def test_the_limit_is_chosen_and_explained() -> None:
+    with Heap() as chosen, Heap("32MiB", soft_max_size="24MiB") as asked:
+        assert 1 << 20 <= chosen.stats.max_bytes <= 1 << 30
+        assert chosen.stats.memory_bytes > 0
+        assert chosen.stats.limit_reason
+        assert asked.stats.limit_reason == "asked for"
+        assert asked.stats.soft_max_bytes == 24 << 20
+
+
+@pytest.mark.parametrize("decay", [0, 0.001, 2.5, float("inf"), None])
+def test_memory_goes_back_when_told(decay: float | None) -> None:
+    with Heap("32MiB", decay=decay) as heap:
+        node = heap.struct("Node", next=gcheap.Ref)
+        for _ in range(3):
+            nodes = heap.new(node, 20_000)
+            heap.collect(concurrent=True)
+        assert len(nodes) == 20_000
+        heap.verify()
+
+
+def test_heaps_share_a_budget() -> None:
+    with (
+        Heap("64MiB", budget="48MiB", mover="memcpy") as one,
+        Heap("64MiB", budget="48MiB", mover="memcpy") as other,
+    ):
+        kept = [heap.array("u1", 8 << 20) for heap in (one, other)]
+        for _ in range(100):
+            one.array("u1", 1 << 20)
+            other.array("u1", 1 << 16)
+        one.collect()
+        other.collect()
+        one.collect(minor=True)
+        assert one.stats.budget_bytes == 48 << 20
+        assert one.stats.major_count > 2  # of its own accord
+        assert one.stats.goal_bytes < 48 << 20
+        assert other.stats.goal_bytes >= 12 << 20
+        assert len(kept) == 2
 
 
 def test_map_lists_the_blocks() -> None:

@@ -2,9 +2,10 @@
  *
  * What fills less than a block, and what is large, takes the ordinary way through gch_alloc. */
 #include "gc/cycle.h"
+#include "gc/pace.h"
 #include "python/bulk_internal.h"
 
-enum { ATTEMPTS = 3, SMALL_BATCH = BLOCK_BYTES / 2 };
+enum { SMALL_BATCH = BLOCK_BYTES / 2 };
 
 /* One run of bulk_new: frame slot 0 is the array, which may move at each safepoint. */
 struct making {
@@ -28,11 +29,11 @@ static bool make_room(struct making *k) {
   gch_heap *h = k->b->h;
   mature_retire(h, &k->buffer);
   cycle_start_due(mutator_of(k->b->m));
-  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-    if (mature_refill(h, &k->buffer, k->kind.leaf)) return true;
-    cycle_for_allocation(mutator_of(k->b->m), true);
-  }
-  return false;
+  pace_allocation(mutator_of(k->b->m), BLOCK_BYTES);
+  struct relief relief = {.bytes = BLOCK_BYTES};
+  while (!mature_refill(h, &k->buffer, k->kind.leaf))
+    if (!cycle_for_room(mutator_of(k->b->m), &relief)) return false;
+  return true;
 }
 
 static int make_mature(struct making *k, uint64_t *at, uint64_t count) {

@@ -7,7 +7,7 @@
 #include "gc/cycle.h"
 #include "python/graph_internal.h"
 
-enum { ATTEMPTS = 3, TYPES_FIRST = 256, LINK_AHEAD = 16 };
+enum { TYPES_FIRST = 256, LINK_AHEAD = 16 };
 
 /* --- types ---------------------------------------------------------------------------------------------------- */
 
@@ -155,19 +155,14 @@ static void poll(struct load *l) {
   gch_safepoint_slow(l->b->m);
 }
 
-static void collect(struct load *l, bool urgent) {
-  mature_retire(l->b->h, &l->buffer);
-  cycle_for_allocation(mutator_of(l->b->m), urgent);
-}
-
 static gch_ref make_object(struct load *l, const struct layout_of *o) {
-  gch_heap *h = l->b->h;
-  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+  struct relief relief = {.bytes = o->bytes > GCH_SMALL_MAX ? o->bytes : BLOCK_BYTES};
+  for (;;) {
     gch_ref object = try_object(l, o);
     if (object != NULL) return object;
-    collect(l, true);
+    mature_retire(l->b->h, &l->buffer);
+    if (!cycle_for_room(mutator_of(l->b->m), &relief)) return NULL;
   }
-  return NULL;
 }
 
 static int make_node(struct load *l, uint64_t i) {

@@ -7,7 +7,7 @@ static bool open_as(gch_mover mover, uint64_t max_mib) {
   gch_config c = kit_config(mover, max_mib, 512);
   c.gc_threads = 2;
   if (!kit_open(&kit, &c)) return false;
-  kit.heap->pause_target_ns = 0; /* nothing fits into a pause */
+  kit.heap->config.pause_target_ns = 0; /* nothing fits into a pause */
   return true;
 }
 
@@ -110,7 +110,7 @@ static void fits_into_a_pause(void) {
   enum { COUNT = 100000 };
   for (size_t i = 0; i < (KIT_SANITIZED ? 1 : 3); i++) {
     if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], 96)) continue;
-    kit.heap->pause_target_ns = 1000000000;
+    kit.heap->config.pause_target_ns = 1000000000;
     GCH_FRAME(kit.m, root, 2);
     root[0] = kit_refs(&kit, COUNT);
     for (uint64_t n = 0; n < COUNT; n++) kit_put_node(&kit, &root[0], n, n);

@@ -59,7 +59,7 @@ static struct outcome simulate(const struct program *p) {
   return o;
 }
 
-static struct pacing_limits limits(uint64_t hard) { return (struct pacing_limits){hard, 0, 100}; }
+static struct pacing_limits limits(uint64_t hard) { return (struct pacing_limits){hard, 0, 100, 0}; }
 
 /* Nobody waits where the collector can keep up at all, and it does not run all the time where there is room. */
 static void steady(void) {
@@ -86,7 +86,7 @@ static void bursts(void) {
 
 /* Three times what lives, the limit closer than the goal: memory is what it has, and nobody waits. */
 static void near_the_limit(void) {
-  struct program p = {{1536 * MIB, 0, 100}, 1 * GIB, 100 * MIB, 0, 500000};
+  struct program p = {{1536 * MIB, 0, 100, 0}, 1 * GIB, 100 * MIB, 0, 500000};
   struct outcome o = simulate(&p);
   CHECK_EQ(o.stalled_ms, 0);
   CHECK(o.most <= 1536 * MIB);
@@ -94,7 +94,7 @@ static void near_the_limit(void) {
 
 /* The soft limit is kept where it can be, and yields where what lives does not leave room. */
 static void soft_limit(void) {
-  struct program p = {{4 * GIB, 1280 * MIB, 100}, 1 * GIB, 50 * MIB, 0, 300000};
+  struct program p = {{4 * GIB, 1280 * MIB, 100, 0}, 1 * GIB, 50 * MIB, 0, 300000};
   CHECK(simulate(&p).most <= 1300 * MIB);
   p.limits.soft = 512 * MIB;
   struct outcome o = simulate(&p);
@@ -104,7 +104,7 @@ static void soft_limit(void) {
 
 /* Growth is in the caller's hands. */
 static void growth(void) {
-  struct program p = {{8 * GIB, 0, 50}, 1 * GIB, 100 * MIB, 0, 200000};
+  struct program p = {{8 * GIB, 0, 50, 0}, 1 * GIB, 100 * MIB, 0, 200000};
   struct outcome half = simulate(&p);
   p.limits.percent = 200;
   struct outcome twice = simulate(&p);
@@ -116,7 +116,7 @@ static void growth(void) {
 /* Nothing overflows, whatever is said. */
 static void extremes(void) {
   struct pacing p = {0};
-  struct pacing_limits l = {UINT64_MAX / 2, 0, 10000};
+  struct pacing_limits l = {UINT64_MAX / 2, 0, 10000, 0};
   pacing_note_growth(&p, UINT64_MAX, 1);
   pacing_note_growth(&p, 0, 0);
   pacing_note_cycle(&p, 0, UINT64_MAX);
@@ -126,7 +126,7 @@ static void extremes(void) {
     CHECK(goal >= live && goal <= l.hard);
     CHECK(trigger >= live && trigger <= goal);
   }
-  l = (struct pacing_limits){64 * MIB, 0, 100};
+  l = (struct pacing_limits){64 * MIB, 0, 100, 0};
   struct pacing_left full = {100 * MIB, 100 * MIB};
   CHECK_EQ(pacing_goal(&l, &full), 100 * MIB); /* more lives than is allowed: now */
 }

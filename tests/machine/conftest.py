@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from groups import Group
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "native"
@@ -56,3 +58,36 @@ def swap() -> Iterator[None]:
             subprocess.run(["swapoff", path], check=True)
     finally:
         path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    """A memory cgroup of its own; the hierarchy is mounted for it where it is not."""
+    if os.geteuid() != 0:
+        pytest.skip("a memory cgroup needs root")
+    mounted: Path | None = None
+    roots = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
+    root = next((r for r in roots if (r / "cgroup.procs").exists()), None)
+    if root is None:
+        mounted = root = Path(f"/tmp/gcheap-cgroup-{uuid.uuid4().hex}")
+        root.mkdir()
+        command = ["mount", "-t", "cgroup", "-o", "memory", "none", str(root)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            root.rmdir()
+            pytest.skip(f"no memory cgroup can be mounted: {done.stderr.strip()}")
+    path = root / f"gcheap-{uuid.uuid4().hex}"
+    try:
+        path.mkdir()
+        if not any((path / n).exists() for n in ("memory.max", "memory.limit_in_bytes")):
+            pytest.skip("the memory controller is not enabled here")
+        yield Group(path)
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be made: {error}")
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+        if mounted is not None:
+            subprocess.run(["umount", str(mounted)], check=False)
+            with contextlib.suppress(OSError):
+                mounted.rmdir()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from groups import Group
 from swapping import swapped_out
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(120)]
@@ -74,61 +72,6 @@ def test_moves_while_the_kernel_migrates_pages(pressure: Path, faults: str) -> N
 
 
 # --- a memory limit ----------------------------------------------------------------------------
-
-
-class Group:
-    """A memory cgroup, version 1 or 2."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.v2 = (path / "memory.max").exists()
-
-    def add(self, pid: int) -> None:
-        (self.path / "cgroup.procs").write_text(str(pid))
-
-    def usage(self) -> int:
-        name = "memory.current" if self.v2 else "memory.usage_in_bytes"
-        return int((self.path / name).read_text())
-
-    def limit(self, size: int) -> None:
-        name = "memory.max" if self.v2 else "memory.limit_in_bytes"
-        (self.path / name).write_text(str(size))
-        with contextlib.suppress(OSError):
-            swap = "memory.swap.max" if self.v2 else "memory.memsw.limit_in_bytes"
-            (self.path / swap).write_text("0" if self.v2 else str(size))
-
-
-@pytest.fixture
-def group() -> Iterator[Group]:
-    """A memory cgroup of its own; the hierarchy is mounted for it where it is not."""
-    if os.geteuid() != 0:
-        pytest.skip("a memory cgroup needs root")
-    mounted: Path | None = None
-    roots = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
-    root = next((r for r in roots if (r / "cgroup.procs").exists()), None)
-    if root is None:
-        mounted = root = Path(f"/tmp/gcheap-cgroup-{uuid.uuid4().hex}")
-        root.mkdir()
-        command = ["mount", "-t", "cgroup", "-o", "memory", "none", str(root)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            root.rmdir()
-            pytest.skip(f"no memory cgroup can be mounted: {done.stderr.strip()}")
-    path = root / f"gcheap-{uuid.uuid4().hex}"
-    try:
-        path.mkdir()
-        if not any((path / n).exists() for n in ("memory.max", "memory.limit_in_bytes")):
-            pytest.skip("the memory controller is not enabled here")
-        yield Group(path)
-    except OSError as error:
-        pytest.skip(f"no memory cgroup can be made: {error}")
-    finally:
-        with contextlib.suppress(OSError):
-            path.rmdir()
-        if mounted is not None:
-            subprocess.run(["umount", str(mounted)], check=False)
-            with contextlib.suppress(OSError):
-                mounted.rmdir()
 
 
 @pytest.mark.move

@@ -45,7 +45,7 @@ typedef enum gch_policy {
  * AUTO: as long as that pays. */
 typedef enum gch_summaries { GCH_SUMMARIES_AUTO = 0, GCH_SUMMARIES_ON, GCH_SUMMARIES_OFF } gch_summaries;
 
-enum { GCH_GROWTH_NEVER = 1000000 };
+enum { GCH_GROWTH_NEVER = 1000000, GCH_DECAY_NEVER = 1000000000, GCH_DECAY_NOW };
 
 /* Configuration of a heap. Fill with gch_config_init, then change what you need; `struct_bytes` lets
  * the struct grow, at its end, without breaking callers: fields that the caller does not have are as if 0; fields that the
@@ -58,9 +58,12 @@ typedef struct gch_config {
   gch_huge huge;
   gch_huge_faults huge_faults;
   uint32_t gc_threads;      /* threads that mark and move, the caller included; 0: the CPUs, at most 8 */
-  uint64_t max_bytes; /* limit of the heap: small and large objects, young space included; 1 MiB to 16 TiB; 0: 1 GiB */
   uint64_t
-      nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: at most 4 MiB */
+      max_bytes; /* limit of the heap: small and large objects, young space included; 1 MiB to 16 TiB; 0: 1 GiB, or half of
+                       * the memory that the machine and control groups leave the process, if that is less */
+  uint64_t
+      nursery_bytes; /* eden: a minor collection is due when this much was allocated; 256 KiB to max_bytes / 4; 0: half of the
+                      * process's share of the last-level cache, at most 4 MiB, and less where pauses are too long */
   uint64_t staging_bytes; /* frames that hold what is being moved; at least 512 KiB; 0: min(32 MiB, max_bytes / 16) */
   uint32_t promote_age; /* minor collections an object survives in the young space before promotion (1..7) */
   uint32_t event_capacity; /* events kept in the ring, 64 bytes each, a power of two up to 2^24; 0: 16384 */
@@ -69,7 +72,8 @@ typedef struct gch_config {
   uint32_t geometry_page; /* tests only: pretend pages of this many bytes; 0: the machine's */
   const char *inject; /* fault injection, grammar in native/src/os/kernel_inject.c; NULL: none */
   uint64_t
-      soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes */
+      soft_max_bytes; /* majors begin so early that the heap stays below, where what lives allows it; 0: max_bytes, or three
+                       * quarters of the memory that the machine and control groups leave the process, if that is less */
   /* A major is to have ended when the heap has grown by so much of what lived after the last one; up to 10000; 0: 100;
    * GCH_GROWTH_NEVER: majors begin when they are asked for, or nothing else makes room for an allocation. */
   uint32_t growth_percent;
@@ -79,6 +83,14 @@ typedef struct gch_config {
   const char *ring_path;
   /* A line a collection: where to (docs/traces.md); "": nowhere; NULL: what the environment variable GCHEAP_LOG says. */
   const char *log;
+  uint64_t pause_target_ns; /* what minor pauses are to stay below, unless nursery_bytes is given; 0: 2 ms */
+  /* Instead of growth_percent: all heaps of the process that name a budget (the least that one has named) grow so far that
+   * what lives in them and what they may grow by are so many bytes together, and shared by the square-root rule: more for those that
+   * grow fast, hold much, and are slow to collect. A heap may always grow by a 16th of what lives in it, and by 4 MiB. 0: none. */
+  uint64_t budget_bytes;
+  /* Memory that a major leaves populated and free for allocation (no more than the staging budget) goes back to the system,
+   * gradually, when it has not been used for so long; up to an hour; 0: 1000; GCH_DECAY_NOW: none is left; GCH_DECAY_NEVER. */
+  uint32_t decay_ms;
 } gch_config;
 
 /* `bytes` is sizeof(gch_config) of the caller. */

@@ -63,8 +63,13 @@ static void fill_facts(gch_heap *h, gch_stats *s) {
   s->huge = h->huge;
   memcpy(s->mover_reason, h->mover_reason, sizeof s->mover_reason);
   s->max_bytes = h->config.max_bytes;
-  s->nursery_bytes = h->config.nursery_bytes;
+  s->nursery_bytes = at_load_relaxed(&h->young.limit_blocks) * BLOCK_BYTES; /* a figure */
+  s->budget_bytes = h->config.budget_bytes;
+  s->pause_target_ns = h->config.pause_target_ns;
   s->staging_bytes = h->config.staging_bytes;
+  s->memory_bytes = h->memory_bytes;
+  s->soft_max_bytes = h->config.soft_max_bytes != 0 ? h->config.soft_max_bytes : h->config.max_bytes;
+  memcpy(s->limit_reason, h->limit_reason, sizeof s->limit_reason);
 }
 
 static void fill_counters(gch_heap *h, gch_stats *s) {

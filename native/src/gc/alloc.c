@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "gc/cycle.h"
 #include "gc/fork.h"
+#include "gc/pace.h"
 #include "gc/safepoint.h"
 #include "gc/watchdog.h"
 #include "heap/mutator.h"
@@ -12,7 +13,6 @@
 
 enum {
   PATIENCE = 16, /* minor collections waited for because others were quicker to take what they had freed */
-  MAJORS = 3,    /* then, or when the heap is full, full collections (one may be running) before it is given up */
   BIRTHS = 3,    /* times that a large object is begun; the last time without a poll */
 };
 
@@ -110,7 +110,7 @@ static bool stress_due(gch_heap *h) {
 static void stress(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   if (h->config.full_moves == 0) {
-    cycle_for_allocation(m, true);
+    cycle_for_room(m, &(struct relief){.bytes = BLOCK_BYTES});
     return;
   }
   struct stall stall = stall_begin(m, GCH_STALL_ALLOC);
@@ -144,13 +144,18 @@ gch_ref alloc_roomy(struct mutator *m, const gch_type *type, uint64_t count, uin
   gch_safepoint(mutator);
   if (stress_due(h)) stress(m);
   struct asked asked = {type, count, bytes, room, type->header | count * type->tail_bytes << GCH_HEADER_LENGTH_SHIFT};
-  if (bytes > GCH_SMALL_MAX && h->controller != NULL) cycle_start_due(m);
-  for (int patience = 0, majors = 0;;) {
+  bool large = bytes > GCH_SMALL_MAX;
+  if (large) cycle_start_due(m);
+  struct relief relief = {.bytes = large ? align_up(bytes, h->layout.page_bytes) : BLOCK_BYTES};
+  pace_allocation(m, large ? relief.bytes : pace_of_eden(h));
+  for (int patience = 0;;) {
     gch_ref object = try_alloc(m, &asked);
     if (object != NULL) return object;
-    bool nursery = bytes <= GCH_SMALL_MAX && young_is_full(h) && patience++ < PATIENCE;
-    if (!nursery && majors++ == MAJORS) break;
-    cycle_for_allocation(m, !nursery);
+    bool nursery = !large && young_is_full(h) && patience++ < PATIENCE;
+    if (nursery)
+      cycle_for_allocation(m);
+    else if (!cycle_for_room(m, &relief))
+      break;
   }
   alloc_refused(m, bytes);
   return NULL;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "gc/cycle.h"
+#include "gc/release.h"
 #include "mover/mover.h"
 #include "os/thread.h"
 
@@ -50,12 +51,24 @@ static void answer(struct controller *c, enum cycle_stage stage, const gch_cycle
   cond_broadcast(&c->done);
 }
 
+/* Lock held before and after. */
+static void wait_or_release(gch_heap *h, struct controller *c, uint64_t *release) {
+  if (*release == 0) {
+    cond_wait(&c->wake, &c->lock);
+  } else if (!cond_wait_until(&c->wake, &c->lock, *release)) {
+    lock_unlock(&c->lock);
+    *release = release_tick(h);
+    lock_lock(&c->lock);
+  }
+}
+
 static void controller_main(void *arg) {
   gch_heap *h = arg;
   struct controller *c = h->controller;
+  uint64_t release = 0; /* when memory is looked at again */
   lock_lock(&c->lock);
   for (;;) {
-    while (c->first == NULL && c->due == 0 && !c->quit) cond_wait(&c->wake, &c->lock);
+    while (c->first == NULL && c->due == 0 && !c->quit) wait_or_release(h, c, &release);
     if (c->first == NULL && c->quit) break;
     gch_cycle report;
     gch_collect_options options;
@@ -65,6 +78,7 @@ static void controller_main(void *arg) {
     bool due = c->due != 0, only_due = c->first == NULL;
     lock_unlock(&c->lock);
     cycle_concurrent(h, &options, only_due, &report);
+    release = release_begin(h);
     lock_lock(&c->lock);
     if (due) at_store_relaxed(&c->due, 0); /* a hint for who does not hold the lock */
     answer(c, CYCLE_ENDED, &report);

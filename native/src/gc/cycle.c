@@ -12,8 +12,10 @@
 #include "gc/flip.h"
 #include "gc/mark.h"
 #include "gc/minor.h"
+#include "gc/pace.h"
 #include "gc/phase.h"
 #include "gc/plan.h"
+#include "gc/release.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
 #include "gc/stall_report.h"
@@ -27,8 +29,10 @@
 
 enum {
   REMARKS = 16, /* the last one takes as long as it takes */
+  MAJORS = 3,   /* for an allocation that finds no room, before it is given up */
+  WAITS = 8,    /* for others' majors that left room, before it makes one of its own */
 };
-static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000, ARENA_PAUSE_NS = 10000;
+static const uint64_t REMARK_NS = 200000, ARENA_PAUSE_NS = 10000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
@@ -122,38 +126,7 @@ static void keep_report(gch_heap *h, gch_cycle *where, gch_cause cause, const gc
   diary_note(h, r, &h->report, cause);
 }
 
-/* --- pacing --------------------------------------------------------------------------------------------------- */
-
-static void set_trigger(gch_heap *h) {
-  if (h->config.growth_percent == GCH_GROWTH_NEVER) return;
-  /* The trigger is looked at after minors, when eden is empty: what eden will take is not there to grow into. */
-  uint64_t eden = young_limit(h) * BLOCK_BYTES, most = h->config.max_bytes;
-  struct pacing_limits limits = {most - (eden < most / 2 ? eden : most / 2), h->config.soft_max_bytes,
-                                 h->config.growth_percent};
-  uint64_t goal = pacing_goal(&limits, &h->left);
-  at_store_relaxed(&h->major_goal, goal); /* hints */
-  at_store_relaxed(&h->major_trigger, pacing_trigger(&h->pacing, &limits, &h->left));
-}
-
-/* How fast the heap grows, looked at after each minor. Before there was a major, half of the limit
- * (the soft one, if there is one) is the trigger. */
-static void pace_minor(gch_heap *h) {
-  uint64_t used = at_load_relaxed(&h->used_bytes), now = clock_ns(); /* a figure */
-  if (now - h->paced_ns < PACE_NS) return; /* a block more or less would be a high rate */
-  if (h->paced_ns != 0)
-    pacing_note_growth(&h->pacing, used > h->paced_used ? used - h->paced_used : 0, now - h->paced_ns);
-  h->paced_used = used;
-  h->paced_ns = now;
-  if (h->left.used != 0) set_trigger(h);
-}
-
-static void pace_major(gch_heap *h, const gch_cycle *r) {
-  h->paced_used = at_load_relaxed(&h->used_bytes); /* a figure */
-  h->left = (struct pacing_left){r->live_bytes, h->paced_used};
-  h->paced_ns = clock_ns();
-  if (r->concurrent) pacing_note_cycle(&h->pacing, r->live_bytes, r->cycle_ns);
-  set_trigger(h);
-}
+/* --- when it is time ----------------------------------------------------------------------------------------- */
 
 bool cycle_is_due(const gch_heap *h) {
   return at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger); /* hints */
@@ -163,16 +136,17 @@ void cycle_start_due(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   if (!cycle_is_due(h)) return;
   if (h->controller == NULL)
-    cycle_for_allocation(m, false);
+    cycle_for_allocation(m);
   else if (at_load_relaxed(&h->phase) == GCH_PHASE_IDLE)
     controller_wake(h);
 }
 
 /* --- minor ---------------------------------------------------------------------------------------------------- */
 
-static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
+/* `due`: one of its own, not the begin of something else. */
+static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns, bool due) {
   heap_event(h, GCH_EVENT_MINOR, m->young_bytes, m->live_bytes, m->promoted_bytes, ns);
-  pace_minor(h);
+  pace_minor(h, m, due);
   at_add_relaxed(&h->measures.minor_count, 1);
 }
 
@@ -190,7 +164,7 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cause cause, gch_cycle *r) {
   r->plan_ns = minor.plan_ns;
   r->move_ns = minor.move_ns;
   report_end(h, r);
-  note_minor(h, &minor, length);
+  note_minor(h, &minor, length, !promote_all);
   keep_report(h, &h->measures.last_minor, cause, r);
 }
 
@@ -217,7 +191,7 @@ static void minor_before_mark(gch_heap *h, gch_cycle *r) {
   uint64_t start = clock_ns();
   minor_collect(h, true, &minor);
   r->mark_minor_ns = clock_ns() - start;
-  note_minor(h, &minor, r->mark_minor_ns);
+  note_minor(h, &minor, r->mark_minor_ns, false);
   ambiguous_gather(h, h->tables.live);
   phase_enter(h, GCH_PHASE_MARK);
 }
@@ -295,6 +269,7 @@ static uint32_t first_pause(gch_heap *h, gch_cycle *r) {
   mark_begin(h);
   r->mark_pause_ns = world_resume(h, &pause);
   report_pause(r, r->mark_pause_ns, &pause);
+  pace_major_begins(h, pause.managed);
   return pause.managed;
 }
 
@@ -382,7 +357,7 @@ static bool flip_pause(gch_heap *h, enum prospect prospect, uint32_t *running, g
   r->flip_ns = flipped ? length : 0;
   r->physical_at_flip = flipped ? resident_now() : 0;
   report_pause(r, length, &pause);
-  note_minor(h, &minor, r->flip_minor_ns);
+  note_minor(h, &minor, r->flip_minor_ns, false);
   return flipped;
 }
 
@@ -393,7 +368,9 @@ static void end_phase(gch_heap *h) {
   GCH_POINT(ending); /* minors may be */
   faults_drain(h);
   flip_end(h);
+  h->keeps = release_keeps(h);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  h->keeps = 0;
 }
 
 /* The rest of a cycle that found no region to hold out: the world stops again, and nothing is armed. */
@@ -431,7 +408,7 @@ static void come_to_rest(gch_heap *h) {
  * through, too.) */
 static bool fits_into_pause(const gch_heap *h, const gch_cycle *r) {
   uint64_t arenas = at_load_relaxed(&h->used_bytes) / ARENA_BYTES; /* a figure */
-  return r->units * h->unit_pause_ns + arenas * ARENA_PAUSE_NS <= h->pause_target_ns;
+  return r->units * h->unit_pause_ns + arenas * ARENA_PAUSE_NS <= h->config.pause_target_ns;
 }
 
 static enum prospect prepare(gch_heap *h, bool weighs, gch_cycle *r) {
@@ -480,6 +457,7 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   struct pause pause;
   lock_unlock(&h->cycle_lock);
   uint64_t start = clock_ns();
+  h->keeps = release_keeps(h);
   plan_reset(h->plan);
   at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, true));
   r->plan_ns = clock_ns() - start;
@@ -490,7 +468,9 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   report_pause(r, world_resume(h, &pause), &pause);
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending);
+  h->keeps = release_keeps(h); /* the same arenas, as it comes by them in the same order */
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  h->keeps = 0;
   come_to_rest(h);
 }
 
@@ -520,6 +500,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   } else {
     plan_and_move(h, o, if_due, r);
   }
+  pace_major_over(h);
   report_end(h, r);
   finish_report(h, cause, r);
   cond_broadcast(&h->cycle_done);
@@ -542,14 +523,14 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
 
-static void major_for_allocation(gch_heap *h, bool urgent) {
+static void major_for_allocation(gch_heap *h, gch_cause why) {
   gch_collect_options options;
   gch_cycle report;
   gch_collect_options_init(&options);
-  cycle_major(h, &options, urgent ? GCH_CAUSE_LIMIT : GCH_CAUSE_DUE, &report);
+  cycle_major(h, &options, why, &report);
 }
 
-void cycle_for_allocation(struct mutator *m, bool urgent) {
+void cycle_for_allocation(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   uint64_t seen = at_load_relaxed(&h->measures.minor_count);
   struct stall stall = stall_begin(m, GCH_STALL_ALLOC);
@@ -557,12 +538,34 @@ void cycle_for_allocation(struct mutator *m, bool urgent) {
   cycle_enter(h);
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
-  if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, GCH_CAUSE_NURSERY, &report);
-  if (urgent && phase_now(h) != GCH_PHASE_IDLE)
-    cycle_wait_idle(h); /* it gives memory back */
-  else if (urgent || (!done && h->controller == NULL && cycle_is_due(h)))
-    major_for_allocation(h, urgent);
+  if (!done && young_is_full(h)) cycle_minor(h, false, GCH_CAUSE_NURSERY, &report);
+  if (!done && h->controller == NULL && cycle_is_due(h)) major_for_allocation(h, GCH_CAUSE_DUE);
   cycle_leave(h);
   if (h->controller != NULL) cycle_start_due(m);
   stall_end(&stall);
+}
+
+/* Cycle lock held. Has a major ended since `seen` were counted, waited for if need be, and is there room now? */
+static bool waited_for_room(gch_heap *h, uint64_t seen, uint64_t bytes) {
+  cycle_wait_idle(h);
+  return at_load_relaxed(&h->measures.major_count) != seen &&
+         at_load_relaxed(&h->used_bytes) + bytes <= h->config.max_bytes; /* a figure: who takes room looks again */
+}
+
+bool cycle_for_room(struct mutator *m, struct relief *r) {
+  gch_heap *h = m->pub.heap;
+  if (r->majors == MAJORS) return false;
+  uint64_t seen = at_load_relaxed(&h->measures.major_count);
+  struct stall stall = stall_begin(m, GCH_STALL_LIMIT);
+  cycle_enter(h);
+  if (waited_for_room(h, seen, r->bytes) && r->waits < WAITS) {
+    r->waits++;
+  } else {
+    r->majors++;
+    major_for_allocation(h, GCH_CAUSE_LIMIT);
+  }
+  cycle_leave(h);
+  if (h->controller != NULL) cycle_start_due(m);
+  stall_end(&stall);
+  return true;
 }

@@ -14,9 +14,20 @@ void cycle_concurrent(gch_heap *heap, const gch_collect_options *options, bool i
 /* Cycle lock held: waits (releasing it meanwhile) until no major is running. */
 void cycle_wait_idle(gch_heap *heap);
 
-/* What an allocation that found no room does: a minor if the nursery is full; what cycle_start_due does; `urgent`: a major in
- * the pause, or the end of the one that runs, is waited for in any case. The mutator is managed before and after. */
-void cycle_for_allocation(struct mutator *m, bool urgent);
+/* What an allocation does that found no room in eden: a minor if the nursery is full, and what cycle_start_due does. The mutator
+ * is managed before and after. */
+void cycle_for_allocation(struct mutator *m);
+
+/* An allocation that found no room where a minor does not help: what it wants (a block, or the pages of a large object), and what
+ * has been done for it so far. */
+struct relief {
+  uint64_t bytes;
+  uint32_t waits, majors;
+};
+/* Waits for the end of the major that runs, whoever began it; if there is still no room, or none runs, collects in the pause. To
+ * have waited for somebody else's is no attempt, as long as it leaves room (which others may be quicker to take), and not
+ * for ever. False: enough has been tried, nothing is done. Managed before and after. */
+bool cycle_for_room(struct mutator *m, struct relief *relief);
 
 /* Has the heap grown so much that a major should begin? If so, one begins: beside mutators, and nobody waits for it, or (where
  * the mover cannot) in the pause. Managed before and after; may collect. */

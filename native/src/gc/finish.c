@@ -88,7 +88,9 @@ static uint64_t finish_arena(gch_heap *h, enum space_id space, uint32_t arena) {
   GCH_ASSERT(!a->cleared); /* everything in it went */
   /* Else finish_opened asks, which looks at nothing beyond the region's end: that comes down before. */
   if (a->made < ARENA_CLOSED || a->used == 0) a->made = ARENA_UNMADE;
-  return space_is_large(space) || space == SPACE_YOUNG ? 0 : arena_release_free(h, arena);
+  return space_is_large(space) || space == SPACE_YOUNG || arena_keep_free(h, arena, space)
+             ? 0
+             : arena_release_free(h, arena);
 }
 
 static struct lock *region_lock(gch_heap *h, enum space_id space) {

@@ -63,14 +63,15 @@ static bool arena_moves(const struct minor *m, uint32_t arena) {
   return live * 100 >= (uint64_t)ARENA_BLOCKS * BLOCK_GRANULES * DENSE_PERCENT;
 }
 
-/* A whole unpopulated arena of the allocation region, all blocks assigned; 0: none. */
-static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf) {
+/* A whole unpopulated arena of the allocation region, all blocks assigned; 0: none. `empties`: one that is populated and free, if
+ * there is no other. */
+static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf, bool empties) {
   uint32_t first = region_first_arena(h, s->alloc_region);
   uint32_t count = (uint32_t)(h->layout.regions[s->alloc_region].bytes >> ARENA_SHIFT);
   uint32_t *top = &s->top[s->alloc_region - layout_first_region(&h->layout, s->id)];
   for (uint32_t i = s->cursor; i < count; i++) {
     struct arena *arena = &h->tables.arenas[first + i];
-    if (arena->used != 0) continue;
+    if (arena->used != 0 || (arena->populated != 0 && !empties)) continue;
     uintptr_t start = arena_address(&h->layout, first + i);
     if (arena->populated != 0 && h->drop(h, start, ARENA_BYTES) < 0) continue;
     arena_set_populated(arena, 0);
@@ -85,7 +86,8 @@ static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf
 static uintptr_t take_arena(gch_heap *h, bool leaf) {
   struct small_space *s = heap_small_space(h, leaf);
   lock_lock(&s->lock);
-  uintptr_t start = take_arena_locked(h, s, leaf);
+  uintptr_t start = take_arena_locked(h, s, leaf, false);
+  if (start == 0) start = take_arena_locked(h, s, leaf, true);
   lock_unlock(&s->lock);
   return start;
 }
@@ -369,7 +371,8 @@ void minor_collect(gch_heap *h, bool promote_all, struct minor_result *result) {
                     .arena_count = h->young.arena_count};
   struct mark_result marked;
   *result = (struct minor_result){
-      .young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES};
+      .young_bytes = (at_load_relaxed(&h->young.blocks) + at_load_relaxed(&h->young.survivors)) * BLOCK_BYTES,
+      .eden_bytes = at_load_relaxed(&h->young.blocks) * BLOCK_BYTES};
   uint64_t start = clock_ns();
   mutator_retire_buffers(h);
   ambiguous_gather(h, NULL);

@@ -5,7 +5,8 @@
 #include "heap/heap.h"
 
 struct minor_result {
-  uint64_t young_bytes;    /* blocks in use before */
+  uint64_t young_bytes;    /* blocks in use before, */
+  uint64_t eden_bytes;     /* of these, without survivors of the last one */
   uint64_t live_bytes;     /* survivors */
   uint64_t live_objects;
   uint64_t promoted_bytes; /* in old and leaf blocks, or by pages */

@@ -1,4 +1,4 @@
-/* The one piece of global state: which heaps there are. Signal handlers and fork() ask it; no locks.
+/* One of two pieces of global state (the other: heap/board.h): which heaps there are. Signal handlers and fork() ask it; no locks.
  *
  * A slot holds the heap, with bit 0 set while a fork() has claimed it: who removes a claimed heap waits. Whoever looks into a
  * heap without being attached to it, a signal handler, enters its slot first: who removes the heap waits for that, too. */

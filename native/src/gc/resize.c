@@ -46,7 +46,6 @@ enum {
   CLEAR_BYTES = 256 << 10, /* bytes cleared, or copied into memory that is there; */
   LOG_ELEMENTS = 1024,     /* references logged */
   TRIES = 3,               /* a cycle may come in between; the last time without a poll, and then by copying */
-  MAJORS = 2,              /* as for allocation */
 };
 
 enum outcome { DONE, AGAIN, FULL, ELSEWHERE, FAILED };
@@ -409,13 +408,12 @@ static enum outcome grow_once(const struct resize *r, int tries) {
 static gch_ref grow(const struct resize *r) {
   uint64_t before = length_of(r);
   enum outcome outcome = AGAIN;
-  for (int tries = 1, majors = 0; outcome == AGAIN || outcome == FULL; tries++) {
+  struct relief relief = {.bytes = r->bytes - large_bytes_of(r->h, entry_of(r), before)};
+  for (int tries = 1; outcome == AGAIN || outcome == FULL; tries++) {
     outcome = grow_once(r, tries);
-    if (outcome == FULL && majors++ == MAJORS) {
+    if (outcome == FULL && !cycle_for_room(r->m, &relief)) {
       alloc_refused(r->m, r->bytes);
       outcome = FAILED;
-    } else if (outcome == FULL) {
-      cycle_for_allocation(r->m, true);
     }
   }
   if (outcome == FAILED && before < length_of(r)) (void)shorten(r, before);

@@ -18,6 +18,17 @@ static struct lock *space_lock(gch_heap *h, enum space_id space) {
   return space == SPACE_YOUNG ? &h->young.lock : space == SPACE_LEAF ? &h->leaf.lock : &h->old.lock;
 }
 
+bool arena_keep_free(gch_heap *h, uint32_t arena, enum space_id space) {
+  const struct arena *a = &h->tables.arenas[arena];
+  uint64_t bytes = (uint64_t)__builtin_popcount(a->populated & ~a->used) * BLOCK_BYTES;
+  if (bytes > h->keeps || (a->huge && a->used == 0)) return false;
+  if (layout_region(&h->layout, arena_address(&h->layout, arena)) !=
+      heap_small_space(h, space == SPACE_LEAF)->alloc_region)
+    return false;
+  h->keeps -= bytes;
+  return true;
+}
+
 static uint64_t sweep_region(gch_heap *h, uint32_t region, bool beside) {
   enum space_id space = h->layout.regions[region].space;
   uint32_t first, count = region_arenas(h, region, &first);
@@ -26,7 +37,7 @@ static uint64_t sweep_region(gch_heap *h, uint32_t region, bool beside) {
     if (beside) lock_lock(&h->cycle_lock);
     lock_lock(space_lock(h, space));
     for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS; b++) sweep_block(h, b);
-    if (space != SPACE_YOUNG) released += arena_release_free(h, a);
+    if (space != SPACE_YOUNG && !arena_keep_free(h, a, space)) released += arena_release_free(h, a);
     lock_unlock(space_lock(h, space));
     if (beside) lock_unlock(&h->cycle_lock);
   }

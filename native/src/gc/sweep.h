@@ -10,6 +10,8 @@
  * maps are swapped, dead objects under dirty cards are still looked at, and what they refer to must not become young
  * memory again. Returns bytes given back. */
 uint64_t sweep_dead(gch_heap *heap, const uint64_t *map, bool beside);
+/* The arena's free blocks stay populated for allocation, as long as the major may keep some (gc/release.h): true. */
+bool arena_keep_free(gch_heap *heap, uint32_t arena, enum space_id space);
 /* The block's live count becomes that of the mark; it is freed if nothing in it lives. */
 void sweep_block(gch_heap *heap, size_t block);
 

@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "base/sized.h"
 #include "base/units.h"
+#include "heap/board.h"
+#include "heap/limits.h"
 #include "heap/mutator.h"
 #include "heap/ring_file.h"
 #include "heap/small.h"
@@ -21,11 +23,14 @@ enum {
   GC_THREADS_MAX = 64,
   GC_THREADS_AUTO = 8,
   GROWTH_DEFAULT = 100,
+  DECAY_DEFAULT = 1000,
+  DECAY_MOST = 3600000,
   GROWTH_MAX = 10000
 };
 
-static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
-static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
+static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES, NURSERY_CACHE = 512 * KIB;
+static const uint64_t TARGET_DEFAULT = 2000000, TARGET_MIN = 50000, TARGET_MAX = 10000000000;
+static const uint64_t MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
 static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
 static const uint64_t UNIT_PAUSE_NS = 20000; /* before one has been measured */
 
@@ -49,13 +54,14 @@ static gch_status check_size(const char *name, uint64_t size, uint64_t least, ui
 }
 
 static uint64_t most_nursery(uint64_t max_bytes) {
-  uint64_t quarter = choose(max_bytes, MAX_DEFAULT) / 4;
+  uint64_t quarter = max_bytes / 4;
   return quarter < NURSERY_MIN ? NURSERY_MIN : quarter < NURSERY_MAX ? quarter : NURSERY_MAX;
 }
 
 static gch_status check_sizes(const gch_config *c, gch_error *error) {
   uint64_t most = most_nursery(c->max_bytes);
   gch_status status = check_size("max_bytes", c->max_bytes, MAX_MIN, (uint64_t)1 << 44, error);
+  if (status == GCH_OK) status = check_size("budget_bytes", c->budget_bytes, MAX_MIN, (uint64_t)1 << 44, error);
   if (status == GCH_OK) status = check_size("staging_bytes", c->staging_bytes, STAGING_MIN, STAGING_LIMIT, error);
   if (status == GCH_OK && c->nursery_bytes > most)
     return error_set(error, GCH_BAD_VALUE,
@@ -89,9 +95,19 @@ static gch_status check_config(const gch_config *c, gch_error *error) {
   if (c->growth_percent > GROWTH_MAX && c->growth_percent != GCH_GROWTH_NEVER)
     return error_set(error, GCH_BAD_VALUE, "growth_percent is %u, expected at most %d, or GCH_GROWTH_NEVER",
                      c->growth_percent, GROWTH_MAX);
-  if (c->soft_max_bytes > choose(c->max_bytes, MAX_DEFAULT))
+  if (c->budget_bytes != 0 && c->growth_percent != 0)
+    return error_set(error, GCH_BAD_VALUE, "budget_bytes is %llu with a growth_percent of %u, expected one of them",
+                     (unsigned long long)c->budget_bytes, c->growth_percent);
+  if (c->soft_max_bytes > c->max_bytes)
     return error_set(error, GCH_BAD_VALUE, "soft_max_bytes is %llu, expected at most max_bytes, %llu",
-                     (unsigned long long)c->soft_max_bytes, (unsigned long long)choose(c->max_bytes, MAX_DEFAULT));
+                     (unsigned long long)c->soft_max_bytes, (unsigned long long)c->max_bytes);
+  if (c->decay_ms > DECAY_MOST && c->decay_ms != GCH_DECAY_NEVER && c->decay_ms != GCH_DECAY_NOW)
+    return error_set(error, GCH_BAD_VALUE, "decay_ms is %u, expected at most %d, GCH_DECAY_NEVER or GCH_DECAY_NOW",
+                     c->decay_ms, DECAY_MOST);
+  if (c->pause_target_ns != 0 && (c->pause_target_ns < TARGET_MIN || c->pause_target_ns > TARGET_MAX))
+    return error_set(error, GCH_BAD_VALUE, "pause_target_ns is %llu, expected 0 (2 ms), or %llu to %llu",
+                     (unsigned long long)c->pause_target_ns, (unsigned long long)TARGET_MIN,
+                     (unsigned long long)TARGET_MAX);
   if (c->promote_age > 7)
     return error_set(error, GCH_BAD_VALUE, "promote_age is %u, expected 0 (choose) to 7", c->promote_age);
   if (c->event_capacity != 0 && (!is_pow2(c->event_capacity) || c->event_capacity > EVENTS_MAX))
@@ -114,10 +130,15 @@ static gch_status check_processor(gch_error *error) {
 
 static void complete_config(gch_config *c) {
   uint32_t cpus = thread_cpu_count();
-  c->max_bytes = align_up(choose(c->max_bytes, MAX_DEFAULT), BLOCK_BYTES);
+  c->max_bytes = align_up(c->max_bytes, BLOCK_BYTES);
   uint64_t nursery = most_nursery(c->max_bytes), staging = c->max_bytes / 16;
   if (nursery > NURSERY_DEFAULT) nursery = NURSERY_DEFAULT;
+  if (c->nursery_bytes == 0)
+    nursery =
+        nursery_for_cache(machine_cache_share("", cpus), nursery < NURSERY_CACHE ? nursery : NURSERY_CACHE, nursery);
   c->nursery_bytes = align_up(choose(c->nursery_bytes, nursery), BLOCK_BYTES);
+  if (c->decay_ms == 0) c->decay_ms = DECAY_DEFAULT;
+  if (c->pause_target_ns == 0) c->pause_target_ns = TARGET_DEFAULT;
   staging = staging < STAGING_MIN ? STAGING_MIN : staging < STAGING_MAX ? staging : STAGING_MAX;
   c->staging_bytes = align_up(choose(c->staging_bytes, staging), BLOCK_BYTES);
   c->gc_threads = c->gc_threads != 0 ? c->gc_threads : cpus < GC_THREADS_AUTO ? cpus : GC_THREADS_AUTO;
@@ -230,20 +251,39 @@ static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
 }
 
 /* Before any major: what lives nobody knows. */
-static uint64_t first_goal(const gch_config *c) { return c->soft_max_bytes != 0 ? c->soft_max_bytes : c->max_bytes; }
+static uint64_t first_goal(const gch_config *c) {
+  uint64_t goal = c->soft_max_bytes != 0 ? c->soft_max_bytes : c->max_bytes;
+  return c->budget_bytes != 0 && c->budget_bytes < goal ? c->budget_bytes : goal;
+}
+
+static gch_status join_budget(gch_heap *h, gch_error *error) {
+  h->board = board_join(h->config.budget_bytes);
+  if (h->board != 0) return GCH_OK;
+  return error_set(error, GCH_BAD_STATE, "%d heaps share the budget, no more can", BOARD_HEAPS);
+}
 
 gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_error *error) {
   static const struct sized sized = {"gch_config", sizeof(gch_config), offsetof(gch_config, nursery_bytes),
                                      _Alignof(gch_config)};
   gch_config asked = {0};
+  struct machine_memory memory;
+  struct limits limits;
   gch_status status = sized_take(&sized, &asked, config, error);
+  machine_memory_read("", &memory);
+  limits_choose(asked.max_bytes, asked.soft_max_bytes, &memory, &limits);
+  asked.max_bytes = limits.max_bytes;
+  asked.soft_max_bytes = limits.soft_bytes;
   if (status == GCH_OK) status = check_config(&asked, error);
   if (status == GCH_OK) status = check_processor(error);
   if (status != GCH_OK) return status;
   gch_heap *h = calloc(1, sizeof *h);
   if (h == NULL) return error_set(error, GCH_NO_MEMORY, "no memory for a heap's records (%zu bytes)", sizeof *h);
   h->config = asked;
+  h->memory_bytes = memory.bytes;
+  memcpy(h->limit_reason, limits.reason, sizeof h->limit_reason);
   complete_config(&h->config);
+  nursery_init(&h->nursery, asked.nursery_bytes != 0 ? h->config.nursery_bytes : NURSERY_MIN, h->config.nursery_bytes,
+               h->config.pause_target_ns);
   kernel_init(&h->kernel);
   h->shared_fd = h->quiet.fd = h->missing.fd = h->trap.fd = -1;
   h->pid = (uint64_t)getpid();
@@ -257,16 +297,17 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   if (status == GCH_OK && asked.inject != NULL && kernel_inject(&h->kernel, asked.inject, text, sizeof text) < 0)
     status = error_set(error, GCH_BAD_VALUE, "inject: %s", text);
   if (status == GCH_OK) status = init_memory(h, tight, error);
+  if (status == GCH_OK && h->config.budget_bytes != 0) status = join_budget(h, error);
   if (status != GCH_OK) {
     heap_delete(h);
     return status;
   }
   bool never = h->config.growth_percent == GCH_GROWTH_NEVER;
-  h->pause_target_ns = 2 * NS_PER_MS;
   h->unit_pause_ns = UNIT_PAUSE_NS;
   at_store_relaxed(&h->major_trigger,
                    never ? UINT64_MAX : first_goal(&h->config) / 2); /* nobody else sees the heap yet */
   at_store_relaxed(&h->major_goal, h->config.max_bytes);
+  at_store_relaxed(&h->brake.from, UINT64_MAX);
   *out = h;
   return GCH_OK;
 }
@@ -279,6 +320,7 @@ void heap_delete(gch_heap *h) {
   if (h->types.items != NULL) typetab_destroy(&h->types, &h->kernel);
   if (h->tables.bytes != 0) tables_destroy(&h->tables, &h->layout, &h->kernel);
   if (h->layout.base != 0) pages_release(&h->kernel, (void *)h->layout.base, h->layout.span);
+  if (h->board != 0) board_leave(h->board);
   lock_destroy(&h->measures.lock);
   free(h->layout.region_of);
   ring_file_destroy(h);

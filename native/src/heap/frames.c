@@ -312,3 +312,12 @@ uint64_t frames_settle(gch_heap *h) {
   settle_home(h, &h->frames);
   return released;
 }
+
+uint64_t frames_release_idle(gch_heap *h) {
+  struct frames *f = &h->frames;
+  uint64_t before = frames_bytes(h), at = first_slot(f), end;
+  for (; !h->huge && take_idle(f, &at, &end); at = end)
+    settle_slots(h, f->start + at * BLOCK_BYTES, (uint32_t)(end - at));
+  uint64_t after = frames_bytes(h);
+  return before > after ? before - after : 0;
+}

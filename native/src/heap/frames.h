@@ -89,5 +89,7 @@ uint64_t frames_bytes(gch_heap *heap);
 /* Memory that nobody has taken goes, but for a little; returns bytes of consumed sources released. What the kernel will not
  * take is no frame any more, unless its home is here, and is populated when its block is freed. */
 uint64_t frames_settle(gch_heap *heap);
+/* At rest: the little as well; returns how much. Where pages are huge it stays. */
+uint64_t frames_release_idle(gch_heap *heap);
 
 #endif

@@ -15,9 +15,11 @@
 #include "base/lock.h"
 #include "base/ranks.h"
 #include "base/ring.h"
+#include "heap/decay.h"
 #include "heap/frames.h"
 #include "heap/large.h"
 #include "heap/layout.h"
+#include "heap/nursery.h"
 #include "heap/pacing.h"
 #include "heap/stall.h"
 #include "heap/stall_log.h"
@@ -52,7 +54,7 @@ struct young_space {
   uint32_t cursor[2];   /* [lock] arena to look in first, by leaf */
   uint64_t blocks;      /* [atomic] young blocks handed out since the last minor, survivors not counted */
   uint64_t survivors;   /* [atomic] young blocks that hold survivors */
-  uint64_t limit_blocks; /* [const] eden: a minor is due beyond */
+  uint64_t limit_blocks; /* [atomic, cycle writes] eden: a minor is due beyond */
   uint32_t full;        /* [atomic] a mutator has found no place since the last minor */
 };
 
@@ -195,6 +197,14 @@ struct hot {
   } places[2];
 };
 
+/* While a concurrent major runs: how fast mutators may go on; gc/pace.h. All [atomic], relaxed but for `from`. */
+struct brake {
+  uint64_t from; /* used bytes; UINT64_MAX: none runs */
+  uint64_t begun_ns, expected_ns;
+  uint32_t mutators;
+  uint32_t share; /* of 1,024 bytes of eden, how many were promoted by the last minors */
+};
+
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
   uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
@@ -203,6 +213,8 @@ struct moved { /* [atomic] since creation; a cycle reports differences */
 
 struct gch_heap {
   gch_config config;     /* [const] as completed */
+  uint64_t memory_bytes; /* [const] that the process may have; 0: not known */
+  char limit_reason[192]; /* [const] of config.max_bytes */
   struct layout layout;  /* [const] */
   struct kernel kernel;
   struct probe probe;    /* [const] */
@@ -255,7 +267,6 @@ struct gch_heap {
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint32_t
       arming; /* [atomic; set by the driver, then seen by who takes the lock of a space] what is born with references is armed */
-  uint64_t pause_target_ns; /* [const] */
   uint64_t unit_pause_ns; /* [cycle] what moving a unit in a pause takes: a weighted mean, of which the latest is 3/8 */
   uint64_t to_flip; /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped; /* [stw] bit a region: lies in its shadow since the flip */
@@ -273,6 +284,12 @@ struct gch_heap {
   uint64_t major_trigger; /* [atomic] a major is due beyond so many used bytes */
   uint64_t major_goal; /* [atomic] and should have ended at so many; heap/pacing.h */
   struct pacing pacing; /* [cycle] */
+  struct nursery nursery; /* [cycle; target_ns const] */
+  struct brake brake;
+  struct decay decay; /* [controller] gc/release.h */
+  uint64_t keeps; /* [cycle] bytes that this major may still leave populated and free */
+  uint32_t board; /* [const] its place among the heaps that share a budget; 0: it has none; heap/board.h */
+  uint64_t budget_extra; /* [cycle] what it may grow by, by the budget; 0: not known */
   struct pacing_left left; /* [cycle] by the last major; all 0: there was none */
   uint64_t paced_used, paced_ns; /* [cycle] used bytes at the last look, and when that was */
   uint64_t stress_count; /* [atomic] */

@@ -15,6 +15,7 @@ struct mutator {
   uintptr_t buffer[2];    /* [owner] block that alloc_cursor bumps through, by leaf; 0: none */
   gch_error error;        /* [owner] */
   uint64_t hash_seed;     /* [owner] */
+  uint64_t brake_ns;      /* [owner] before that time it takes no more, if room is short; gc/pace.h */
   bool waits;             /* [owner] native for a wait inside gcheap: managed again when that is over */
   uint32_t paused;        /* [atomic] waits for a pause to be over, or has not noticed that it is */
   /* Looked at by others without a lock, whoever has the record: last, for mutator_take. */

@@ -20,23 +20,41 @@
 struct pacing {
   uint64_t growth; /* bytes a second; 0: none seen */
   uint64_t cost;   /* ns of a cycle for a MiB that lives; 0: none seen */
+  uint64_t steady; /* [atomic to read] bytes a second, over some seconds */
+  uint64_t work;   /* as `cost`, of majors in the pause, too */
 };
 
 struct pacing_limits {
   uint64_t hard;    /* no allocation beyond */
   uint64_t soft;    /* the goal stays below where what lives allows it; 0: the hard one */
   uint32_t percent; /* growth allowed: of what lives */
+  uint64_t extra;   /* if not 0: so many bytes instead (heap/budget.h) */
 };
 
 /* `bytes` more are in use than `ns` ago. */
 void pacing_note_growth(struct pacing *p, uint64_t bytes, uint64_t ns);
 /* A cycle has taken `ns` and marked `live` bytes. */
 void pacing_note_cycle(struct pacing *p, uint64_t live, uint64_t ns);
+/* The same of any major, for what growth costs, not for how early to begin. */
+void pacing_note_work(struct pacing *p, uint64_t live, uint64_t ns);
+uint64_t pacing_work(const struct pacing *p);
 /* What the last major left: live bytes that it marked, bytes in use when it had ended. */
 struct pacing_left {
   uint64_t live, used;
 };
 uint64_t pacing_goal(const struct pacing_limits *limits, const struct pacing_left *left);
+/* What a cycle is expected to take. */
+uint64_t pacing_cycle_ns(const struct pacing *p, uint64_t live);
 uint64_t pacing_trigger(const struct pacing *p, const struct pacing_limits *limits, const struct pacing_left *left);
+
+/* The brake, for when all that was not enough: how mutators share the room that is left until a cycle has ended. */
+struct pacing_room {
+  uint64_t bytes;                /* to the limit */
+  uint64_t gone_ns, expected_ns; /* since the cycle began, and what it was to take */
+  uint32_t mutators;             /* that run */
+};
+/* What is to pass before one of them takes more, when it has taken `bytes`: then the room lasts as long as the cycle is still
+ * expected to run (a quarter of the whole, if that is over already), or they wait `most`, whatever that is worth. */
+uint64_t pacing_delay(const struct pacing_room *room, uint64_t bytes, uint64_t most);
 
 #endif

@@ -17,7 +17,7 @@ void small_init(gch_heap *h) {
   lock_init(&h->young.lock, RANK_YOUNG, "young space");
   uint32_t young = layout_first_region(l, SPACE_YOUNG);
   h->young.arena_count = (uint32_t)(l->regions[young].bytes >> ARENA_SHIFT);
-  h->young.limit_blocks = h->config.nursery_bytes / BLOCK_BYTES;
+  h->young.limit_blocks = h->nursery.bytes / BLOCK_BYTES;
 }
 
 void small_destroy(gch_heap *h) {
@@ -190,7 +190,8 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
 uint64_t young_limit(const gch_heap *h) {
   uint64_t mutators = at_load_relaxed(&h->world.mutator_count), least = 2 * mutators + 2;
   uint64_t room = (uint64_t)h->young.arena_count * ARENA_BLOCKS, most = room - room / YOUNG_SPARE;
-  uint64_t limit = h->young.limit_blocks < least ? least : h->young.limit_blocks;
+  uint64_t eden = at_load_relaxed(&h->young.limit_blocks),
+           limit = eden < least ? least : eden; /* a limit, old or new */
   return limit < most ? limit : most;
 }
 
@@ -225,13 +226,22 @@ uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   return block;
 }
 
-uint64_t arena_release_free(gch_heap *h, uint32_t index) {
+uint64_t arena_release_free(gch_heap *h, uint32_t index) { return arena_release_some(h, index, ARENA_BLOCKS); }
+
+/* The last `most` bits of a word, at most. */
+static uint32_t last_bits(uint32_t word, uint32_t most) {
+  uint32_t count = (uint32_t)__builtin_popcount(word);
+  for (; count > most; count--) word &= word - 1;
+  return word;
+}
+
+uint64_t arena_release_some(gch_heap *h, uint32_t index, uint32_t most) {
   struct arena *arena = &h->tables.arenas[index];
   uint32_t idle = ~arena->used & arena->populated;
   if (idle == 0 || (arena->huge && arena->used != 0)) return 0;
   uintptr_t start = arena_address(&h->layout, index);
   uint64_t released = 0;
-  for (uint32_t rest = idle; rest != 0;) {
+  for (uint32_t rest = arena->huge ? idle : last_bits(idle, most); rest != 0;) {
     uint32_t from = (uint32_t)__builtin_ctz(rest);
     uint64_t run = ~((uint64_t)rest >> from);
     uint32_t length = ctz64(run);

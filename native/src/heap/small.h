@@ -40,6 +40,8 @@ int populate_empty(gch_heap *heap, uintptr_t start, uint64_t bytes);
 bool block_populate(gch_heap *heap, uintptr_t block);
 /* Gives the memory of free blocks back, whole arenas where huge; returns bytes released. World stopped. */
 uint64_t arena_release_free(gch_heap *heap, uint32_t arena);
+/* The same of so many blocks, the last ones first; of a huge arena all or nothing. */
+uint64_t arena_release_some(gch_heap *heap, uint32_t arena, uint32_t most);
 
 /* Arenas of region `region` in use (none beyond): [*first, *first + returned). */
 uint32_t region_arenas(const gch_heap *heap, uint32_t region, uint32_t *first);
