@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "gc/cycle.h"
+#include "gc/phase.h"
 #include "mover/mover.h"
 #include "os/thread.h"
 
@@ -26,6 +27,7 @@ struct controller {
   uint64_t asked;        /* [lock] requests so far */
   uint32_t due; /* [atomic, written under lock] a cycle that nobody waits for has been asked for, and not ended */
   bool quit; /* [lock] */
+  bool resumes; /* [const] it begins with a cycle that is running: in the child of fork() */
 };
 
 /* The first request, and all that ask for the same, will be answered by the cycle that begins now. */
@@ -53,6 +55,7 @@ static void answer(struct controller *c, enum cycle_stage stage, const gch_cycle
 static void controller_main(void *arg) {
   gch_heap *h = arg;
   struct controller *c = h->controller;
+  if (c->resumes) cycle_resume(h);
   lock_lock(&c->lock);
   for (;;) {
     while (c->first == NULL && c->due == 0 && !c->quit) cond_wait(&c->wake, &c->lock);
@@ -79,6 +82,7 @@ gch_status controller_start(gch_heap *h, gch_error *error) {
   lock_init(&c->lock, RANK_CONTROLLER, "controller");
   cond_init(&c->wake);
   cond_init(&c->done);
+  c->resumes = phase_now(h) != GCH_PHASE_IDLE;
   h->controller = c;
   if (thread_start(&c->thread, "gcheap-control", controller_main, h) >= 0) return GCH_OK;
   lock_destroy(&c->lock);

@@ -6,10 +6,12 @@
 #include "gc/compact.h"
 #include "gc/concurrent.h"
 #include "gc/controller.h"
+#include "gc/drive.h"
 #include "gc/faults.h"
 #include "gc/finalize.h"
 #include "gc/finish.h"
 #include "gc/flip.h"
+#include "gc/give_up.h"
 #include "gc/mark.h"
 #include "gc/minor.h"
 #include "gc/phase.h"
@@ -233,11 +235,14 @@ static void mark_in_pause(gch_heap *h, gch_cycle *r) {
   r->live_objects = marked.objects;
 }
 
+/* `flips`: beside mutators, no lock held. */
 static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gch_cycle *r) {
   struct plan_options options = {.policy = o->policy, .flips = flips, .map = h->tables.mark};
   uint64_t start = clock_ns();
   at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, flips));
+  if (flips) drive_begin(h);
   plan_major(h, h->plan, &options);
+  if (flips) drive_end(h);
   r->plan_ns = clock_ns() - start;
   r->units = h->plan->dest_count + h->plan->move_count + h->plan->fix_count;
   r->blocks_evacuated = h->plan->source_count;
@@ -307,6 +312,7 @@ static bool remark_pause(gch_heap *h, bool last, enum outlook *outlook, gch_cycl
     snapshot_end(h);
     GCH_EXPENSIVE(mark_is_closed(h));
     if (*outlook == OUTLOOK_FLIP && !flip_hold_out(h)) *outlook = OUTLOOK_NO_REGION;
+    h->drive.judged = false;
     phase_enter(h, GCH_PHASE_PLAN);
   }
   uint64_t length = world_resume(h, &pause);
@@ -344,6 +350,7 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   mark_judge(h, workers);
   lock_lock(&h->cycle_lock);
   mark_end(h, &marked);
+  h->drive.judged = true;
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
   r->live_objects = marked.objects;
@@ -382,11 +389,33 @@ static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle 
 static void end_phase(gch_heap *h) {
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_END);
+  h->drive.busy = 1;
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending); /* minors may be */
   faults_drain(h);
   flip_end(h);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  drive_end(h);
+}
+
+/* What is left of phase END is not of the plan. Returns with the cycle lock held. */
+static void end_cycle(gch_heap *h) {
+  GCH_POINT(ended); /* but for the phase; minors may be */
+  if (h->huge) finish_opened(h);
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h); /* from now on nothing is left to us */
+}
+
+/* The flip has been made, and mutators run (so many). Returns with the cycle lock held. */
+static void move_and_end(gch_heap *h, uint32_t running, gch_cycle *r) {
+  uint64_t cpu = cpu_now(h, false);
+  concurrent_move(h, running);
+  finalizers_forward(h);
+  end_phase(h);
+  r->move_ns = clock_ns() - h->drive.flipped_ns;
+  r->move_cpu_ns = cpu_now(h, false) - cpu;
+  end_cycle(h);
 }
 
 /* The rest of a cycle that found no region to hold out: the world stops again, and nothing is armed. */
@@ -426,20 +455,10 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *
   uint32_t running;
   r->concurrent = flip_pause(h, prepared, &running, r);
   if (!r->concurrent) return;
+  h->drive.flipped_ns = clock_ns();
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
-  start = clock_ns();
-  uint64_t cpu = cpu_now(h, false);
-  concurrent_move(h, running);
-  finalizers_forward(h);
-  end_phase(h);
-  r->move_ns = clock_ns() - start;
-  r->move_cpu_ns = cpu_now(h, false) - cpu;
-  GCH_POINT(ended); /* but for the phase; minors may be */
-  if (h->huge) finish_opened(h);
-  lock_lock(&h->cycle_lock);
-  phase_enter(h, GCH_PHASE_IDLE);
-  large_drop_lost(h); /* from now on nothing is left to us */
+  move_and_end(h, running, r);
 }
 
 /* Nothing moves: the dead are freed, and the new map is the live one from a moment on that nobody runs in. Cycle lock held before
@@ -455,23 +474,34 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   world_stop(h, GCH_PAUSE_REMARK, &pause);
   swap_maps(h);
   phase_enter(h, GCH_PHASE_END);
+  h->drive.busy = 1;
   report_pause(r, world_resume(h, &pause), &pause);
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
+  drive_end(h);
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_IDLE);
   large_drop_lost(h);
 }
 
-void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
+/* Cycle lock held; left. */
+static void close_cycle(gch_heap *h, gch_cycle *r) {
+  report_end(h, r);
+  finish_report(h, r);
+  cond_broadcast(&h->cycle_done);
+  cycle_unlock(h);
+}
+
+void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *out) {
+  gch_cycle *r = &h->drive.report;
   lock_lock(&h->cycle_lock);
   cycle_wait_idle(h);
   if (if_due && !cycle_is_due(h)) {
     lock_unlock(&h->cycle_lock);
     return;
   }
-  cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
+  cause = h->drive.cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
   major_begin(h, o, r);
   r->concurrent = 1;
   mover_settle(h);
@@ -490,10 +520,48 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   } else {
     plan_and_move(h, o, r);
   }
-  report_end(h, r);
-  finish_report(h, r);
-  cond_broadcast(&h->cycle_done);
-  cycle_unlock(h);
+  close_cycle(h, r);
+  *out = *r; /* nobody else begins one */
+}
+
+/* --- in the child of fork() ------------------------------------------------------------------------------------ */
+
+void cycle_inherit(gch_heap *h) {
+  struct drive *d = &h->drive;
+  switch (phase_now(h)) {
+    case GCH_PHASE_IDLE:
+    case GCH_PHASE_END: return;
+    case GCH_PHASE_MARK: give_up_mark(h); break;
+    case GCH_PHASE_PLAN:
+      if (d->judged) {
+        give_up_plan(h);
+        return;
+      }
+      give_up_mark(h);
+      break;
+    default: /* FLIP is a pause's */
+      at_store_relaxed(&h->next_dest, 0); /* those that had been taken from are looked at again */
+      at_store_relaxed(&h->movers, 0);
+      return;
+  }
+  heap_event(h, GCH_EVENT_END, d->report.number, at_load_relaxed(&h->used_bytes), 0, event_bits(&d->report));
+}
+
+void cycle_resume(gch_heap *h) {
+  gch_cycle *r = &h->drive.report;
+  cause = h->drive.cause;
+  watchdog_begin(h);
+  r->collector_cpu_ns = cpu_now(h, false); /* what the parent has used is not ours */
+  if (phase_now(h) == GCH_PHASE_PLAN) {
+    lock_lock(&h->cycle_lock);
+    r->units = r->blocks_evacuated = 0;
+    sweep_only(h, r);
+  } else if (phase_now(h) == GCH_PHASE_MOVE) {
+    move_and_end(h, at_load_relaxed(&h->world.mutator_count), r); /* a hint */
+  } else {
+    end_cycle(h);
+  }
+  close_cycle(h, r);
 }
 
 void cycle_wait_idle(gch_heap *h) {
