@@ -174,9 +174,13 @@ static bool live_on(struct model *model) {
   return good;
 }
 
+static uint32_t forking; /* [atomic] */
+
 static pid_t start_child(struct model *model, bool (*body)(struct model *)) {
   fflush(NULL);
+  at_store(&forking, 1);
   pid_t pid = fork();
+  at_store(&forking, 0);
   if (pid != 0) return pid;
   alarm(100);
   watched = NULL;
@@ -198,7 +202,7 @@ static bool end_child(struct model *model, pid_t pid) {
 static void hold_drivers(const char *name) {
   char thread[16] = "";
   pthread_getname_np(pthread_self(), thread, sizeof thread);
-  if (strcmp(thread, "gcheap-beside") == 0 && strcmp(name, "move_begins") == 0)
+  if (strcmp(thread, "gcheap-beside") == 0 && strcmp(name, "move_begins") == 0 && strcmp(hold_point, name) == 0)
     while (at_load(&hold)) usleep(100);
   hold_worker(name);
 }
@@ -266,19 +270,20 @@ static void each_phase(void) {
 
 static const char *middle; /* the controller comes to this point, */
 static uint32_t middle_left; /* [atomic] so many times, before it waits */
-static uint32_t middle_reached, middle_wanted; /* [atomic] it waits; a fork() has come */
+static uint32_t middle_reached, middle_over; /* [atomic] it waits; it has */
 static gch_heap *middle_heap;
 
-/* The driver goes on when somebody waits for it to rest, or for claims: so it is in the middle of a step when fork() comes. */
+/* The driver waits until somebody is about to fork, and then until that wants it to rest, or its claims (or has had the time to:
+ * the driver may hold the cycle lock, which fork() wants first): so it is in the middle of a step when fork() comes. */
 static void wait_for_fork(const char *name) {
   char thread[16] = "";
-  if (strcmp(name, middle) != 0 || at_load(&middle_wanted)) return;
+  if (strcmp(name, middle) != 0 || at_load(&middle_over)) return;
   pthread_getname_np(pthread_self(), thread, sizeof thread);
   if (strcmp(thread, "gcheap-control") != 0 || at_sub(&middle_left, 1) != 1) return;
   at_store(&middle_reached, 1);
-  for (int i = 0; i < 500 && !drive_wanted(middle_heap) && !claims_wanted(middle_heap); i++)
-    usleep(100); /* (it may hold the cycle lock, which fork() wants first) */
-  at_store(&middle_wanted, 1);
+  while (!at_load(&forking)) usleep(100);
+  for (int i = 0; i < 100 && !drive_wanted(middle_heap) && !claims_wanted(middle_heap); i++) usleep(100);
+  at_store(&middle_over, 1);
 }
 
 static bool live_on_from_there(struct model *model) {
@@ -291,7 +296,7 @@ static bool play_middle(struct kind kind, const char *point, uint32_t times, uin
   if (!open_model(&model, kind, seed, (uint32_t)kit_scaled(8000, 6))) return true;
   middle = point, middle_heap = model.heap;
   at_store(&middle_left, times);
-  at_store(&middle_reached, 0), at_store(&middle_wanted, 0);
+  at_store(&middle_reached, 0), at_store(&middle_over, 0);
   at_store(&gch_hook_fn, wait_for_fork);
   CHECK_EQ(collect(&model, GCH_POLICY_ALL, true, true), GCH_OK);
   bool reached;

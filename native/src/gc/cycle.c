@@ -544,7 +544,7 @@ void cycle_inherit(gch_heap *h) {
       at_store_relaxed(&h->movers, 0);
       return;
   }
-  heap_event(h, GCH_EVENT_END, d->report.number, at_load_relaxed(&h->used_bytes), 0, event_bits(&d->report));
+  heap_event(h, GCH_EVENT_END, d->report.number, at_load_relaxed(&h->used_bytes), h->left.live, event_bits(&d->report));
 }
 
 void cycle_resume(gch_heap *h) {

@@ -13,10 +13,18 @@
 
 #include "heap/heap.h"
 
+enum { DRIVE_WAIT_NS = 1000000 }; /* a fork() that did not get the lock in time tells nobody */
+
+/* Lock held: while a fork() wants to pass, it does. */
+static inline void drive_let_pass(gch_heap *h) {
+  while (at_load_relaxed(&h->drive.wanted) != 0)
+    (void)cond_wait_until(&h->cycle_done, &h->cycle_lock, clock_ns() + DRIVE_WAIT_NS);
+}
+
 /* Cycle lock not held. */
 static inline void drive_begin(gch_heap *h) {
   lock_lock(&h->cycle_lock);
-  while (h->drive.wanted != 0) cond_wait(&h->cycle_done, &h->cycle_lock);
+  drive_let_pass(h);
   h->drive.busy = 1;
   lock_unlock(&h->cycle_lock);
 }
@@ -31,12 +39,18 @@ static inline void drive_end(gch_heap *h) {
 /* Does a fork() wait for the driver? A hint, for any thread. */
 static inline bool drive_wanted(const gch_heap *h) { return at_load_relaxed(&h->drive.wanted) != 0; }
 
-/* Between two steps: what has been done so far can be taken over, or taken back. */
+/* Between two steps, busy or not: what has been done so far can be taken over, or taken back. (Who leaves the cycle lock and takes
+ * it again at once is always quicker than who waits for it.) */
 static inline void drive_pass(gch_heap *h) {
   if (gch_likely(!drive_wanted(h))) return;
-  drive_end(h);
+  lock_lock(&h->cycle_lock);
+  uint32_t busy = h->drive.busy;
+  h->drive.busy = 0;
+  cond_broadcast(&h->cycle_done);
   GCH_POINT(driver_rests);
-  drive_begin(h);
+  drive_let_pass(h);
+  h->drive.busy = busy;
+  lock_unlock(&h->cycle_lock);
 }
 
 #endif

@@ -88,6 +88,7 @@ static void arm_arena(gch_heap *h, uint32_t region, size_t arena) {
 static void arm_small(gch_heap *h, uint32_t region) {
   uint32_t first, count = region_arenas(h, region, &first);
   for (uint32_t a = first; a < first + count; a++) {
+    drive_pass(h);
     lock_lock(&h->cycle_lock);
     arm_arena(h, region, a);
     lock_unlock(&h->cycle_lock);

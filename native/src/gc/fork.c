@@ -81,9 +81,12 @@ static void let_cycle(gch_heap *h) {
 
 /* The cycle lock, with the driver of a major at rest, and no object half-way to where it grows. */
 static bool hold_cycle(gch_heap *h, uint64_t deadline) {
-  if (!lock_hold(&h->cycle_lock, deadline)) return false;
   bool in_time = true;
-  at_store_relaxed(&h->drive.wanted, 1); /* the lock publishes it; the driver looks at a hint */
+  at_store_relaxed(&h->drive.wanted, 1); /* a hint, or seen under the lock */
+  if (!lock_hold(&h->cycle_lock, deadline)) {
+    at_store_relaxed(&h->drive.wanted, 0);
+    return false;
+  }
   while (!rests(h) && in_time) in_time = cond_wait_held(&h->cycle_done, &h->cycle_lock, deadline);
   if (rests(h)) return true;
   let_cycle(h);

@@ -117,7 +117,7 @@ struct drive {
   gch_cycle report; /* [cycle] so far */
   gch_cause cause;  /* [cycle] */
   uint32_t busy;    /* [lock: cycle] the driver is at what only itself can bring to an end */
-  uint32_t wanted;  /* [lock: cycle, atomic to read] a fork() waits for it to rest */
+  uint32_t wanted;  /* [atomic] a fork() waits for it to rest, and for the lock */
   bool judged;      /* [lock: cycle] the mark is over */
   uint64_t flipped_ns; /* [cycle] when the move began */
 };

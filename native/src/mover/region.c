@@ -33,6 +33,7 @@
 
 #include "base/error.h"
 #include "heap/small.h"
+#include "heap/unit.h"
 #include "mover/liveness.h"
 #include "mover/mover.h"
 #include "mover/publish.h"
@@ -95,14 +96,30 @@ gch_status quiet_open(gch_heap *h, gch_error *error) {
   return status == GCH_OK ? shadow_open(h, error) : status;
 }
 
+/* Where nothing was registered for a moment, khugepaged may have filled the holes of a huge arena that is there in part. */
+static int empty_armed(gch_heap *h) {
+  int rc = 0;
+  for (uint32_t i = 0; i < OPEN_ARENAS; i++) {
+    uint32_t arena = at_load(&h->open_arenas[i]);
+    for (size_t b = 0; b < ARENA_BLOCKS && arena != 0 && rc >= 0; b++) {
+      size_t block = (size_t)(arena - 1) * ARENA_BLOCKS + b;
+      if (unit_state(h, block) == UNIT_ARMED)
+        rc = pages_drop(&h->kernel, (void *)block_address(&h->layout, block), BLOCK_BYTES);
+    }
+  }
+  return rc;
+}
+
 /* Inherited descriptors speak of the parent's memory, and nothing is registered here: what is missing reads as zeros until it is. */
 gch_status quiet_inherit(gch_heap *h, bool parent_waits, gch_error *error) {
   (void)parent_waits;
   close_descriptors(h);
   gch_status status = open_descriptors(h, error);
-  for (uint32_t r = 0; r < h->layout.region_count && status == GCH_OK; r++)
+  if (status != GCH_OK || at_load(&h->phase) != GCH_PHASE_MOVE) return status;
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (h->flipped >> r & 1) region_guard(h, r);
-  return status;
+  if (empty_armed(h) >= 0) return GCH_OK;
+  return error_set(error, GCH_NO_MEMORY, "%s", "cannot empty what khugepaged may have filled");
 }
 
 gch_status shadow_open(gch_heap *h, gch_error *error) {
