@@ -232,7 +232,7 @@ static const struct {
 } PLACES[] = {
     {"marking_beside", GCH_PHASE_MARK, false}, {"judging", GCH_PHASE_PLAN, false},
     {"cells_cleared", GCH_PHASE_PLAN, false},  {"finalizers_judged", GCH_PHASE_PLAN, false},
-    {"flip_prepared", GCH_PHASE_PLAN, true},   {"move_begins", GCH_PHASE_MOVE, true},
+    {"sweep_begins", GCH_PHASE_PLAN, true},    {"flip_prepared", GCH_PHASE_PLAN, true},   {"move_begins", GCH_PHASE_MOVE, true},
     {"ended", GCH_PHASE_END, true},
 };
 
@@ -240,6 +240,7 @@ static const struct {
 static bool play(struct kind kind, size_t place, gch_policy policy, uint64_t seed) {
   struct model model;
   if (!open_model(&model, kind, seed, (uint32_t)kit_scaled(8000, 6))) return true;
+  CHECK_EQ(collect(&model, GCH_POLICY_ALL, true, false), GCH_OK); /* there is an old plan */
   hold_at(&model, policy, PLACES[place].point);
   bool good = true;
   for (int i = 0; i < 2 && good; i++) {

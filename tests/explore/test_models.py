@@ -38,6 +38,7 @@ NOT_MODELLED = {
     "piece_copied": "in the pause",
     "region_registered": "no mutator reaches the region then",
     "room_taken": "a count of bytes",
+    "sweep_begins": "the mark is over, nothing is planned; the cycle lock is free",
     "unit_armed": "before the flip, or at birth",
     "worker_rests": "between `claims_leave` and `claims_enter` of `fork`",
 }

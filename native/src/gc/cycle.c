@@ -239,6 +239,7 @@ static void mark_in_pause(gch_heap *h, gch_cycle *r) {
 static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gch_cycle *r) {
   struct plan_options options = {.policy = o->policy, .flips = flips, .map = h->tables.mark};
   uint64_t start = clock_ns();
+  if (flips) GCH_POINT(sweep_begins);
   at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, flips));
   if (flips) drive_begin(h);
   plan_major(h, h->plan, &options);
@@ -350,7 +351,8 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   mark_judge(h, workers);
   lock_lock(&h->cycle_lock);
   mark_end(h, &marked);
-  h->drive.judged = true;
+  plan_reset(h->plan);
+  h->drive.judged = true; /* and what is planned is in the plan */
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
   r->live_objects = marked.objects;
