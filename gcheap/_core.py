@@ -313,8 +313,8 @@ class HeapCore:
 
         Raises:
             BufferError: a view is exported; the heap stays open.
-            InvalidOperation: a native thread is attached (a workload runs), or this thread is inside
-                of a call (a signal handler closes it); the heap stays open.
+            InvalidOperation: a native thread is attached (a workload runs), or this thread is
+                inside of a call (a signal handler closes it); the heap stays open.
         """
         if self.closed:
             return

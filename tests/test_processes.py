@@ -152,11 +152,11 @@ def test_a_pool_beside_a_collection(method: str) -> None:
 
 
 def test_what_names_a_heap_is_not_sent_to_another_process() -> None:
-    with Heap("16MiB") as heap, pytest.raises(TypeError, match="cannot be pickled"):
-        node = heap.struct("Node", tag="i8")
-        multiprocessing.get_context("spawn").Process(
-            target=print, args=(heap.new(node, 1),)
-        ).start()
+    with Heap("16MiB") as heap:
+        nodes = heap.new(heap.struct("Node", tag="i8"), 1)
+        child = multiprocessing.get_context("spawn").Process(target=print, args=(nodes,))
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            child.start()
 
 
 def test_a_child_that_leaves_at_once() -> None:

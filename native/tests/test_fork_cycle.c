@@ -30,7 +30,7 @@ static gch_heap *watched; /* NULL: none */
 static struct {
   uint32_t phase, armed, mapped;
   uint64_t stacked, listed; /* objects on stacks of markers, lists of cells that are not empty */
-  uint32_t sources, moves;  /* of the plan, if there is one and the mark is over */
+  uint32_t sources, moves; /* of the plan, if there is one and the mark is over */
   bool judging;
 } seen;
 
@@ -69,7 +69,8 @@ static void inspect(void) {
   for (uint32_t i = 0; i < OPEN_ARENAS; i++) CHECK(at_load(&h->open_arenas[i]) != PLACE_TAKEN);
   count_units(h);
   count_marks(h);
-  if (seen.phase == GCH_PHASE_PLAN && h->drive.judged) seen.sources = h->plan->source_count, seen.moves = h->plan->move_count;
+  if (seen.phase == GCH_PHASE_PLAN && h->drive.judged)
+    seen.sources = h->plan->source_count, seen.moves = h->plan->move_count;
 }
 
 /* --- models ----------------------------------------------------------------------------------------------------- */
@@ -140,7 +141,8 @@ static gch_status collect(struct model *model, gch_policy policy, bool concurren
 
 static bool whole(struct model *model) {
   gch_error error = {0};
-  if (!CHECK_EQ(gch_verify(model->m, &error), GCH_OK)) fprintf(stderr, "%d: verify: %s\n", (int)getpid(), error.message);
+  if (!CHECK_EQ(gch_verify(model->m, &error), GCH_OK))
+    fprintf(stderr, "%d: verify: %s\n", (int)getpid(), error.message);
   return CHECK_EQ(model_check(model), 0) && error.status == GCH_OK;
 }
 
@@ -232,8 +234,8 @@ static const struct {
 } PLACES[] = {
     {"marking_beside", GCH_PHASE_MARK, false}, {"judging", GCH_PHASE_PLAN, false},
     {"cells_cleared", GCH_PHASE_PLAN, false},  {"finalizers_judged", GCH_PHASE_PLAN, false},
-    {"sweep_begins", GCH_PHASE_PLAN, true},    {"flip_prepared", GCH_PHASE_PLAN, true},   {"move_begins", GCH_PHASE_MOVE, true},
-    {"ended", GCH_PHASE_END, true},
+    {"sweep_begins", GCH_PHASE_PLAN, true},    {"flip_prepared", GCH_PHASE_PLAN, true},
+    {"move_begins", GCH_PHASE_MOVE, true},     {"ended", GCH_PHASE_END, true},
 };
 
 /* Two forks at the place, with the program running before each; the parent goes on between them and after. */
@@ -301,8 +303,7 @@ static bool play_middle(struct kind kind, const char *point, uint32_t times, uin
   at_store(&gch_hook_fn, wait_for_fork);
   CHECK_EQ(collect(&model, GCH_POLICY_ALL, true, true), GCH_OK);
   bool reached;
-  while (!(reached = at_load(&middle_reached)) && at_load(&model.heap->phase) != GCH_PHASE_IDLE)
-    gch_safepoint(model.m);
+  while (!(reached = at_load(&middle_reached)) && at_load(&model.heap->phase) != GCH_PHASE_IDLE) gch_safepoint(model.m);
   pid_t pid = start_child(&model, live_on_from_there);
   at_store(&gch_hook_fn, NULL);
   bool good = !reached || strcmp(point, "ending") == 0 || CHECK(seen.phase != GCH_PHASE_IDLE);
@@ -321,7 +322,11 @@ static void within_the_plan(void) {
   static const struct {
     const char *point;
     uint32_t times;
-  } steps_of[] = {{"extents_wanted", 1}, {"extents_wanted", 2}, {"unit_armed", 3}, {"region_registered", 1}, {"region_registered", 3}};
+  } steps_of[] = {{"extents_wanted", 1},
+                  {"extents_wanted", 2},
+                  {"unit_armed", 3},
+                  {"region_registered", 1},
+                  {"region_registered", 3}};
   for (int i = 0; i < KIND_COUNT; i++)
     for (size_t k = 0; k < sizeof steps_of / sizeof steps_of[0]; k++)
       if (!play_middle(KINDS[i], steps_of[k].point, steps_of[k].times, 20 + k)) return;
@@ -351,7 +356,7 @@ static void within_the_mark(void) {
     if (!open_model(&model, KINDS[i], 50, (uint32_t)kit_scaled(30000, 6))) continue;
     uint32_t found = 0;
     bool good = true;
-    for (uint32_t try = 0; try < 200 && found < 3 && good; try++) {
+    for (uint32_t try = 0; try < 200 && found < 3 && good; try ++) {
       CHECK_EQ(gch_collect_wait(model.m, NULL), GCH_OK);
       CHECK_EQ(collect(&model, GCH_POLICY_NEEDED, true, true), GCH_OK);
       for (uint32_t n = 0; n < try % 10; n++) model_step(&model);

@@ -529,24 +529,10 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
 /* --- in the child of fork() ------------------------------------------------------------------------------------ */
 
 void cycle_inherit(gch_heap *h) {
-  struct drive *d = &h->drive;
-  switch (phase_now(h)) {
-    case GCH_PHASE_IDLE:
-    case GCH_PHASE_END: return;
-    case GCH_PHASE_MARK: give_up_mark(h); break;
-    case GCH_PHASE_PLAN:
-      if (d->judged) {
-        give_up_plan(h);
-        return;
-      }
-      give_up_mark(h);
-      break;
-    default: /* FLIP is a pause's */
-      at_store_relaxed(&h->next_dest, 0); /* those that had been taken from are looked at again */
-      at_store_relaxed(&h->movers, 0);
-      return;
-  }
-  heap_event(h, GCH_EVENT_END, d->report.number, at_load_relaxed(&h->used_bytes), h->left.live, event_bits(&d->report));
+  const gch_cycle *r = &h->drive.report;
+  at_store_relaxed(&h->next_dest, 0); /* of a move: those that had been taken from are looked at again */
+  at_store_relaxed(&h->movers, 0);
+  if (give_up(h)) heap_event(h, GCH_EVENT_END, r->number, at_load_relaxed(&h->used_bytes), h->left.live, event_bits(r));
 }
 
 void cycle_resume(gch_heap *h) {

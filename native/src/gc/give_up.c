@@ -31,7 +31,7 @@ static void forget_births(gch_heap *h, uint32_t arena) {
     if (b[i].born || b[i].marked != 0) b[i].born = 0, b[i].marked = 0;
 }
 
-void give_up_mark(gch_heap *h) {
+static void give_up_mark(gch_heap *h) {
   mark_give_up(h);
   finalizers_publish(h, false, false);
   snapshot_give_up(h);
@@ -62,7 +62,8 @@ static void give_up_small(gch_heap *h, const struct plan *p) {
   for (uint32_t i = 0; i < p->source_count; i++) stays(h, p->sources[i]);
   for (uint32_t i = 0; i < p->move_count; i++) stays(h, p->moves[i]);
   for (uint32_t i = 0; i < p->arena_count; i++)
-    for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++) stays(h, b);
+    for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
+      stays(h, b);
 }
 
 static void give_up_large(gch_heap *h, const struct plan *p) {
@@ -73,7 +74,7 @@ static void give_up_large(gch_heap *h, const struct plan *p) {
   at_add_relaxed(&h->moved.released, compact_finish_large(h, p)); /* as if all of them had been pinned since */
 }
 
-void give_up_plan(gch_heap *h) {
+static void give_up_plan(gch_heap *h) {
   give_up_small(h, h->plan);
   give_up_large(h, h->plan);
   plan_reset(h->plan);
@@ -86,4 +87,12 @@ void give_up_plan(gch_heap *h) {
       if (h->tables.dest[b] != 0) h->tables.dest[b] = 0;
     }
   }
+}
+
+bool give_up(gch_heap *h) {
+  gch_phase phase = phase_now(h);
+  if (phase == GCH_PHASE_PLAN && h->drive.judged) give_up_plan(h);
+  bool marks = phase == GCH_PHASE_MARK || (phase == GCH_PHASE_PLAN && !h->drive.judged);
+  if (marks) give_up_mark(h);
+  return marks;
 }

@@ -13,9 +13,8 @@
 
 #include "heap/heap.h"
 
-/* In phase MARK, or PLAN before the mark is over; then the heap is at rest. */
-void give_up_mark(gch_heap *heap);
-/* In phase PLAN after that: there is a mark, and no plan. */
-void give_up_plan(gch_heap *heap);
+/* True: a mark has been given up, and the heap is at rest. Else there was none, or it is over, and nothing is planned (phase PLAN),
+ * or the flip has been made. */
+bool give_up(gch_heap *heap);
 
 #endif

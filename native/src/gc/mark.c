@@ -252,6 +252,7 @@ void mark_give_up(gch_heap *h) {
   }
   at_store(&h->weak.judging, 0);
   size_t blocks = layout_block_count(&h->layout);
-  for (uint64_t b = 0; (b = bits_find_next(s->overflow, b, blocks)) != BITS_NONE; b++) bits_clear_atomic(s->overflow, b);
+  for (uint64_t b = 0; (b = bits_find_next(s->overflow, b, blocks)) != BITS_NONE; b++)
+    bits_clear_atomic(s->overflow, b);
   at_store(&s->overflowed, 0);
 }

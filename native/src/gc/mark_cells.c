@@ -40,8 +40,7 @@ bool mark_waiting(struct marking *s) {
   uint64_t marked = marked_so_far(s); /* first: who marks while it is looked is looked after */
   bool found = false, late = false;
   if (marked == s->waited_at) return false;
-  for (uint32_t i = 0; i < s->count; i++)
-    found |= look_at(&s->markers[0], &s->markers[i].cells, s->waited, &late);
+  for (uint32_t i = 0; i < s->count; i++) found |= look_at(&s->markers[0], &s->markers[i].cells, s->waited, &late);
   s->waited = true;
   if (!found && !late) s->waited_at = marked;
   return found || late;
