@@ -9,6 +9,12 @@ WERROR ?= OFF
 SANITIZE ?=
 # stress: another preset than `verify` or the sanitizer's, e.g. test
 STRESS_BUILD ?=
+# soak: how long in all and with one heap, how large it is, another build; FRESH=1: not from where the last one ended
+SOAK_SECONDS ?= 1800
+SOAK_MIB ?= 4096
+SOAK_ROUND ?= 60
+SOAK_BUILD ?= test
+FRESH ?=
 # more arguments for pytest, e.g. PYTEST_ARGS="-k graph -x"
 PYTEST_ARGS ?=
 
@@ -37,7 +43,7 @@ C_FILES = $(shell git ls-files --cached 'native/*.c' 'native/*.h')
 NOT_SLOW := not machine and not packaging and not examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-c test-python test-examples machine packaging bench stress lint format sanitize clean setup module \
+.PHONY: help run test test-c test-python test-examples machine packaging bench stress soak lint format sanitize clean setup module \
   tools hello asan-python stress-c stress-python $(addprefix sanitize-,address thread python) $(addprefix lint-,python types c lengths headers)
 
 help: ## this list
@@ -84,6 +90,11 @@ stress-c: setup
 	@cd native && $(CONFIGURE) --preset $(STRESS_PRESET)
 	@cmake --build build/$(STRESS_PRESET)
 	@$(if $(filter thread,$(SANITIZE)),$(FIXED_ADDRESSES)) .ci/programs stress build/$(STRESS_PRESET)/tests $(SECONDS) $(SEED)
+
+soak: setup ## a large heap for half an hour, in the background: faults, verifier, leaks counted; SOAK_SECONDS=, SOAK_MIB=, SEED=n, FRESH=1
+	@cd native && $(CONFIGURE) --preset $(SOAK_BUILD)
+	@cmake --build build/$(SOAK_BUILD) --target soak
+	@.ci/soak build/$(SOAK_BUILD)/tests/soak $(OUT)/soak $(SOAK_SECONDS) $(SOAK_MIB) $(or $(SEED),1) $(SOAK_ROUND) $(FRESH)
 
 # The interpreter is not built for the thread sanitizer.
 stress-python: $(if $(filter address,$(SANITIZE)),asan-python,module)

@@ -15,9 +15,11 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar: ``slower`` ÷ ``faster`` at least ``bound``, or, without ``slower``, ``faster`` at most
-    ``bound`` (seconds, or a share where ``share``), with ``live`` bytes that live (0: whatever
-    lives)."""
+    """A bar: ``slower`` ÷ ``faster`` at least ``bound`` (at most where ``most``), or, without
+    ``slower``, ``faster`` at most ``bound`` (seconds, or a share where ``share``), at least
+    where ``least``; with ``among``, the largest ÷ the least of these and ``faster`` at most
+    ``bound``. With ``live`` bytes that live (0: whatever lives). ``beside``: a benchmark whose
+    figure is printed beside."""
 
     what: str
     faster: str
@@ -25,15 +27,28 @@ class Bar:
     slower: str = ""
     share: bool = False
     live: int = GIB
+    least: bool = False
+    among: tuple[str, ...] = ()
+    beside: str = ""
+    beside_what: str = "without a heap"
+    most: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The benchmarks whose figures it needs."""
+        return tuple(filter(None, (self.faster, self.slower, *self.among)))
 
     def judge(self, medians: Mapping[str, float], live: int) -> str | None:
         """Return a line, or None if the benchmarks were not run. They ran with ``live`` bytes."""
-        if self.faster not in medians or (self.slower and self.slower not in medians):
+        if any(name not in medians for name in self.names):
             return None
-        got = self._value(medians, self.faster, self.slower)
-        met = got >= self.bound if self.slower else got <= self.bound
-        wanted = f"{'at least' if self.slower else 'at most'} {self._said(self.bound)}"
+        got = self._got(medians)
+        least = self.least or (bool(self.slower) and not self.most)
+        met = got >= self.bound if least else got <= self.bound
+        wanted = f"{'at least' if least else 'at most'} {self._said(self.bound)}"
         line = f"{'met   ' if met else 'MISSED'} {self.what}: {self._said(got)}, wanted {wanted}"
+        if self.beside in medians:
+            line += f" ({self.beside_what} {self._said(medians[self.beside])})"
         if self.live not in (0, live):
             line += f" at {_size(self.live)} live (this is {_size(live)})"
         floor = FLOORS.get(self.faster)
@@ -41,11 +56,17 @@ class Bar:
             return line
         return f"{line}; floor {self._said(self._value(medians, *floor))}"
 
+    def _got(self, medians: Mapping[str, float]) -> float:
+        if self.among:
+            values = [medians[name] for name in self.names]
+            return max(values) / max(min(values), 1e-12)
+        return self._value(medians, self.faster, self.slower)
+
     def _value(self, medians: Mapping[str, float], faster: str, slower: str = "") -> float:
         return medians[slower] / medians[faster] if slower else medians[faster]
 
     def _said(self, value: float) -> str:
-        return f"{value:.2f}" if self.slower or self.share else _time(value)
+        return f"{value:.2f}" if self.slower or self.share or self.among else _time(value)
 
 
 def _time(seconds: float) -> str:
@@ -57,6 +78,12 @@ def _time(seconds: float) -> str:
 
 def _size(nbytes: int) -> str:
     return f"{nbytes / GIB:g} GiB" if nbytes >= GIB else f"{nbytes / (1 << 20):g} MiB"
+
+
+LARGE = 8 * GIB
+"""Live bytes that the bars of the concurrent collection are for."""
+SHARES = (8, 4, 2, 1)
+"""Of these parts of them pauses are measured: 1, 2, 4, 8 GiB."""
 
 
 def _ratio(what: str, test: str, slower: str, faster: str, bound: float, *, live: int = GIB) -> Bar:
@@ -155,6 +182,107 @@ BARS = (
             ("in order", "huge", 60),
         )
     ),
+    *(
+        Bar(
+            f"{what}, {pages}, median",
+            f"test_pause[{part}-1-{pages}]",
+            bound,
+            live=LARGE,
+        )
+        for pages in ("4k", "huge")
+        for what, part, bound in (
+            ("flip", "flip", 0.1e-3),
+            ("remark", "remark", 0.5e-3),
+            ("initial mark", "mark", 1e-3),
+        )
+    ),
+    *(
+        Bar(
+            f"longest of flips, remarks and initial marks, {pages}",
+            f"test_pause_longest[longest-1-{pages}]",
+            1e-3,
+            live=LARGE,
+            beside=f"test_pause_longest[control-1-{pages}]",
+        )
+        for pages in ("4k", "huge")
+    ),
+    *(
+        Bar(
+            f"{what} at an eighth to all of it, {pages}, largest median ÷ least",
+            f"test_pause[{part}-1-{pages}]",
+            1.5,
+            live=LARGE,
+            among=tuple(f"test_pause[{part}-{share}-{pages}]" for share in SHARES[:-1]),
+        )
+        for pages in ("4k", "huge")
+        for what, part in (("flips", "flip"), ("remarks", "remark"), ("initial marks", "mark"))
+    ),
+    *(
+        Bar(
+            f"stalls while moving, {workload}, {pages}, {faults}, p99 on the program's clock",
+            f"test_mutator[{workload}-{pages}-{faults}-stall_p99]",
+            bound,
+            live=LARGE,
+            beside=f"test_mutator[{workload}-{pages}-{faults}-control_max]",
+        )
+        for workload in ("walk", "lru")
+        for pages in ("4k", "huge")
+        for faults, bound in (("signal", 0.2e-3), ("thread", 0.5e-3))
+    ),
+    *(
+        Bar(
+            f"utilisation in any 10 ms of a cycle, {what}, {pages}, {faults}",
+            f"test_mutator[{workload}-{pages}-{faults}-mmu10]",
+            bound,
+            share=True,
+            least=True,
+            live=LARGE,
+            beside=f"test_mutator[{workload}-{pages}-{faults}-quiet-mmu10]",
+            beside_what="before it",
+        )
+        for what, workload, bound in (("LRU at 3x", "lru", 0.5), ("random walk", "walk", 0.2))
+        for pages in ("4k", "huge")
+        for faults in ("signal", "thread")
+    ),
+    *(
+        Bar(
+            f"rate over a cycle ÷ before it, LRU at 3x, {pages}, {faults}, collector apart",
+            f"test_mutator_rate[lru-{pages}-{faults}]",
+            0.8,
+            share=True,
+            least=True,
+            live=LARGE,
+        )
+        for pages in ("4k", "huge")
+        for faults in ("signal", "thread")
+    ),
+    *(
+        Bar(
+            f"CPU of the move phase, {kind}, {pages}, summaries on ÷ off",
+            f"test_summaries[{kind}-{pages}-off]",
+            bound,
+            f"test_summaries[{kind}-{pages}-on]",
+            live=LARGE,
+            most=True,
+        )
+        for kind, bound in (("clustered", 0.5), ("mixed", 1.03))
+        for pages in ("4k", "huge")
+    ),
+    *(
+        Bar(
+            f"peak of the move phase less staging and allocation ÷ at the flip, {what}, {pages}",
+            f"test_mutator_memory[{what}-{pages}]",
+            1.02,
+            share=True,
+            live=LARGE,
+        )
+        for what in ("walk", "lru")
+        for pages in ("4k", "huge")
+    ),
+    *(
+        Bar(f"reference store beyond a plain one, {case}", f"test_store[{case}]", bound, live=0)
+        for case, bound in (("marking off", 1e-9), ("marking on", 4e-9))
+    ),
 )
 
 
@@ -207,6 +335,11 @@ FLOORS = {
         for mode in ("signal", "thread")
         for part in ("p50", "p99")
     },
+    **{
+        f"test_mutator[walk-{pages}-{faults}-mmu10]": _floor(f"walk:walk-{pages}-{faults}-mmu10")
+        for pages in ("4k", "huge")
+        for faults in ("signal", "thread")
+    },
 }
 """A bar's faster benchmark -> the floor's: one figure, or the faster and the slower."""
 
@@ -219,7 +352,8 @@ def heading(live: int) -> str:
         return f"measured with {_size(live)} live; the bars are for {said}, as each line says"
     return (
         f"measured with {_size(live)} live, but the bars are for {said}: lines that say so are no "
-        "verdict; run it with GCHEAP_BENCH_LIVE=1GiB (the flip: 4GiB)"
+        "verdict; run it with GCHEAP_BENCH_LIVE=1GiB (the flip: 4GiB; test_pause, test_mutator and "
+        "test_summaries: 8GiB)"
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.kit import CLOCK, LIVE, measure
 
+LIMIT_S = 300 + 600 * LIVE / (1 << 30)
 SOURCES = Path(__file__).parent / "floor"
 NAMES = {
     "bump": ["bump"],
@@ -30,14 +31,21 @@ NAMES = {
         for form in ("move", "fresh", "sliding", "beside-move", "beside-copy")
     ],
     "dense": [f"dense-{pages}-{form}" for pages in ("4k", "huge") for form in ("move", "copy")],
+    "walk": [
+        f"walk-{pages}-{mode}-{form}{part}"
+        for pages in ("4k", "huge")
+        for mode in ("signal", "thread")
+        for form in ("", "bare-")
+        for part in ("mmu10", "rate")
+    ],
     "stall": [f"stall-{mode}-{part}" for mode in ("signal", "thread") for part in ("p50", "p99")],
 }
 
 
 @functools.cache
 def floors(program: str) -> dict[str, tuple[float, float]]:
-    """Compile and run a floor program; return its figures: seconds, and half the distance between
-    the quartiles of its rounds."""
+    """Compile and run a floor program; return its figures: seconds or shares, and half the distance
+    between the quartiles of its rounds."""
     with tempfile.TemporaryDirectory(prefix="gcheap-floor-") as folder:
         binary = os.path.join(folder, program)
         compiler = os.environ.get("CC", "gcc")
@@ -45,7 +53,7 @@ def floors(program: str) -> dict[str, tuple[float, float]]:
         flags = ["-std=gnu11", "-O2", "-march=native", "-Wall", "-pthread"]
         subprocess.run([compiler, *flags, "-o", binary, source], check=True)
         done = subprocess.run(
-            [binary, str(LIVE >> 20)], check=True, capture_output=True, text=True, timeout=300
+            [binary, str(LIVE >> 20)], check=True, capture_output=True, text=True, timeout=LIMIT_S
         )
     lines = (line.split() for line in done.stdout.splitlines())
     return {name: (float(seconds), float(spread)) for name, seconds, spread in lines}

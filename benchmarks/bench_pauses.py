@@ -1,8 +1,13 @@
-"""How long are the pauses of a full collection that marks and moves beside the program?
+"""How long are the pauses of a full collection that marks and moves beside the program, and do they
+grow with the heap?
 
 Twenty collections of a heap of nodes that refer to each other at random, with a program thread that
-walks, stores and allocates. Minor collections have their own rows: this is what the first pause and
-the flip do besides.
+walks, stores and allocates, in a process of its own: at an eighth, a quarter and half of
+``GCHEAP_BENCH_LIVE`` and all of it (8GiB: at 1, 2, 4 and 8), in turns, ``GCHEAP_BENCH_ROUNDS``
+times.
+Minor collections have their own rows: this is what the first pause, the remark and the flip do
+besides. ``longest`` is the longest of the twenty of a run, all kinds together; ``control`` the
+longest gap above 20 us of a loop without a heap, in the same process, afterwards.
 """
 
 from __future__ import annotations
@@ -10,49 +15,50 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
 import pytest
 
-import gcheap.heap
-from benchmarks.kit import CLOCK, LIVE, measure
-from gcheap.sources import generators
-from gcheap.stats import GCEvent
-from gcheap.workloads import Beside, Schedule
+from benchmarks.apart import apart
+from benchmarks.cycles import distribution
+from benchmarks.kit import CLOCK, LIVE, ROUNDS, measure
 
 CYCLES = 20
-PARTS = ("mark", "remark", "flip", "longest")
+PARTS = ("mark", "remark", "flip")
+SHARES = (8, 4, 2, 1)
 
 
 @functools.cache
-def cycles(huge: str) -> list[GCEvent]:
-    """Collect again and again beside a thread."""
-    rng = np.random.default_rng(1)
-    graph = generators.structs(LIVE, 64, 4, rng)
-    limit = 2 * LIVE + LIVE // 2 + (256 << 20)
-    with gcheap.heap.Heap(limit, mover="move", huge=huge, growth=float("inf")) as heap:
-        table = heap.load(graph)
-        schedule = Schedule.random(len(table), rng)
-        with Beside(heap, table, schedule):
-            events = [heap.collect(concurrent=True) for _ in range(CYCLES)]
-        del table
-    for event in events:
-        assert event.concurrent, event.reason
-    return events
+def runs(pages: str) -> dict[int, list[dict[str, Any]]]:
+    """Return the runs of each size."""
+    found: dict[int, list[dict[str, Any]]] = {share: [] for share in SHARES}
+    for _ in range(ROUNDS):
+        for share, of_size in found.items():
+            of_size.append(apart("pauses", live=LIVE // share, pages=pages, cycles=CYCLES))
+    return found
 
 
-def seconds(event: GCEvent, part: str) -> float:
-    """Return the length of a pause without its minor collection; ``longest``: of the three."""
-    parts = {
-        "mark": event.mark_pause_s - event.mark_minor_s,
-        "remark": event.remark_s,
-        "flip": event.flip_s - event.flip_minor_s,
-    }
-    return parts[part] if part in parts else max(parts.values())
+def cases(parts: tuple[str, ...]) -> list[str]:
+    return [f"{part}-{s}-{pages}" for pages in ("4k", "huge") for s in SHARES for part in parts]
 
 
 @pytest.mark.benchmark(group="pauses of a concurrent collection", timer=CLOCK)
-@pytest.mark.parametrize("huge", ["off", "on"])
-@pytest.mark.parametrize("part", PARTS)
-def test_pause(benchmark: Any, part: str, huge: str) -> None:
-    events = iter(cycles(huge))
-    measure(benchmark, lambda: seconds(next(events), part), CYCLES)
+@pytest.mark.parametrize("case", cases(PARTS))
+def test_pause(benchmark: Any, case: str) -> None:
+    part, share, pages = case.split("-")
+    seconds = [one for run in runs(pages)[int(share)] for one in run[part]]
+    benchmark.extra_info["distribution"] = {part: distribution(seconds)}
+    values = iter(seconds)
+    measure(benchmark, lambda: next(values), len(seconds))
+
+
+@pytest.mark.benchmark(group="longest pauses of concurrent collections", timer=CLOCK)
+@pytest.mark.parametrize("case", cases(("longest", "control")))
+def test_pause_longest(benchmark: Any, case: str) -> None:
+    part, share, pages = case.split("-")
+    of_runs = runs(pages)[int(share)]
+    if part == "control":
+        longest = [run["control"]["max"] for run in of_runs]
+    else:
+        longest = [max(max(run[one]) for one in PARTS) for run in of_runs]
+    benchmark.extra_info["each_run_s"] = longest
+    values = iter(longest)
+    measure(benchmark, lambda: next(values), len(longest))

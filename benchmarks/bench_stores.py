@@ -19,6 +19,8 @@ from gcheap.heap import Heap
 ELEMENTS = 4096
 ROUNDS = 2000
 REPEATS = 7
+MOST = 1 << 30
+"""Marking that many bytes lasts long enough."""
 
 
 def _store_ns(heap: Heap, array: gcheap.refs.RefArray, barrier: bool) -> tuple[float, float]:
@@ -32,7 +34,7 @@ def _store_ns(heap: Heap, array: gcheap.refs.RefArray, barrier: bool) -> tuple[f
 @pytest.mark.benchmark(group="a reference store beyond a plain one", timer=CLOCK)
 @pytest.mark.parametrize("case", ["marking off", "marking on"])
 def test_store(benchmark: Any, case: str) -> None:
-    count = max(LIVE, 256 << 20) // 32
+    count = min(max(LIVE, 256 << 20), MOST) // 32
     with Heap(count * 64 + (256 << 20), growth=float("inf")) as heap:
         node = heap.struct("Node", a=gcheap.refs.Ref, b=gcheap.refs.Ref, tag="u8")
         nodes = heap.new(node, count)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gcheap._memory import meminfo
 from gcheap._units import parse_size
 from gcheap.compare.inputs import REFILL, prepare, write_prepared
 from gcheap.compare.rows import Row
@@ -22,10 +23,10 @@ from gcheap.compare.session import work
 from gcheap.graph import ObjectGraph
 from gcheap.sources import generators
 
-__all__ = ["CLOCK", "LIVE", "ROUNDS", "graph_of", "measure", "run_of"]
+__all__ = ["CLOCK", "LIVE", "ROUNDS", "graph_of", "machine", "measure", "run_of"]
 
 LIVE = parse_size(os.environ.get("GCHEAP_BENCH_LIVE", "64MiB"), "GCHEAP_BENCH_LIVE")
-"""Bytes live when a collection starts. The bars are for 1GiB (flip: 4GiB)."""
+"""Bytes live when a collection starts. The bars are for 1GiB, 4GiB or 8GiB, see bars.py."""
 ROUNDS = int(os.environ.get("GCHEAP_BENCH_ROUNDS", "3"))
 _RUN_LIMIT_S = 600.0
 
@@ -50,6 +51,24 @@ CLOCK = Clock()
 def measure(benchmark: Any, once: Callable[[], float], rounds: int = ROUNDS) -> None:
     """Let ``once`` run ``rounds`` times; what it returns is the time taken, in seconds."""
     benchmark.pedantic(lambda: CLOCK.add(once()), rounds=rounds, iterations=1)
+
+
+def machine() -> dict[str, str]:
+    """Describe where the figures come from."""
+    cpu = "unknown CPU"
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        cpu = next((line.split(":")[1].strip() for line in file if line[:10] == "model name"), cpu)
+    try:
+        huge = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="ascii")
+    except OSError:
+        huge = "none"
+    return {
+        "cpus": f"{len(os.sched_getaffinity(0))} CPUs ({cpu})",
+        "memory": f"{meminfo().get('MemTotal', 0) / (1 << 30):.1f} GiB",
+        "kernel": f"{os.uname().sysname} {os.uname().release}",
+        "page": f"pages of {os.sysconf('SC_PAGE_SIZE')} bytes",
+        "huge": f"huge pages {huge.strip()}",
+    }
 
 
 def graph_of(kind: str, nbytes: int) -> ObjectGraph:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gcheap.heap import Heap as Heap
     from gcheap.refs import Ref as Ref
     from gcheap.refs import RefArray as RefArray
+    from gcheap.stall_report import StallReport as StallReport
     from gcheap.stats import EVENT_DTYPE as EVENT_DTYPE
     from gcheap.stats import EVENT_KINDS as EVENT_KINDS
     from gcheap.stats import GCEvent as GCEvent
@@ -53,6 +54,7 @@ __all__ = [
     "ObjectGraph",
     "Ref",
     "RefArray",
+    "StallReport",
     "StructType",
     "Unsupported",
     "WeakRef",
@@ -78,6 +80,7 @@ _WHERE = {
     "EVENT_KINDS": "gcheap.stats",
     "GCEvent": "gcheap.stats",
     "HeapStats": "gcheap.stats",
+    "StallReport": "gcheap.stall_report",
     "ThreadStalls": "gcheap.stats",
     "StructType": "gcheap.struct",
     "Ephemeron": "gcheap.weak",

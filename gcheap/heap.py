@@ -15,6 +15,7 @@ from gcheap._ffi import ffi, lib, text
 from gcheap._units import parse_size
 from gcheap.array import HeapArray, new_leaf
 from gcheap.refs import Ref, RefArray, _make_array, new_refs
+from gcheap.stall_report import StallReport, read_report
 from gcheap.stats import EventArray, GCEvent, HeapStats, ThreadStalls, read_events
 from gcheap.struct import StructType, define_struct
 from gcheap.weak import Finalizer, WeakRefArray, finalize, new_weakrefs
@@ -437,6 +438,20 @@ class Heap(Unpicklable):
         native = ffi.new("gch_stats *")
         self._core.call_heap(lib.gch_stats_get, native, ffi.sizeof("gch_stats"))
         return HeapStats.from_native(native)
+
+    @property
+    def stall_report(self) -> StallReport | None:
+        """What threads waited for in the last full collection; None before the first has ended.
+
+        Example:
+            >>> import gcheap
+            >>> with gcheap.Heap("16MiB") as heap:
+            ...     event = heap.collect(concurrent=True)
+            ...     heap.stall_report.number == event.number
+            True
+        """
+        report: StallReport | None = self._core.call_heap(read_report)
+        return report
 
     def thread_stalls(self) -> ThreadStalls:
         """Stalls of the calling thread in this heap, since it first used it."""

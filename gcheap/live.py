@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from gcheap._ffi import lib, text
 from gcheap.ring import RingFile, State
+from gcheap.stall_report import unpack_utilisation
 from gcheap.stats import EVENT_KINDS, EventArray, HeapStats
 
 __all__ = ["Monitor", "Pause", "Rates", "Snapshot"]
@@ -66,6 +67,8 @@ class Snapshot:
         pauses: the last ones, oldest first.
         arenas: those that have memory, ``gcheap.ring.ARENA_DTYPE``; ``unlisted`` more have.
         events_lost: overwritten before they were read.
+        utilisation: the least share that a thread had to itself, of windows of 1, 10 and 100 ms, in
+            the last major collection; None: it is not known.
     """
 
     path: str
@@ -80,6 +83,7 @@ class Snapshot:
     arenas: npt.NDArray[np.void]
     unlisted: int
     events_lost: int
+    utilisation: tuple[float, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it in values that JSON can hold: gcheap/schema/top-1.json."""
@@ -103,6 +107,7 @@ class Monitor:
         self._samples: deque[tuple[int, HeapStats]] = deque()
         self._pauses: deque[Pause] = deque(maxlen=PAUSES_KEPT)
         self._phase: str | None = None
+        self._utilisation: tuple[float, ...] | None = None
         self._process = f"process {ring.info.pid}"
         if ring.state == "open":
             with contextlib.suppress(OSError):
@@ -135,6 +140,7 @@ class Monitor:
             arenas=arenas,
             unlisted=unlisted,
             events_lost=self.ring.lost,
+            utilisation=self._utilisation,
         )
 
     def _take_events(self) -> None:
@@ -143,6 +149,9 @@ class Monitor:
         if len(phases):
             self._phase = text(lib.gch_phase_name(int(phases[-1]["a"])))
         self._pauses.extend(_pauses(events))
+        found = events[events["kind"] == _KIND["utilisation"]]
+        if len(found):
+            self._utilisation = unpack_utilisation(int(found[-1]["b"]))
 
     def _rates(self) -> Rates | None:
         if len(self._samples) < 2:

@@ -32,7 +32,8 @@ is said in gcheap/events.h."""
 EVENT_KINDS: dict[int, str] = {
     kind: text(lib.gch_event_kind_name(kind)) for kind in range(1, lib.GCH_EVENT_KIND_COUNT)
 }
-"""Kind -> its name: phase, pause, fault, moved, refusal, degraded, minor, watchdog, begin, end."""
+"""Kind -> its name: phase, pause, fault, moved, refusal, degraded, minor, watchdog, begin, end,
+utilisation."""
 
 REFUSALS = ("exist_moved", "exist", "busy", "copied", "again", "no_memory", "other")
 STALLS = ("pause", "fault", "unit", "alloc", "barrier", "fork")

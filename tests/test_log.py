@@ -22,7 +22,7 @@ TEXT = re.compile(
     r" (?P<mover>\w+)(?: (?P<policy>\w+) (?P<how>beside|paused))? pauses=\d+"
     r"(?: (?:pause|longest|reach|mark|remark|plan|prepare|flip|move|cycle|cpu)=\d+\.\d{3}ms)+"
     r" heap=\d+\.\dM>\d+\.\dM live=\d+\.\dM moved=\d+ copied=\d+\.\dM released=\d+\.\dM"
-    r' faults=\d+ refusals=\d+(?: degraded="[^"]+")?'
+    r' faults=\d+ refusals=\d+(?: utilisation=\d+%)?(?: degraded="[^"]+")?'
 )
 
 
@@ -41,8 +41,14 @@ def test_lines_of_json_follow_their_schema(tmp_path: Path, mover: str) -> None:
         nodes = heap.new(node, 20_000)
         first = heap.collect(minor=True)
         second = heap.collect(concurrent=True, policy="all")
+        report = heap.stall_report
         assert len(nodes) == 20_000
     records = {record["number"]: record for record in logged(path)}
+    said = records[second.number]["stalls"]
+    assert report is not None
+    assert (said["threads"], said["touches"]["count"]) == (report.threads, report.touches.count)
+    assert said["utilisation"] == pytest.approx([u.least for u in report.cycle.values()], abs=1e-5)
+    assert (said["utilisation_moving"] is not None) == second.concurrent
     for event in (first, second):
         record = records[event.number]
         assert record["kind"] == ("minor" if event.minor else "major")
@@ -51,6 +57,8 @@ def test_lines_of_json_follow_their_schema(tmp_path: Path, mover: str) -> None:
             assert record[name] == getattr(event, name), name
         for name in ("live_bytes", "pages_moved", "heap_bytes_after", "pauses"):
             assert record[name] == getattr(event, name), name
+        if event.minor:
+            assert record["stalls"] is None
         assert record["cycle_ns"] * 1e-9 == pytest.approx(event.cycle_s)
 
 

@@ -98,7 +98,10 @@ def test_collections_of_every_kind(mover: str) -> None:
         "Live (KB)",
         "Nursery (KB)",
         "Allocated (KB)",
+        "Least utilisation, 10 ms (%)",
     }
+    assert 0 <= last.args["utilisation_10ms"] <= 1
+    assert ("utilisation_moving_10ms" in last.args) == event.concurrent
 
 
 def test_faults_are_slices_of_who_waited() -> None:

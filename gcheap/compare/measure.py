@@ -8,23 +8,26 @@ phase in which the collector moves and mutators run; stalls there are those outs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gcheap.stats import EVENT_KINDS, GCEvent
-from gcheap.workloads import BesideResult
 
 __all__ = [
     "GAP_NS",
     "STALL_NS",
+    "Stamped",
     "Windows",
     "find_windows",
+    "in_pause",
     "minimum_utilisation",
+    "overlapping",
     "rate_within",
     "stall_figures",
     "timeline",
+    "worst_window",
 ]
 
 GAP_NS = 5_000
@@ -40,6 +43,17 @@ _KIND = {name: kind for kind, name in EVENT_KINDS.items()}
 Events = npt.NDArray[np.void]
 Gaps = npt.NDArray[np.void]
 Window = tuple[int, int]
+
+
+class Stamped(Protocol):
+    """A result with stamps: of ``Beside``, of ``Loop``."""
+
+    @property
+    def start_ns(self) -> int: ...
+    @property
+    def end_ns(self) -> int: ...
+    @property
+    def ops_by_ms(self) -> npt.NDArray[np.uint32]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,21 +107,23 @@ def _pauses(events: Events) -> npt.NDArray[np.int64]:
 def stall_figures(gaps: Gaps, windows: Windows) -> dict[str, Any]:
     """Describe the stalls that overlap the collection; ``moving``: those of the move phase."""
     stalls = gaps[gaps["length_ns"] > STALL_NS]
-    figures = _distribution(_overlapping(stalls, windows.cycle)["length_ns"])
+    figures = _distribution(overlapping(stalls, windows.cycle)["length_ns"])
     moving: dict[str, Any] | None = None
     if windows.move is not None:
-        within = _overlapping(stalls, windows.move)
-        moving = _distribution(within["length_ns"][~_in_pause(within, windows.pauses)])
+        within = overlapping(stalls, windows.move)
+        moving = _distribution(within["length_ns"][~in_pause(within, windows.pauses)])
     return {**figures, "moving": moving}
 
 
-def _overlapping(gaps: Gaps, window: Window) -> Gaps:
+def overlapping(gaps: Gaps, window: Window) -> Gaps:
+    """Return the gaps that overlap a window."""
     starts = gaps["start_ns"].astype(np.int64)
     ends = starts + gaps["length_ns"].astype(np.int64)
     return gaps[(starts < window[1]) & (ends > window[0])]
 
 
-def _in_pause(gaps: Gaps, pauses: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def in_pause(gaps: Gaps, pauses: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Say of each gap whether it overlaps a pause."""
     starts = gaps["start_ns"].astype(np.int64)[:, None]
     ends = starts + gaps["length_ns"].astype(np.int64)[:, None]
     hit = (starts < pauses[:, 1]) & (ends > pauses[:, 0])
@@ -130,13 +146,21 @@ def _distribution(lengths: npt.NDArray[np.uint64]) -> dict[str, Any]:
 def minimum_utilisation(gaps: Gaps, window: Window, width_s: float) -> float:
     """Return the least share of any ``width_s`` within a window in which the mutator ran.
 
-    A window shorter than that is taken as a whole.
+    A window shorter than that is taken as a whole. Every place is tried, not those of a grid: how
+    much is lost between t and t + width is a function of t that is linear between two corners, and
+    at a maximum of it either a gap begins at t, or one ends at t + width. So those are looked at,
+    and both ends of the window; what is lost up to a point is read off the sums of the gaps.
     """
+    return worst_window(gaps, window, width_s)[0]
+
+
+def worst_window(gaps: Gaps, window: Window, width_s: float) -> tuple[float, Window]:
+    """Return ``minimum_utilisation``, and when it was so (the first time)."""
     low, high = window
-    width = min(int(width_s / NS), high - low)
+    width = min(round(width_s / NS), high - low)
     if width <= 0:
-        return 1.0
-    inside = _overlapping(gaps, window)
+        return 1.0, window
+    inside = overlapping(gaps, window)
     starts = np.clip(inside["start_ns"].astype(np.int64), low, high)
     ends = inside["start_ns"].astype(np.int64) + inside["length_ns"].astype(np.int64)
     ends = np.clip(ends, low, high)
@@ -149,10 +173,12 @@ def minimum_utilisation(gaps: Gaps, window: Window, width_s: float) -> float:
     total = int(stalled[-1]) if len(stalled) else 0
     stalled = np.concatenate([[0], stalled, [total]])
     lost = np.interp(at + width, corners, stalled) - np.interp(at, corners, stalled)
-    return float(max(0.0, 1.0 - lost.max() / width))
+    worst = int(lost.argmax())
+    begin = low + int(at[worst])
+    return float(max(0.0, 1.0 - lost[worst] / width)), (begin, begin + width)
 
 
-def timeline(result: BesideResult, windows: Windows, called: Window) -> dict[str, Any]:
+def timeline(result: Stamped, windows: Windows, called: Window) -> dict[str, Any]:
     """Return how fast the mutator ran around the collection; seconds since it was asked for."""
     zero, ended = called[0], windows.cycle[1]
     low = max(result.start_ns, zero - BEFORE_NS)
@@ -175,7 +201,7 @@ def timeline(result: BesideResult, windows: Windows, called: Window) -> dict[str
     }
 
 
-def rate_within(result: BesideResult, window: Window) -> float:
+def rate_within(result: Stamped, window: Window) -> float:
     """Return the mutator's operations a second within a window, from counts by millisecond."""
     low = max(0.0, (window[0] - result.start_ns) / 1e6)
     high = min(float(len(result.ops_by_ms)), (window[1] - result.start_ns) / 1e6)

@@ -212,7 +212,7 @@ def mutator(
         ]
         return answers or [jump("retire", s)]
 
-    def gch_snapshot_slow(s: State) -> State:
+    def gch_log(s: State) -> State:
         """The barrier's read of the slot: what is logged."""
         p = pending(s)
         value = p.value if mutant == "logs_new_value" else _of(s, p.object)[p.slot]
@@ -236,7 +236,7 @@ def mutator(
         """It does no more; what its frame refers to stays."""
         return s._replace(left=replaced(s.left, me, 0))
 
-    order = [gch_snapshot_slow, store]
+    order = [gch_log, store]
     if mutant == "reads_after_store":
         order.reverse()
     return [operate, order[0], stored(order[1]), retire]
@@ -383,7 +383,7 @@ CASE = Case(
     "marking beside a mutator: barrier, logs, promoted and large objects, remark",
     ("include/gcheap/barrier_inline.h", "include/gcheap/mutator.h", "src/gc/minor.c",
      "src/gc/snapshot.c", "src/gc/mark.c", "src/gc/marker.c", "src/gc/cycle.c", "src/heap/large.c"),
-    ("gch_snapshot_slow", "snapshot", "minor_collect", "mark_wanted", "filter", "take_log",
+    ("gch_log", "snapshot", "minor_collect", "mark_wanted", "filter", "take_log",
      "mark_begin", "mark_remark", "born_map", "note_birth"),
     build,
     MUTANTS,

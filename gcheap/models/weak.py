@@ -68,7 +68,7 @@ def _reader(mutant: str | None) -> Actor[State]:
             return jump("gch_weak_get", s._replace(reading=False))
         return s
 
-    def gch_snapshot_value_slow(s: State) -> State:
+    def gch_log(s: State) -> State:
         logs = s.marking and mutant != "no_log"
         log = s.log | {"R"} if logs else s.log
         return s._replace(log=log, reading=False, has=True)
@@ -82,7 +82,7 @@ def _reader(mutant: str | None) -> Actor[State]:
 
     late: list[Step[State]] = [ask] if mutant == "asks_late" else []
     steps = [gch_weak_get, weak_read, *late, weak_is_unmarked, look_again]
-    return Actor("reader", [*steps, gch_snapshot_value_slow, use, use_later])
+    return Actor("reader", [*steps, gch_log, use, use_later])
 
 
 def _taker() -> Actor[State]:
@@ -157,7 +157,7 @@ CASE = Case(
     "weak references are read while a major judges and clears them; finalizers take the dead",
     ("src/gc/weak.c", "src/gc/mark.c", "src/gc/marker.c", "src/gc/mark_cells.c",
      "src/gc/finalize.c", "src/gc/sweep.c"),
-    ("gch_weak_get", "weak_read", "weak_is_unmarked", "gch_snapshot_value_slow",
+    ("gch_weak_get", "weak_read", "weak_is_unmarked", "gch_log",
      "gch_finalizer_next", "mark_remark", "judging", "clear_cells", "cells_cleared",
      "finalizers_judge", "finalizers_judged", "mark_judged", "finalizers_publish", "sweep_dead"),
     build,

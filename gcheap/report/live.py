@@ -61,6 +61,8 @@ def draw(snapshot: Snapshot, console: Console, width: int) -> RenderableType:
         return Group(*parts)
     parts += [_memory(snapshot.stats), _rates(snapshot.rates)]
     parts += [_pause_table(snapshot.stats)]
+    if snapshot.utilisation is not None:
+        parts.append(_utilisation(snapshot.utilisation))
     parts += [_bars(snapshot.pauses, console, width)]
     parts += list(_map(snapshot, console, width))
     return Group(*parts)
@@ -125,6 +127,11 @@ def _pause_table(s: HeapStats) -> Table:
             figures = (f"{value * 1e3:.3f}" for value in (d.p50, d.p90, d.p99, d.max))
             table.add_row(name, f"{d.count:,}", *figures)
     return table
+
+
+def _utilisation(shares: tuple[float, ...]) -> Text:
+    said = ", ".join(f"{s:.0%} of {n} ms" for n, s in zip((1, 10, 100), shares, strict=True))
+    return Text(f"least that a thread had to itself in the last major: {said}")
 
 
 def _bars(pauses: tuple[Pause, ...], console: Console, width: int) -> Text:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcheap._ffi import lib, text
+from gcheap.stall_report import WINDOWS, unpack_utilisation
 from gcheap.stats import EVENT_KINDS, REFUSALS, EventArray
 
 __all__ = [
@@ -40,6 +41,7 @@ HEAP_SIZE = "Heap size (KB)"
 LIVE = "Live (KB)"
 NURSERY = "Nursery (KB)"
 ALLOCATED = "Allocated (KB)"
+UTILISATION = "Least utilisation, 10 ms (%)"
 COMPACTION = "CompactionPhase"
 KB = 1024
 CLOCKS = (time.CLOCK_MONOTONIC, time.CLOCK_REALTIME, time.CLOCK_BOOTTIME)
@@ -267,6 +269,17 @@ class _Builder:
         end, ns = int(e["time"]), int(e["b"])
         args = {"address": hex(int(e["a"])), "unit": int(e["d"]), "in_thread": bool(e["c"])}
         self.slice(int(e["thread"]), "fault", end - ns, end, args)
+
+    def utilisation(self, e: Any) -> None:
+        shares = unpack_utilisation(int(e["b"]))
+        moving = unpack_utilisation(int(e["c"]))
+        if shares is None:
+            return
+        self.timeline.count(UTILISATION, int(e["time"]), round(shares[1] * 100))
+        c = self.running.get(int(e["a"]))
+        if c is not None:
+            for name, found in (("utilisation", shares), ("utilisation_moving", moving)):
+                c.args |= {f"{name}_{w}": s for w, s in zip(WINDOWS, found or (), strict=False)}
 
     def moved(self, e: Any) -> None:
         c = self.running.get(int(e["d"]))

@@ -1,7 +1,8 @@
 # The C tests, linked with the static library, so that they reach private functions.
 #   tests/test_<module>.c           a ctest each; exit status 77 means skipped
 #   tests/stress_*.c, fuzz_*.c      programs `NAME SECONDS [SEED]`; `make stress` starts the former, .ci/run both for a short time
-file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c tests/stress_*.c tests/fuzz_*.c)
+#   tests/soak.c                    `make soak`; ctest has a few seconds of it
+file(GLOB test_sources CONFIGURE_DEPENDS tests/test_*.c tests/stress_*.c tests/fuzz_*.c tests/soak.c)
 
 set(test_timeout 120)
 if(GCHEAP_SANITIZE)
@@ -24,3 +25,15 @@ endforeach()
 add_test(NAME a_missing_move_is_seen COMMAND test_misreported)
 set_tests_properties(a_missing_move_is_seen PROPERTIES TIMEOUT 120 ENVIRONMENT GCH_TEST_UNAVAILABLE=uffd_open:EMFILE
                      PASS_REGULAR_EXPRESSION "this kernel offers UFFDIO_MOVE;SKIP .*: move: ")
+
+# Two rounds of the soak; and a leak that is planted is seen. (The sanitizers hold memory and mappings of their own.)
+if(NOT GCHEAP_SANITIZE)
+  add_test(NAME soak_short COMMAND soak 4 - 64 1 2)
+  set_tests_properties(soak_short PROPERTIES TIMEOUT ${test_timeout} PASS_REGULAR_EXPRESSION "soak done: 4 s"
+                       FAIL_REGULAR_EXPRESSION "SOAK FAILED")
+  foreach(leak IN ITEMS memory thread descriptor mapping)
+    add_test(NAME soak_sees_a_${leak} COMMAND soak 1 - 64 1 1 ${leak})
+    set_tests_properties(soak_sees_a_${leak} PROPERTIES TIMEOUT ${test_timeout}
+                         PASS_REGULAR_EXPRESSION "SOAK FAILED: a leak of [a-z ]*${leak}")
+  endforeach()
+endif()

@@ -39,7 +39,7 @@ const char *gch_status_name(gch_status status) {
 
 const char *gch_event_kind_name(uint32_t kind) {
   static const char *const names[] = {"?",        "phase", "pause",    "fault", "moved", "refusal",
-                                      "degraded", "minor", "watchdog", "begin", "end"};
+                                      "degraded", "minor", "watchdog", "begin", "end",   "utilisation"};
   return kind < GCH_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 
@@ -60,6 +60,7 @@ static gch_status start_engine(gch_heap *h, gch_error *error) {
   if (status == GCH_OK) status = finalizers_init(h, error);
   if (status == GCH_OK) status = mark_init(h, error);
   if (status == GCH_OK) status = snapshot_init(h, error);
+  if (status == GCH_OK) status = stall_log_init(h, error);
   if (status == GCH_OK) status = plan_init(h, &h->minor_plan, error);
   if (status == GCH_OK) status = plan_init(h, &h->plan, error);
   if (status == GCH_OK) status = mover_choose(h, error);
@@ -81,6 +82,7 @@ static void stop_engine(gch_heap *h) {
   mover_close(h);
   plan_destroy(h, h->plan);
   plan_destroy(h, h->minor_plan);
+  stall_log_destroy(h);
   snapshot_destroy(h);
   mark_destroy(h);
   finalizers_destroy(h);
@@ -163,9 +165,9 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   }
   cycle_enter(h);
   if (o.minor)
-    cycle_minor(h, o.promote, report);
+    cycle_minor(h, o.promote, GCH_CAUSE_ASKED, report);
   else
-    cycle_major(h, &o, report);
+    cycle_major(h, &o, GCH_CAUSE_ASKED, report);
   cycle_leave(h);
   return GCH_OK;
 }

@@ -6,7 +6,7 @@
  *
  * Weak references and ephemerons: what the shadow finds reachable they must refer to; else they may, for a while, and what they
  * give then is an object like others. What a finalizer gives back must not be reachable by the shadow, and is from then on. Its
- * token says whose object it is: that of another model is registered again.
+ * token says whose object it is: that of another model is registered again, unless that has left.
  *
  * Ages: the record says after how many minor collections an object was born, so how many it has survived is known, and
  * whether it may be young. Minors are counted when their pause is over, so this is exact only if the model's own thread
@@ -54,6 +54,7 @@ struct model_cell {
 struct model {
   gch_heap *heap;
   gch_mutator *m;
+  uint64_t token; /* of its finalizers; no other model has it */
   const gch_type *types[MODEL_KINDS];
   struct model_object *objects; /* by id, 1.. */
   uint32_t count, capacity, round;
@@ -80,6 +81,11 @@ struct model {
   uint64_t aged,
       kept; /* objects that were found with an age, and early in the place of the young, but old: kept there */
 };
+
+enum { MODEL_MOST = 1 << 20 };
+static uint64_t model_tokens; /* [atomic] given */
+static uint8_t
+    model_gone[MODEL_MOST]; /* [atomic] by token: its model has left, and nobody waits for what it has finalized */
 
 static inline uint64_t model_random(struct model *model) {
   uint64_t x = model->random;
@@ -123,6 +129,8 @@ static inline bool model_join(struct model *model, const struct model *other, ui
   memset(model, 0, sizeof *model);
   memcpy(model->types, types, sizeof types);
   model->heap = heap;
+  model->token = at_add(&model_tokens, 1) % MODEL_MOST;
+  at_store(&model_gone[model->token], 0);
   model->random = seed * 0x9e3779b97f4a7c15u + 88172645463325252u;
   model->largest = 3000;
   if (gch_attach(heap, &model->m, error) != GCH_OK) return false;
@@ -134,6 +142,7 @@ static inline bool model_join(struct model *model, const struct model *other, ui
 }
 
 static inline void model_leave(struct model *model) {
+  at_store(&model_gone[model->token], 1);
   for (int i = 0; i < MODEL_PINS; i++)
     if (model->pin_ids[i] != 0) gch_unpin(model->heap, model->pins[i]);
   for (int i = 0; i < MODEL_HANDLES; i++)
@@ -462,7 +471,7 @@ static inline void model_cell(struct model *model, uint32_t root) {
 
 static inline void model_finalize(struct model *model, uint32_t root) {
   if (model->roots[root] == 0) return;
-  if (gch_finalize(model->m, model->slots[root], (uint64_t)(uintptr_t)model) == GCH_OK)
+  if (gch_finalize(model->m, model->slots[root], model->token) == GCH_OK)
     model->objects[model->roots[root]].finalizers++;
 }
 
@@ -500,8 +509,8 @@ static inline void model_finalized(struct model *model, uint32_t root) {
   gch_ref o;
   uint64_t token;
   if (!gch_finalizer_next(model->m, &o, &token)) return;
-  if (token != (uint64_t)(uintptr_t)model) {
-    gch_finalize(model->m, o, token);
+  if (token != model->token) {
+    if (!at_load(&model_gone[token])) gch_finalize(model->m, o, token);
     return;
   }
   uint32_t id = (uint32_t)*model_id_slot(o);

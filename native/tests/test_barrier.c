@@ -2,8 +2,7 @@
  * collections (cards), what they overwrite is logged while marking, and what they refuse they name.
  *
  * gc/barrier.c is compiled into this file with a snapshot log of its own, so that the log can be read here. */
-#define gch_snapshot_slow log_slot
-#define gch_snapshot_value_slow log_value
+#define gch_log_slow log_value
 #include "gc/barrier.c"
 
 #include "kit.h"
@@ -14,18 +13,12 @@ static gch_ref logged[LOG_MAX];
 static uint64_t logged_count;
 
 /* What is really being marked is told, too. */
-#undef gch_snapshot_slow
-#undef gch_snapshot_value_slow
-void gch_snapshot_slow(gch_mutator *m, gch_ref *slot);
-void gch_snapshot_value_slow(gch_mutator *m, gch_ref previous);
+#undef gch_log_slow
+void gch_log_slow(gch_mutator *m, gch_ref previous);
 
-void log_slot(gch_mutator *m, gch_ref *slot) {
-  logged[at_add_relaxed(&logged_count, 1) % LOG_MAX] = *slot;
-  if (at_load(&m->heap->phase) != GCH_PHASE_IDLE) gch_snapshot_slow(m, slot);
-}
 void log_value(gch_mutator *m, gch_ref previous) {
   logged[at_add_relaxed(&logged_count, 1) % LOG_MAX] = previous;
-  if (at_load(&m->heap->phase) != GCH_PHASE_IDLE) gch_snapshot_value_slow(m, previous);
+  if (at_load(&m->heap->phase) != GCH_PHASE_IDLE) gch_log_slow(m, previous);
 }
 
 static bool open_kit(struct kit *k) {

@@ -194,7 +194,7 @@ static void meet_another_opener(const char *name) {
   struct batch b;
   hold_worker(name);
   if (strcmp(name, "place_taken") != 0 || at_xchg(&meeting.nested, 1) != 0) return;
-  batch_begin(&b, meeting.heap);
+  batch_begin(&b, meeting.heap, GCH_ACTOR_MUTATOR);
   for (size_t i = 0; i < ARENA_BLOCKS; i++) produce_unit(&b, meeting.arena * ARENA_BLOCKS + i, true);
   batch_end(&b);
 }
@@ -224,7 +224,7 @@ static void openers_meet(void) {
   kit_major(&k, GCH_POLICY_ALL, true, false);
   meeting.arena = find_unmade(k.heap);
   CHECK(meeting.arena != 0);
-  batch_begin(&b, k.heap);
+  batch_begin(&b, k.heap, GCH_ACTOR_MUTATOR);
   produce_unit(&b, meeting.arena * ARENA_BLOCKS, true);
   batch_end(&b);
   CHECK(meeting.nested);
@@ -249,7 +249,7 @@ static void read_while_opening(const char *name) {
 
 static void *open_first(void *heap) {
   struct batch b;
-  batch_begin(&b, heap);
+  batch_begin(&b, heap, GCH_ACTOR_MUTATOR);
   produce_unit(&b, meeting.arena * ARENA_BLOCKS, true);
   batch_end(&b);
   return NULL;
@@ -311,7 +311,7 @@ static void decide_late(const char *name) {
 
 static void make_unit(gch_heap *h) {
   struct batch b;
-  batch_begin(&b, h);
+  batch_begin(&b, h, GCH_ACTOR_MUTATOR);
   produce_unit(&b, meeting.arena * ARENA_BLOCKS, false);
   batch_end(&b);
 }
@@ -345,6 +345,7 @@ static void deciders_meet(void) {
   gch_config c = kit_config(GCH_MOVER_MOVE, 256, 1024);
   c.huge = GCH_HUGE_ON;
   c.fault_mode = GCH_FAULT_SIGNAL;
+  c.summaries = GCH_SUMMARIES_OFF; /* else nothing would be made: all of it is at home */
   c.gc_threads = 1; /* the controller makes all units */
   if (!kit_open(&k, &c)) return;
   GCH_FRAME(k.m, root, 2);

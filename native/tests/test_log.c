@@ -287,7 +287,8 @@ static void diary_overflows(void) {
   struct diary_page page;
   if (!open_with(&k, GCH_MOVER_MEMCPY, lines)) return;
   lock_lock(&k.heap->cycle_lock);
-  for (uint64_t i = 1; i <= DIARY_MAX + 2; i++) diary_note(k.heap, &(gch_cycle){.number = i}, GCH_CAUSE_LIMIT);
+  for (uint64_t i = 1; i <= DIARY_MAX + 2; i++)
+    diary_note(k.heap, &(gch_cycle){.number = i}, &(gch_report){0}, GCH_CAUSE_LIMIT);
   diary_take(k.heap, &page);
   lock_unlock(&k.heap->cycle_lock);
   CHECK_EQ(page.count, DIARY_MAX);

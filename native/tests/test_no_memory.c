@@ -522,6 +522,40 @@ static void populating_breaks_off(void) {
   populate_half_way(GCH_MOVER_COPY, GCH_HUGE_ON);
 }
 
+/* What could not be born before a flip, for want of memory, is no unit of it. */
+static void not_born_before_a_flip(void) {
+  struct kit k;
+  struct kit_request request;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 64, 512);
+  if (!kit_available(GCH_MOVER_MOVE) || !kit_open(&k, &c)) return;
+  GCH_FRAME(k.m, root, 2);
+  root[0] = kit_refs(&k, 30000);
+  for (uint64_t i = 0; i < 30000; i++) kit_put_node(&k, &root[0], i, i);
+  hold_before_flip(&k, &request, GCH_POLICY_ALL);
+  gch_inject(k.heap, "populate:ENOMEM;drop:ENOMEM@p=0.5", NULL);
+  for (int round = 0; round < 4; round++) {
+    for (uint64_t i = 0; i < 4000; i++) {
+      root[1] = kit_node(&k, i);
+      if (root[1] != NULL) kit_put(&k, root[0], i, root[1]);
+    }
+    kit_minor(&k, true);
+  }
+  uint64_t refused = at_load(&k.heap->kernel.counters[KERNEL_POPULATE].injected);
+  gch_inject(k.heap, "", NULL);
+  CHECK(refused > 0);
+  for (uint32_t r = 0; r < k.heap->layout.region_count; r++) {
+    uint32_t first, count = region_arenas(k.heap, r, &first);
+    for (size_t b = (size_t)first * ARENA_BLOCKS; b < (size_t)(first + count) * ARENA_BLOCKS; b++)
+      if (k.heap->tables.blocks[b].state == BLOCK_FREE && !CHECK_EQ(unit_state(k.heap, b), UNIT_NONE)) break;
+  }
+  hold_off(&k, &request);
+  kit_verify(&k);
+  for (uint64_t i = 4000; i < 30000; i++)
+    if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) break;
+  GCH_FRAME_END(k.m);
+  kit_close(&k);
+}
+
 int main(void) {
   kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(60);
@@ -530,6 +564,7 @@ int main(void) {
   RUN(simulated);
   RUN(baselines);
   RUN(stuck_beside_promotion);
+  RUN(not_born_before_a_flip);
   RUN(refused_half_way);
   RUN(refused_at_the_end);
   RUN(memory_that_stayed);

@@ -91,7 +91,7 @@ static void touches_are_counted(gch_mover mover, gch_fault_mode faults) {
   at_store(&gch_hook_fn, dawdle);
   for (int round = 0; round < 20 && stalls_of(kit.m).count[GCH_STALL_UNIT] == 0; round++) {
     kit_major(&kit, GCH_POLICY_ALL, true, false);
-    while (at_load(&kit.heap->phase) != GCH_PHASE_MOVE) gch_safepoint(kit.m);
+    while (at_load(&kit.heap->phase) == GCH_PHASE_FLIP) gch_safepoint(kit.m); /* it may be over already */
     walk(root[0]);
     gch_collect_wait(kit.m, NULL);
   }
@@ -159,7 +159,7 @@ static void many_waiters(void) {
   gch_heap *h = kit.heap;
   for (size_t unit = 1; unit <= 3; unit++) {
     unit_arm(h, unit);
-    CHECK(unit_claim(h, unit));
+    CHECK(unit_claim(h, unit, GCH_ACTOR_WORKER));
   }
   for (int i = 0; i < WAITERS + 4; i++) stall_wait(h, 1 + (size_t)i % 2, thread_id(), clock_ns());
   stall_wait(h, 3, thread_id(), clock_ns());

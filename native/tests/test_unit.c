@@ -14,7 +14,7 @@ static size_t first_unit;
 static void *claimer(void *arg) {
   (void)arg;
   for (size_t i = 0; i < UNITS; i++)
-    if (unit_claim(kit.heap, first_unit + i)) {
+    if (unit_claim(kit.heap, first_unit + i, GCH_ACTOR_WORKER)) {
       at_add(&claims[i], 1);
       unit_done(kit.heap, first_unit + i);
     }
@@ -25,7 +25,7 @@ static void one_owner(void) {
   pthread_t threads[THREADS];
   for (size_t i = 0; i < UNITS; i++) {
     CHECK_EQ(unit_state(kit.heap, first_unit + i), UNIT_NONE);
-    CHECK(!unit_claim(kit.heap, first_unit + i)); /* nothing to claim */
+    CHECK(!unit_claim(kit.heap, first_unit + i, GCH_ACTOR_WORKER)); /* nothing to claim */
     unit_arm(kit.heap, first_unit + i);
   }
   for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, claimer, NULL);
@@ -33,7 +33,7 @@ static void one_owner(void) {
   for (size_t i = 0; i < UNITS; i++) {
     CHECK_EQ(claims[i], 1);
     CHECK_EQ(unit_state(kit.heap, first_unit + i), UNIT_MAPPED);
-    CHECK(!unit_claim(kit.heap, first_unit + i));
+    CHECK(!unit_claim(kit.heap, first_unit + i, GCH_ACTOR_WORKER));
     kit.heap->tables.units[first_unit + i] = UNIT_NONE;
   }
 }

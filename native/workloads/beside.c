@@ -2,12 +2,12 @@
 
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "os/thread.h"
 #include "python/graph_internal.h"
+#include "workloads/stamps_inline.h"
 
-enum { MAX_STEPS = 8, NS_A_MS = 1000000 };
+enum { MAX_STEPS = 8 };
 
 struct beside {
   beside_config config;
@@ -18,7 +18,7 @@ struct beside {
   uint32_t stop;     /* [atomic] */
   uint32_t attached; /* [atomic] 1: yes, 2: failed */
   gch_error error;
-  uint64_t last_ns;
+  struct stamps stamps;
 };
 
 /* --- what an operation does, shared by heap and shadow ---------------------------------------------------------- */
@@ -92,34 +92,30 @@ static void operate(struct beside *run, gch_mutator *m, gch_ref table, uint64_t 
 
 /* --- measuring ---------------------------------------------------------------------------------------------------- */
 
-static void note_time(struct beside *run) {
-  const beside_config *c = &run->config;
+static void measured(struct beside *run) {
+  const struct stamps *s = &run->stamps;
   beside_result *r = &run->result;
-  uint64_t now = clock_ns(), gap = now - run->last_ns, ms = (now - r->start_ns) / NS_A_MS;
-  if (gap > c->gap_ns) {
-    if (r->gap_count < c->gap_capacity) c->gaps[r->gap_count] = (beside_gap){run->last_ns, gap};
-    r->gap_count++;
-    r->gap_sum_ns += gap;
-    if (gap > r->gap_max_ns) r->gap_max_ns = gap;
-  }
-  if (ms < c->ms_capacity) c->ops_by_ms[ms]++;
-  run->last_ns = now;
+  r->start_ns = s->start_ns;
+  r->end_ns = s->last_ns;
+  r->gap_count = s->gap_count;
+  r->gap_sum_ns = s->gap_sum_ns;
+  r->gap_max_ns = s->gap_max_ns;
 }
 
 static void run_all(struct beside *run, gch_mutator *m, gch_ref *table) {
   const beside_config *c = &run->config;
   uint64_t length = gch_length(run->heap, *table);
-  run->result.start_ns = run->last_ns = clock_ns();
+  stamps_begin(&run->stamps);
   for (uint64_t op = 0; (c->max_ops == 0 || op < c->max_ops) && at_load_relaxed(&run->stop) == 0; op++) { /* a hint */
     operate(run, m, *table, op);
-    note_time(run);
+    stamps_note(&run->stamps);
     at_store_relaxed(&run->ops, op + 1); /* progress, ordered by the join */
     if (gch_likely(!gch_poll(m))) continue;
     gch_safepoint_slow(m);
     if (gch_length(run->heap, *table) < length) break; /* somebody has made it shorter */
   }
   run->result.ops = run->ops;
-  run->result.end_ns = run->last_ns;
+  measured(run);
 }
 
 /* Another thread may have made it shorter since the schedule was checked. */
@@ -162,6 +158,11 @@ int beside_start(gch_heap *heap, const beside_config *config, beside **out, gch_
   if (run == NULL) return (int)error_set(error, GCH_NO_MEMORY, "no memory for a workload's records");
   run->config = *config;
   run->heap = heap;
+  run->stamps = (struct stamps){.gap_ns = config->gap_ns,
+                                .gaps = config->gaps,
+                                .gap_capacity = config->gap_capacity,
+                                .ops_by_ms = config->ops_by_ms,
+                                .ms_capacity = config->ms_capacity};
   int rc = thread_start(&run->thread, "gcheap-beside", beside_main, run);
   if (rc < 0) {
     free(run);

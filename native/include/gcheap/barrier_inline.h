@@ -12,10 +12,8 @@
 #define GCH_CARD_SHIFT 9
 #define GCH_ARENA_SHIFT 21
 
-/* Logs the value that a store is about to overwrite. */
-GCH_API void gch_snapshot_slow(gch_mutator *mutator, gch_ref *slot);
-/* Logs a value that has just been overwritten by an atomic exchange; the thread has passed no safepoint since. */
-GCH_API void gch_snapshot_value_slow(gch_mutator *mutator, gch_ref previous);
+/* gch_log, when the thread's log has no room. */
+GCH_API void gch_log_slow(gch_mutator *mutator, gch_ref previous);
 
 /* Checked forms for bindings: slot `offset` bytes into `object`; GCH_BAD_VALUE if that is not a reference slot
  * of it. Managed state. */
@@ -54,13 +52,14 @@ static inline void gch_mark_card(gch_mutator *m, const gch_ref *slot) {
   __atomic_store_n((uint8_t *)(uintptr_t)(m->dirty_bias + ((uintptr_t)slot >> GCH_ARENA_SHIFT)), 1, __ATOMIC_RELAXED);
 }
 
-/* Logs a value that is being overwritten, while a collection marks beside the program. Part of each barrier. */
+/* Logs a value that is being overwritten, or has just been by an atomic exchange (the thread has passed no safepoint since),
+ * while a collection marks beside the program. Part of each barrier. */
 static inline void gch_log(gch_mutator *m, gch_ref previous) {
   if (previous == NULL) return;
   if (__builtin_expect(m->log != m->log_end, 1))
     *m->log++ = (uint64_t)(uintptr_t)previous;
   else
-    gch_snapshot_value_slow(m, previous);
+    gch_log_slow(m, previous);
 }
 
 /* Store `value` (a reference, or a tagged word cast to one) into the slot. The marks follow the store, and

@@ -20,6 +20,10 @@ typedef enum gch_event_kind {
   GCH_EVENT_WATCHDOG,
   GCH_EVENT_BEGIN, /* a collection. a: cycle number, b: bytes in use, c: allocated since creation, d: GCH_COLLECTION_ bits */
   GCH_EVENT_END, /* likewise. a: cycle number, b: bytes in use, c: live bytes, d: GCH_COLLECTION_ bits */
+  /* How little of its time a thread had to itself in a major (gcheap/report.h). a: cycle number, b: in it, c: in its move phase
+   * (UINT64_MAX: it did not move beside the program), each in millionths: windows of 1 ms in the low 21 bits, of 10 ms in the next,
+   * of 100 ms in the next; d: the thread with the least at 10 ms, 0: none */
+  GCH_EVENT_UTILISATION,
   GCH_EVENT_KIND_COUNT
 } gch_event_kind;
 

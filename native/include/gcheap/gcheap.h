@@ -16,6 +16,7 @@
 #include "gcheap/inspect.h"
 #include "gcheap/mutator.h"
 #include "gcheap/options.h"
+#include "gcheap/report.h"
 #include "gcheap/ring.h"
 #include "gcheap/roots.h"
 #include "gcheap/stats.h"

@@ -98,3 +98,13 @@ uint64_t histogram_percentile(const struct histogram *h, double pct) {
   }
   return histogram_max(h);
 }
+
+void histogram_describe(const struct histogram *h, gch_distribution *out) {
+  *out = (gch_distribution){.count = histogram_count(h),
+                            .sum = histogram_sum(h),
+                            .max = histogram_max(h),
+                            .p50 = histogram_percentile(h, 50),
+                            .p90 = histogram_percentile(h, 90),
+                            .p99 = histogram_percentile(h, 99),
+                            .p999 = histogram_percentile(h, 99.9)};
+}

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "gcheap/stats.h"
+
 #define HISTOGRAM_SUB_BITS 4
 #define HISTOGRAM_SUB (1u << HISTOGRAM_SUB_BITS)
 #define HISTOGRAM_BUCKETS ((64 - HISTOGRAM_SUB_BITS + 1) * HISTOGRAM_SUB)
@@ -32,6 +34,8 @@ uint64_t histogram_max(const struct histogram *h); /* 0 if empty */
 /* The smallest bucket limit that at least `pct` (0 to 100) per cent of the values do not exceed, clipped to
  * [min, max]; 0 if empty. */
 uint64_t histogram_percentile(const struct histogram *h, double pct);
+
+void histogram_describe(const struct histogram *h, gch_distribution *out);
 
 /* The bucket of a value, and the greatest value of a bucket. */
 uint32_t histogram_bucket(uint64_t value);

@@ -133,6 +133,25 @@ static uint64_t figure(const gch_cycle *c, size_t offset) {
 
 static const char *truth(bool value) { return value ? "true" : "false"; }
 
+/* Shares, whatever the host's locale. */
+static void add_shares(struct line *l, const char *name, const gch_utilisation *all, bool known) {
+  add(l, known ? ",\"%s\":[" : ",\"%s\":null", name);
+  for (int i = 0; i < 3 && known; i++) {
+    unsigned millionths = (unsigned)(all[i].least * 1000000);
+    add(l, "%s%u.%06u", i > 0 ? "," : "", millionths / 1000000, millionths % 1000000);
+  }
+  if (known) add(l, "]");
+}
+
+static void add_stalls(struct line *l, const gch_report *r) {
+  add(l, ",\"stalls\":{\"threads\":%u,\"touches\":{\"count\":%llu,\"p50_ns\":%llu,\"p90_ns\":%llu", r->threads,
+      (unsigned long long)r->touches.count, (unsigned long long)r->touches.p50, (unsigned long long)r->touches.p90);
+  add(l, ",\"p99_ns\":%llu,\"max_ns\":%llu}", (unsigned long long)r->touches.p99, (unsigned long long)r->touches.max);
+  add_shares(l, "utilisation", r->cycle, true);
+  add_shares(l, "utilisation_moving", r->move, r->move_end_ns != 0);
+  add(l, "}");
+}
+
 /* Reasons are sentences of ours, without quotes or control characters. */
 static void add_json(struct line *l, uint32_t heap, const struct diary_entry *e) {
   const gch_cycle *c = &e->cycle;
@@ -147,6 +166,10 @@ static void add_json(struct line *l, uint32_t heap, const struct diary_entry *e)
       truth(c->degraded), c->reason, c->pauses);
   for (size_t i = 0; i < sizeof FIGURES / sizeof FIGURES[0]; i++)
     add(l, ",\"%s\":%llu", FIGURES[i].name, (unsigned long long)figure(c, FIGURES[i].offset));
+  if (c->minor)
+    add(l, ",\"stalls\":null");
+  else
+    add_stalls(l, &e->report);
   add(l, ",\"refusals\":{");
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
     add(l, "%s\"%s\":%llu", i > 0 ? "," : "", REFUSALS[i], (unsigned long long)c->refusals[i]);
@@ -197,6 +220,7 @@ static void add_text(struct line *l, uint32_t heap, const struct diary_entry *e)
   add(l, " released=");
   add_mib(l, c->bytes_released);
   add(l, " faults=%llu refusals=%llu", (unsigned long long)c->faults_served, (unsigned long long)refusals(c));
+  if (!c->minor) add(l, " utilisation=%.0f%%", e->report.cycle[1].least * 100);
   if (c->degraded) add(l, " degraded=\"%s\"", c->reason);
 }
 

@@ -14,16 +14,6 @@ _Static_assert(sizeof(gch_event) == sizeof(struct ring_event), "events are copie
 _Static_assert(sizeof(gch_event) == 56 && sizeof(gch_block_info) == 24 && sizeof(gch_error) == 256, "they do not grow");
 _Static_assert(sizeof(gch_cycle) == 448 && sizeof(gch_distribution) == 56, "nor do these, inside gch_stats either");
 
-static void describe(gch_distribution *out, const struct histogram *h) {
-  *out = (gch_distribution){.count = histogram_count(h),
-                            .sum = histogram_sum(h),
-                            .max = histogram_max(h),
-                            .p50 = histogram_percentile(h, 50),
-                            .p90 = histogram_percentile(h, 90),
-                            .p99 = histogram_percentile(h, 99),
-                            .p999 = histogram_percentile(h, 99.9)};
-}
-
 /* Of a large object, what does not lie in huge pages: those are counted by arenas. Lock held. (It keeps out who is born and
  * who dies; in a pause objects move without it.) */
 static uint64_t small_pages_of(gch_heap *h, const struct large *e) {
@@ -97,12 +87,12 @@ static void fill_counters(gch_heap *h, gch_stats *s) {
   }
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) s->refusals[i] = at_load_relaxed(&m->refusals[i]);
   s->overdue_calls = at_load_relaxed(&m->overdue_calls);
-  describe(&s->pause, &m->pause);
-  describe(&s->minor_pause, &m->minor_pause);
-  describe(&s->flip_pause, &m->flip_pause);
-  describe(&s->safepoint, &m->safepoint);
-  describe(&s->fault, &m->fault);
-  describe(&s->stall_move, &m->stall_move);
+  histogram_describe(&m->pause, &s->pause);
+  histogram_describe(&m->minor_pause, &s->minor_pause);
+  histogram_describe(&m->flip_pause, &s->flip_pause);
+  histogram_describe(&m->safepoint, &s->safepoint);
+  histogram_describe(&m->fault, &s->fault);
+  histogram_describe(&m->stall_move, &s->stall_move);
 }
 
 void gch_stats_get(gch_heap *h, gch_stats *out, size_t bytes) {
@@ -131,6 +121,25 @@ void gch_stalls_get(const gch_mutator *mutator, gch_stalls *out, size_t bytes) {
   }
   memset(out, 0, bytes);
   memcpy(out, &s, bytes < sizeof s ? bytes : sizeof s);
+}
+
+void gch_report_get(gch_heap *h, gch_report *out, size_t bytes) {
+  lock_lock(&h->measures.lock);
+  gch_report report = h->measures.last_report;
+  lock_unlock(&h->measures.lock);
+  report.struct_bytes = sizeof report;
+  memset(out, 0, bytes);
+  memcpy(out, &report, bytes < sizeof report ? bytes : sizeof report);
+}
+
+const char *gch_actor_name(uint32_t actor) {
+  static const char *const names[] = {"mutator", "worker", "handler", "minor"};
+  return actor < GCH_ACTOR_COUNT ? names[actor] : "?";
+}
+
+const char *gch_answer_name(uint32_t answer) {
+  static const char *const names[] = {"self", "worker", "handler", "busy"};
+  return answer < GCH_ANSWER_COUNT ? names[answer] : "?";
 }
 
 size_t gch_events_read(gch_heap *h, uint64_t *sequence, gch_event *out, size_t capacity, uint64_t *lost) {

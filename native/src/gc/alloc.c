@@ -113,14 +113,14 @@ static void stress(struct mutator *m) {
     cycle_for_allocation(m, true);
     return;
   }
-  uint64_t start = clock_ns();
+  struct stall stall = stall_begin(m, GCH_STALL_ALLOC);
   gch_collect_options options;
   gch_collect_options_init(&options);
   options.policy = GCH_POLICY_ALL;
   options.concurrent = h->mover->concurrent;
   options.wait = false;
   gch_collect(&m->pub, &options, NULL);
-  stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
+  stall_end(&stall);
 }
 
 void alloc_refused(struct mutator *m, uint64_t bytes) {

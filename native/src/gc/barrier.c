@@ -99,13 +99,13 @@ static uint64_t chunk_of(const gch_mutator *m, uint64_t count) {
   return count < most ? count : most;
 }
 
+static inline gch_ref run_load(const gch_ref *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
+
 static inline bool run_store(const struct run *r, gch_ref *slot, gch_ref value) {
-  if (gch_unlikely(r->logs)) gch_snapshot_slow(r->m, slot);
+  if (gch_unlikely(r->logs)) gch_log(r->m, run_load(slot));
   __atomic_store_n(slot, value, __ATOMIC_RELEASE);
   return heap_in_young(r->h, (uintptr_t)value);
 }
-
-static inline gch_ref run_load(const gch_ref *slot) { return __atomic_load_n(slot, __ATOMIC_RELAXED); }
 
 static inline void run_mark(const struct run *r, const gch_ref *slot, bool young) {
   if (young || !r->filters) gch_mark_card(r->m, slot);

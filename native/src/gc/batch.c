@@ -5,8 +5,8 @@
 #include "mover/publish.h"
 #include "os/thread.h"
 
-void batch_begin(struct batch *b, gch_heap *h) {
-  *b = (struct batch){.heap = h, .drops = drops_of(h, h->config.gc_threads)};
+void batch_begin(struct batch *b, gch_heap *h, gch_actor maker) {
+  *b = (struct batch){.heap = h, .maker = maker, .drops = drops_of(h, h->config.gc_threads)};
 }
 
 void batch_end(struct batch *b) {

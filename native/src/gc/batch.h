@@ -21,6 +21,7 @@ enum { BATCH_UNITS = 8 };
 
 struct batch {
   gch_heap *heap;
+  gch_actor maker;       /* who makes its units */
   struct drops drops;    /* sources that this thread has consumed */
   uintptr_t dst, src;    /* [dst, dst + bytes) is finished at src */
   uint64_t bytes;
@@ -32,7 +33,7 @@ struct batch {
   uint64_t heard;        /* heap->impatient when its first unit was claimed */
 };
 
-void batch_begin(struct batch *batch, gch_heap *heap);
+void batch_begin(struct batch *batch, gch_heap *heap, gch_actor maker);
 /* Publishes, gives frames and consumed sources back. */
 void batch_end(struct batch *batch);
 /* A frame in hand for the next unit that is filled; batch_use_frame takes it. May wait for memory, the batch is published

@@ -66,14 +66,15 @@ static void visit_large(gch_heap *h, uintptr_t from, uintptr_t to, card_visit vi
 }
 
 /* Whoever dirtied the card touched the page, so it had been published: its unit is MAPPED, or BUSY for a moment longer. */
-static void wait_produced(const gch_heap *h, size_t block) {
+static void wait_produced(gch_heap *h, size_t block) {
   if (at_load(&h->phase) < GCH_PHASE_MOVE) return; /* armed, but not flipped yet */
-  for (uint32_t spins = 0;; spins++) {
-    enum unit_state state = unit_state(h, block);
-    GCH_CHECK(state != UNIT_ARMED, "a card of armed unit %zu is dirty", block);
-    if (state != UNIT_BUSY) return;
+  enum unit_state state = unit_state(h, block);
+  GCH_CHECK(state != UNIT_ARMED, "a card of armed unit %zu is dirty", block);
+  if (gch_likely(state != UNIT_BUSY)) return;
+  uint64_t start = clock_ns();
+  for (uint32_t spins = 0; unit_state(h, block) == UNIT_BUSY; spins++)
     if (spins > 100) thread_yield();
-  }
+  stall_waited(h, GCH_ACTOR_MINOR, unit_maker(h, block), clock_ns() - start);
 }
 
 static void visit_card(gch_heap *h, size_t card, card_visit visit, void *context) {

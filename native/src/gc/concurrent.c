@@ -1,4 +1,4 @@
-/* Workers take, in this order: evacuated destinations (they empty sources, which become frames), then every arena of the
+/* Workers take, in this order: what was hot in the last moves (gc/hot.h); evacuated destinations (they empty sources, which become frames), then every arena of the
  * flipped and armed regions for what is left. After each unit they look whether somebody waits: then what they hold is
  * published, and faults are answered, before they go on. Where arenas are huge they make arenas, those first that faults
  * have opened (gc/produce_arena.c). Between two units they let a fork() pass (gc/claims.h). */
@@ -6,6 +6,7 @@
 
 #include "gc/claims.h"
 #include "gc/faults.h"
+#include "gc/hot.h"
 #include "gc/produce_arena.h"
 #include "gc/team.h"
 #include "heap/frames.h"
@@ -50,7 +51,7 @@ static inline void let_fork_pass(struct batch *b) {
   claims_leave(h);
   GCH_POINT(worker_rests);
   claims_enter(h);
-  batch_begin(b, h);
+  batch_begin(b, h, GCH_ACTOR_WORKER);
 }
 
 static void move_blocks(struct batch *b, size_t from, size_t to) {
@@ -71,6 +72,15 @@ static void move_huge(struct batch *b, size_t arena) {
   }
 }
 
+static void move_hot(struct batch *b) {
+  gch_heap *h = b->heap;
+  for (size_t block; !frames_spent(h) && hot_take(h, &block);)
+    if (h->huge)
+      move_huge(b, block / ARENA_BLOCKS);
+    else
+      move_blocks(b, block, block + 1);
+}
+
 /* Neighbouring destinations go to one worker: they are published together. */
 static void move_dests(struct batch *b) {
   gch_heap *h = b->heap;
@@ -83,6 +93,15 @@ static void move_dests(struct batch *b) {
         move_blocks(b, p->dests[i].block, p->dests[i].block + 1);
 }
 
+/* The unit of a cycle is MAPPED, by whomever. */
+static void see_mapped(struct batch *b, size_t block) {
+  gch_heap *h = b->heap;
+  if (gch_likely(unit_state(h, block) == UNIT_MAPPED)) return;
+  uint64_t start = clock_ns();
+  if (produce_ensure(b, block_address(&h->layout, block), false) == ENSURED_WAITED)
+    stall_waited(h, b->maker, unit_maker(h, block), clock_ns() - start);
+}
+
 /* Units that another thread has claimed are published by it: the phase ends when the last one is. */
 static void wait_mapped(struct batch *b) {
   gch_heap *h = b->heap;
@@ -92,7 +111,7 @@ static void wait_mapped(struct batch *b) {
     for (size_t block = (size_t)first * ARENA_BLOCKS; block < (size_t)(first + count) * ARENA_BLOCKS; block++)
       if (unit_state(h, block) != UNIT_NONE) {
         let_fork_pass(b);
-        produce_ensure(b, block_address(&h->layout, block), false);
+        see_mapped(b, block);
       }
   }
 }
@@ -104,7 +123,8 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   (void)worker, (void)workers;
   GCH_POINT(move_begins); /* not inside yet: fork() may be */
   claims_enter(m->heap);
-  batch_begin(&b, m->heap);
+  batch_begin(&b, m->heap, GCH_ACTOR_WORKER);
+  move_hot(&b);
   move_dests(&b);
   while (take_arena(m, &arena))
     if (m->heap->huge)
@@ -136,7 +156,7 @@ void concurrent_move(gch_heap *h, uint32_t running) {
   team_run_beside(h, move_worker, &m, workers);
   at_store_relaxed(&h->movers, 0);
   claims_enter(h);
-  batch_begin(&b, h);
+  batch_begin(&b, h, GCH_ACTOR_WORKER);
   wait_mapped(&b);
   batch_end(&b);
   claims_leave(h);

@@ -18,6 +18,7 @@
 #include "gc/plan.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
+#include "gc/stall_report.h"
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
@@ -29,7 +30,7 @@
 enum {
   REMARKS = 16, /* the last one takes as long as it takes */
 };
-static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000;
+static const uint64_t REMARK_NS = 200000, PACE_NS = 10000000, ARENA_PAUSE_NS = 10000;
 
 /* --- reports -------------------------------------------------------------------------------------------------- */
 
@@ -39,17 +40,14 @@ static uint64_t cpu_now(const gch_heap *h, bool minor) {
   return clock_thread_cpu_ns() + team_cpu_ns(h) + at_load_relaxed(&h->measures.served_cpu_ns);
 }
 
-/* Of the collections that this thread drives. */
-static _Thread_local gch_cause cause;
-
 /* What events say of a collection. */
-static uint64_t event_bits(const gch_cycle *r) {
+static uint64_t event_bits(const gch_cycle *r, gch_cause cause) {
   return (uint64_t)cause | (r->minor ? GCH_COLLECTION_MINOR : 0u) | (r->concurrent ? GCH_COLLECTION_CONCURRENT : 0u) |
          (r->degraded ? GCH_COLLECTION_DEGRADED : 0u);
 }
 
 /* Until report_figures has been called for it, times and counts are those at which it began. */
-static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
+static void report_begin(gch_heap *h, bool minor, gch_cause cause, gch_cycle *r) {
   watchdog_begin(h);
   *r = (gch_cycle){.number = ++h->cycle_number,
                    .minor = minor,
@@ -67,7 +65,7 @@ static void report_begin(gch_heap *h, bool minor, gch_cycle *r) {
   r->finalizers_queued = at_load_relaxed(&h->finalizers.queued);
   for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
   heap_event(h, GCH_EVENT_BEGIN, r->number, r->heap_bytes_before, at_load_relaxed(&h->measures.allocated_bytes),
-             event_bits(r));
+             event_bits(r, cause));
 }
 
 /* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
@@ -80,10 +78,11 @@ static uint64_t resident_now(void) {
   return sample.resident_bytes;
 }
 
-static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
-  report_begin(h, false, r);
+static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch_cycle *r) {
+  report_begin(h, false, cause, r);
   r->policy = o->policy;
   h->major_number = r->number;
+  stall_report_begin(h, r->number, &h->report);
 }
 
 static void report_pause(gch_cycle *r, uint64_t length, const struct pause *pause) {
@@ -116,12 +115,13 @@ static void report_end(gch_heap *h, gch_cycle *r) {
   report_figures(h, r);
 }
 
-static void keep_report(gch_heap *h, gch_cycle *where, const gch_cycle *r) {
+static void keep_report(gch_heap *h, gch_cycle *where, gch_cause cause, const gch_cycle *r) {
   lock_lock(&h->measures.lock);
   *where = *r;
+  if (!r->minor) h->measures.last_report = h->report;
   lock_unlock(&h->measures.lock);
-  heap_event(h, GCH_EVENT_END, r->number, r->heap_bytes_after, r->live_bytes, event_bits(r));
-  diary_note(h, r, cause);
+  heap_event(h, GCH_EVENT_END, r->number, r->heap_bytes_after, r->live_bytes, event_bits(r, cause));
+  diary_note(h, r, &h->report, cause);
 }
 
 /* --- pacing --------------------------------------------------------------------------------------------------- */
@@ -178,10 +178,10 @@ static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns) {
   at_add_relaxed(&h->measures.minor_count, 1);
 }
 
-void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
+void cycle_minor(gch_heap *h, bool promote_all, gch_cause cause, gch_cycle *r) {
   struct minor_result minor;
   struct pause pause;
-  report_begin(h, true, r);
+  report_begin(h, true, cause, r);
   world_stop(h, GCH_PAUSE_MINOR, &pause);
   minor_collect(h, promote_all, &minor);
   uint64_t length = world_resume(h, &pause);
@@ -193,7 +193,7 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cycle *r) {
   r->move_ns = minor.move_ns;
   report_end(h, r);
   note_minor(h, &minor, length);
-  keep_report(h, &h->measures.last_minor, r);
+  keep_report(h, &h->measures.last_minor, cause, r);
 }
 
 /* --- major ---------------------------------------------------------------------------------------------------- */
@@ -204,12 +204,12 @@ static void swap_maps(gch_heap *h) {
   h->tables.mark = live;
 }
 
-static void finish_report(gch_heap *h, gch_cycle *r) {
+static void finish_report(gch_heap *h, gch_cause cause, gch_cycle *r) {
   r->physical_after = resident_now();
   pace_major(h, r);
   at_add_relaxed(&h->measures.major_count, 1);
   heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
-  keep_report(h, &h->measures.last_major, r);
+  keep_report(h, &h->measures.last_major, cause, r);
 }
 
 /* What every major begins with, in its first pause: afterwards nothing is young. */
@@ -258,6 +258,7 @@ static void move_in_pause(gch_heap *h, gch_cycle *r) {
   phase_enter(h, GCH_PHASE_END);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, false));
   phase_enter(h, GCH_PHASE_IDLE);
+  if (r->units > 0) h->unit_pause_ns = (h->unit_pause_ns * 5 + (clock_ns() - start) / r->units * 3) / 8;
 }
 
 static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
@@ -269,6 +270,7 @@ static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle 
   swap_maps(h);
   move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
+  stall_report_end(h, &h->report);
 }
 
 static void degrade(gch_heap *h, gch_cycle *r, gch_degraded why) {
@@ -360,26 +362,31 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   return outlook;
 }
 
-/* Second pause: a minor that promotes everything, then old addresses end. False: the kernel refused the flip (`prepared`:
- * what goes before it was not refused), or nobody would answer faults, and the plan has been carried out in this pause. */
-static bool flip_pause(gch_heap *h, bool prepared, uint32_t *running, gch_cycle *r) {
+/* What goes before the flip was not refused; was; there is to be none, as it all fits into a pause. */
+enum prospect { FLIP_PREPARED, FLIP_REFUSED, FLIP_NEEDLESS };
+
+/* Second pause: a minor that promotes everything, then old addresses end. False: the plan has been carried out in this pause, because
+ * it is to be, the kernel refused the flip, or nobody would answer faults. */
+static bool flip_pause(gch_heap *h, enum prospect prospect, uint32_t *running, gch_cycle *r) {
   struct pause pause;
   struct minor_result minor;
-  world_stop(h, prepared ? GCH_PAUSE_FLIP : GCH_PAUSE_WHOLE, &pause);
+  world_stop(h, prospect == FLIP_PREPARED ? GCH_PAUSE_FLIP : GCH_PAUSE_WHOLE, &pause);
   *running = pause.managed;
   phase_enter(h, GCH_PHASE_FLIP);
   flip_switch(h); /* before the minor, which forwards references to old objects as it copies */
   minor_collect(h, true, &minor);
   r->flip_minor_ns = clock_ns() - pause.stopped_ns;
   swap_maps(h);
-  bool flipped = prepared && flip_now(h);
+  bool flipped = prospect == FLIP_PREPARED && flip_now(h);
   if (flipped) {
     phase_enter(h, GCH_PHASE_MOVE);
   } else {
-    degrade(h, r, !prepared ? GCH_DEGRADED_PREPARE : !faults_ready(h) ? GCH_DEGRADED_HANDLER : GCH_DEGRADED_FLIP);
+    if (prospect == FLIP_REFUSED) degrade(h, r, GCH_DEGRADED_PREPARE);
+    if (prospect == FLIP_PREPARED) degrade(h, r, faults_ready(h) ? GCH_DEGRADED_FLIP : GCH_DEGRADED_HANDLER);
     flip_to_pause(h);
     move_in_pause(h, r);
   }
+  if (flipped) h->report.move_begin_ns = clock_ns(); /* from now on memory is missed */
   uint64_t length = world_resume(h, &pause);
   r->flip_ns = flipped ? length : 0;
   r->physical_at_flip = flipped ? resident_now() : 0;
@@ -400,13 +407,19 @@ static void end_phase(gch_heap *h) {
   drive_end(h);
 }
 
+/* Nothing more is to be done. The cycle lock is taken, and stays. */
+static void come_to_rest(gch_heap *h) {
+  stall_report_end(h, &h->report);
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h); /* from now on nothing is left to us */
+}
+
 /* What is left of phase END is not of the plan. Returns with the cycle lock held. */
 static void end_cycle(gch_heap *h) {
   GCH_POINT(ended); /* but for the phase; minors may be */
   if (h->huge) finish_opened(h);
-  lock_lock(&h->cycle_lock);
-  phase_enter(h, GCH_PHASE_IDLE);
-  large_drop_lost(h); /* from now on nothing is left to us */
+  come_to_rest(h);
 }
 
 /* The flip has been made, and mutators run (so many). Returns with the cycle lock held. */
@@ -415,7 +428,8 @@ static void move_and_end(gch_heap *h, uint32_t running, gch_cycle *r) {
   concurrent_move(h, running);
   finalizers_forward(h);
   end_phase(h);
-  r->move_ns = clock_ns() - h->drive.flipped_ns;
+  h->report.move_end_ns = clock_ns();
+  r->move_ns = h->report.move_end_ns - h->drive.flipped_ns;
   r->move_cpu_ns = cpu_now(h, false) - cpu;
   end_cycle(h);
 }
@@ -432,31 +446,48 @@ static void finish_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle
   swap_maps(h);
   move_in_pause(h, r);
   report_pause(r, world_resume(h, &pause), &pause);
+  stall_report_end(h, &h->report);
 }
 
 /* An ordinary minor: what the flip's own finds is then what the program did since, not since the mark. */
 static void minor_before_flip(gch_heap *h) {
   gch_cycle minor;
   lock_lock(&h->cycle_lock);
-  gch_cause of_major = cause;
-  cause = GCH_CAUSE_MAJOR;
-  cycle_minor(h, false, &minor);
-  cause = of_major;
+  cycle_minor(h, false, GCH_CAUSE_MAJOR, &minor);
   cycle_unlock(h);
 }
 
-/* Cycle lock held; released while mutators run. */
-static void plan_and_move(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+/* Does the move fit into a pause, by what a unit and an arena have taken in others? (The tables of all arenas in use are gone
+ * through, too.) */
+static bool fits_into_pause(const gch_heap *h, const gch_cycle *r) {
+  uint64_t arenas = at_load_relaxed(&h->used_bytes) / ARENA_BYTES; /* a figure */
+  return r->units * h->unit_pause_ns + arenas * ARENA_PAUSE_NS <= h->pause_target_ns;
+}
+
+static enum prospect prepare(gch_heap *h, bool weighs, gch_cycle *r) {
+  uint64_t start = clock_ns();
+  bool needless = weighs && fits_into_pause(h, r), prepared = false;
+  if (needless)
+    flip_prepare_pause(h);
+  else
+    prepared = flip_prepare(h);
+  r->prepare_ns = clock_ns() - start;
+  return needless ? FLIP_NEEDLESS : prepared ? FLIP_PREPARED : FLIP_REFUSED;
+}
+
+/* Cycle lock held; released while mutators run. `weighs`: what fits into a pause is done in one. */
+static void plan_and_move(gch_heap *h, const gch_collect_options *o, bool weighs, gch_cycle *r) {
   lock_unlock(&h->cycle_lock);
   plan_phase(h, o, true, r);
   minor_before_flip(h);
-  uint64_t start = clock_ns();
-  bool prepared = flip_prepare(h);
-  r->prepare_ns = clock_ns() - start;
+  enum prospect prospect = prepare(h, weighs, r);
   lock_lock(&h->cycle_lock);
   uint32_t running;
-  r->concurrent = flip_pause(h, prepared, &running, r);
-  if (!r->concurrent) return;
+  r->concurrent = flip_pause(h, prospect, &running, r);
+  if (!r->concurrent) {
+    stall_report_end(h, &h->report);
+    return;
+  }
   h->drive.flipped_ns = clock_ns();
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
@@ -482,15 +513,13 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   GCH_POINT(ending);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
   drive_end(h);
-  lock_lock(&h->cycle_lock);
-  phase_enter(h, GCH_PHASE_IDLE);
-  large_drop_lost(h);
+  come_to_rest(h);
 }
 
 /* Cycle lock held; left. */
 static void close_cycle(gch_heap *h, gch_cycle *r) {
   report_end(h, r);
-  finish_report(h, r);
+  finish_report(h, h->drive.cause, r);
   cond_broadcast(&h->cycle_done);
   cycle_unlock(h);
 }
@@ -503,8 +532,9 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
     lock_unlock(&h->cycle_lock);
     return;
   }
-  cause = h->drive.cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
-  major_begin(h, o, r);
+  gch_cause cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
+  h->drive.cause = cause;
+  major_begin(h, o, cause, r);
   r->concurrent = 1;
   mover_settle(h);
   enum outlook outlook = mark_concurrently(h, if_due, r);
@@ -520,7 +550,7 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
     r->concurrent = 0;
     finish_in_pause(h, o, r);
   } else {
-    plan_and_move(h, o, r);
+    plan_and_move(h, o, if_due, r);
   }
   close_cycle(h, r);
   *out = *r; /* nobody else begins one */
@@ -532,12 +562,13 @@ void cycle_inherit(gch_heap *h) {
   const gch_cycle *r = &h->drive.report;
   at_store_relaxed(&h->next_dest, 0); /* of a move: those that had been taken from are looked at again */
   at_store_relaxed(&h->movers, 0);
-  if (give_up(h)) heap_event(h, GCH_EVENT_END, r->number, at_load_relaxed(&h->used_bytes), h->left.live, event_bits(r));
+  if (give_up(h))
+    heap_event(h, GCH_EVENT_END, r->number, at_load_relaxed(&h->used_bytes), h->left.live,
+               event_bits(r, h->drive.cause));
 }
 
 void cycle_resume(gch_heap *h) {
   gch_cycle *r = &h->drive.report;
-  cause = h->drive.cause;
   watchdog_begin(h);
   r->collector_cpu_ns = cpu_now(h, false); /* what the parent has used is not ours */
   if (phase_now(h) == GCH_PHASE_PLAN) {
@@ -556,14 +587,14 @@ void cycle_wait_idle(gch_heap *h) {
   while (phase_now(h) != GCH_PHASE_IDLE || at_load(&h->large.transfers) != 0) cond_wait(&h->cycle_done, &h->cycle_lock);
 }
 
-void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
+void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch_cycle *r) {
   cycle_wait_idle(h);
-  major_begin(h, o, r);
+  major_begin(h, o, cause, r);
   mover_settle(h);
   if (o->concurrent && o->policy != GCH_POLICY_RELEASE) degrade(h, r, GCH_DEGRADED_MOVER); /* that moves nothing */
   major_in_pause(h, o, r);
   report_end(h, r);
-  finish_report(h, r);
+  finish_report(h, cause, r);
 }
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */
@@ -571,26 +602,24 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
 static void major_for_allocation(gch_heap *h, bool urgent) {
   gch_collect_options options;
   gch_cycle report;
-  cause = urgent ? GCH_CAUSE_LIMIT : GCH_CAUSE_DUE;
   gch_collect_options_init(&options);
-  cycle_major(h, &options, &report);
+  cycle_major(h, &options, urgent ? GCH_CAUSE_LIMIT : GCH_CAUSE_DUE, &report);
 }
 
 void cycle_for_allocation(struct mutator *m, bool urgent) {
   gch_heap *h = m->pub.heap;
-  uint64_t seen = at_load_relaxed(&h->measures.minor_count), start = clock_ns();
+  uint64_t seen = at_load_relaxed(&h->measures.minor_count);
+  struct stall stall = stall_begin(m, GCH_STALL_ALLOC);
   gch_cycle report;
   cycle_enter(h);
-  cause = GCH_CAUSE_NURSERY;
   /* Somebody else may have collected while we waited for the lock: then just try again. */
   bool done = at_load_relaxed(&h->measures.minor_count) != seen;
-  if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, &report);
+  if (!urgent && !done && young_is_full(h)) cycle_minor(h, false, GCH_CAUSE_NURSERY, &report);
   if (urgent && phase_now(h) != GCH_PHASE_IDLE)
     cycle_wait_idle(h); /* it gives memory back */
   else if (urgent || (!done && h->controller == NULL && cycle_is_due(h)))
     major_for_allocation(h, urgent);
-  cause = GCH_CAUSE_ASKED;
   cycle_leave(h);
   if (h->controller != NULL) cycle_start_due(m);
-  stall_count(h, m, GCH_STALL_ALLOC, clock_ns() - start);
+  stall_end(&stall);
 }

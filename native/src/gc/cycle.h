@@ -5,8 +5,8 @@
 #include "heap/mutator.h"
 
 /* Cycle lock held (cycle_enter), world running. */
-void cycle_minor(gch_heap *heap, bool promote_all, gch_cycle *report);
-void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cycle *report);
+void cycle_minor(gch_heap *heap, bool promote_all, gch_cause cause, gch_cycle *report);
+void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cause cause, gch_cycle *report);
 
 /* A concurrent major, start to end; the controller's. Takes and leaves the cycle lock itself. `if_due`: unless another one has
  * made it superfluous. */

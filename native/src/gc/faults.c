@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "gc/claims.h"
+#include "gc/hot.h"
 #include "gc/phase.h"
 #include "gc/produce_arena.h"
 #include "gc/registry.h"
@@ -55,18 +56,19 @@ static struct hook *hook_of(int signal) { return signal == SIGSEGV ? &hook_segv 
 /* --- answering ------------------------------------------------------------------------------------------------ */
 
 /* `thread` has waited since `start`. */
-static void note_fault(gch_heap *h, struct mutator *m, uint32_t thread, uintptr_t address, uint64_t start) {
+static void note_fault(gch_heap *h, struct mutator *m, uint32_t thread, uintptr_t address, gch_answer answer,
+                       uint64_t start) {
   uint64_t now = clock_ns(), ns = now - start;
   struct ring_event event = {.t_ns = now,
                              .kind = GCH_EVENT_FAULT,
                              .thread = thread,
                              .a = address,
                              .b = ns,
-                             .c = thread == thread_id(),
+                             .c = answer == GCH_ANSWER_SELF,
                              .d = block_index(&h->layout, address)};
   at_add_relaxed(&h->measures.faults, 1);
   histogram_record(&h->measures.fault, ns);
-  stall_count(h, m, GCH_STALL_FAULT, ns);
+  stall_touch(h, m, answer, start, now);
   ring_write(&h->ring, &event);
 }
 
@@ -85,6 +87,13 @@ static bool make_touched(struct batch *b, size_t block) {
   return false;
 }
 
+/* A message has been answered, by who makes the batch. */
+static void note_message(struct batch *b, const struct uffd_fault *fault, struct mutator *m, uint64_t start) {
+  gch_heap *h = b->heap;
+  gch_answer answer = b->maker == GCH_ACTOR_HANDLER ? GCH_ANSWER_HANDLER : GCH_ANSWER_WORKER;
+  note_fault(h, m, fault->thread, fault->address, answer, start);
+}
+
 /* During a move. `start`: the message was read. Whose it is is asked while the thread waits. */
 static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t start) {
   gch_heap *h = b->heap;
@@ -96,11 +105,13 @@ static void answer(struct batch *b, const struct uffd_fault *fault, uint64_t sta
     case UNIT_ARMED:
       if (make_touched(b, block)) {
         batch_publish(b);
-        note_fault(h, m, fault->thread, address, start);
+        hot_note(h, address, 0);
+        note_message(b, fault, m, start);
         break;
       } /* else somebody was quicker */
       /* fallthrough */
     case UNIT_BUSY:
+      hot_note(h, address, 0);
       stall_wait(h, block, fault->thread, start);
       batch_hurry(h);
       break;
@@ -137,11 +148,26 @@ static void serve_as_handler(gch_heap *h) {
   uint64_t cpu = clock_thread_cpu_ns();
   struct batch b;
   bool moving = enter(h);
-  batch_begin(&b, h);
+  batch_begin(&b, h, GCH_ACTOR_HANDLER);
   serve(h, moving ? &b : NULL);
   batch_end(&b);
   note_cpu(h, cpu);
   leave(h);
+}
+
+/* A mutator has made the unit, or waited for it, since `start`. */
+static void note_ensured(gch_heap *h, size_t block, enum ensured how, uint64_t start) {
+  uint64_t now = clock_ns();
+  stall_touch(h, mutator_here(h), how == ENSURED_MADE ? GCH_ANSWER_SELF : GCH_ANSWER_BUSY, start, now);
+  if (how != ENSURED_MADE) stall_waited(h, GCH_ACTOR_MUTATOR, unit_maker(h, block), now - start);
+}
+
+static void ensure_unit(struct batch *b, size_t block) {
+  gch_heap *h = b->heap;
+  enum unit_state state = unit_state(h, block);
+  if (state == UNIT_NONE || state == UNIT_MAPPED) return;
+  uint64_t start = clock_ns();
+  note_ensured(h, block, produce_ensure(b, block_address(&h->layout, block), true), start);
 }
 
 void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
@@ -149,8 +175,9 @@ void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
   if (h->faults == NULL || h->broken[0] != 0) return;
   if (enter(h)) {
     uint64_t cpu = clock_thread_cpu_ns();
-    batch_begin(&b, h);
-    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES) produce_ensure(&b, at, true);
+    batch_begin(&b, h, GCH_ACTOR_MUTATOR);
+    for (uintptr_t at = from & ~(uintptr_t)(BLOCK_BYTES - 1); at < to; at += BLOCK_BYTES)
+      ensure_unit(&b, block_index(&h->layout, at));
     batch_end(&b);
     note_cpu(h, cpu);
   }
@@ -239,17 +266,19 @@ static bool is_late(gch_heap *h, uintptr_t address) {
 
 static void answer_moving(gch_heap *h, uintptr_t address) {
   uint64_t start = clock_ns(), cpu = clock_thread_cpu_ns();
+  size_t block = block_index(&h->layout, address);
   struct batch b;
-  batch_begin(&b, h);
-  bool own = unit_state(h, block_index(&h->layout, address)) == UNIT_ARMED;
-  GCH_CHECK(produce_ensure(&b, address, true), "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
+  batch_begin(&b, h, GCH_ACTOR_MUTATOR);
+  enum ensured how = produce_ensure(&b, address, true);
+  GCH_CHECK(how != ENSURED_NOT, "a touch of %p: missing, but in no unit of cycle %llu", (void *)address,
             (unsigned long long)h->major_number);
   batch_end(&b);
+  hot_note(h, address, 0);
   note_cpu(h, cpu);
-  if (own)
-    note_fault(h, mutator_here(h), thread_id(), address, start);
+  if (how == ENSURED_MADE)
+    note_fault(h, mutator_here(h), thread_id(), address, GCH_ANSWER_SELF, start);
   else
-    stall_count(h, mutator_here(h), GCH_STALL_UNIT, clock_ns() - start);
+    note_ensured(h, block, how, start);
 }
 
 /* False: nothing of ours is in the way. Gaps are never opened, nor is anything in a child that has lost its heap. */

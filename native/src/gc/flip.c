@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include "gc/ambiguous.h"
+#include "gc/arm.h"
 #include "gc/drive.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
 #include "gc/finalize.h"
 #include "gc/forward_inline.h"
+#include "gc/hot.h"
 #include "gc/plan.h"
 #include "gc/produce.h"
 #include "gc/roots.h"
@@ -27,14 +29,8 @@ static bool region_empty(const gch_heap *h, uint32_t region) {
   return true;
 }
 
-static uint32_t *alloc_region(gch_heap *h, enum space_id space) {
-  if (space == SPACE_OLD) return &h->old.alloc_region;
-  if (space == SPACE_LEAF) return &h->leaf.alloc_region;
-  return &h->large.alloc_region[space == SPACE_LARGE_LEAF];
-}
-
 static uint32_t find_empty(gch_heap *h, enum space_id space) {
-  uint32_t first = layout_first_region(&h->layout, space), current = *alloc_region(h, space);
+  uint32_t first = layout_first_region(&h->layout, space), current = *heap_alloc_region(h, space);
   for (uint32_t r = first; r < first + layout_space_regions(&h->layout, space); r++)
     if (r != current && region_empty(h, r) && region_registered(h, r) != REGION_STUCK) return r;
   return REGION_NONE;
@@ -61,66 +57,6 @@ bool flip_hold_out(gch_heap *h) {
   h->large.alloc_region[1] = held[SPACE_LARGE_LEAF];
   h->large.turns[1]++;
   return true;
-}
-
-/* --- arming --------------------------------------------------------------------------------------------------- */
-
-/* Decided before the flip for good: the only region that may come into use between is the one that allocation uses. */
-static bool to_be_flipped(gch_heap *h, uint32_t region) {
-  enum space_id space = h->layout.regions[region].space;
-  uint32_t first;
-  if (!space_has_refs(space) || region == h->held_out[space == SPACE_LARGE]) return false;
-  return region == *alloc_region(h, space) || region_arenas(h, region, &first) > 0;
-}
-
-/* Small blocks that hold something after the cycle; in leaf regions only what is moved there. */
-static void arm_arena(gch_heap *h, uint32_t region, size_t arena) {
-  bool leaf = h->layout.regions[region].space == SPACE_LEAF;
-  for (size_t b = arena * ARENA_BLOCKS; b < (arena + 1) * ARENA_BLOCKS; b++) {
-    const struct block *block = &h->tables.blocks[b];
-    bool destination = h->tables.dest[b] != 0;
-    if (destination && leaf) h->armed |= (uint64_t)1 << region;
-    if (destination || (!leaf && block->state == BLOCK_USED && h->tables.forward[b] == 0)) unit_arm(h, b);
-  }
-}
-
-/* A minor, which promotes into the same regions and notes its own destinations there, is kept out an arena at a time. */
-static void arm_small(gch_heap *h, uint32_t region) {
-  uint32_t first, count = region_arenas(h, region, &first);
-  for (uint32_t a = first; a < first + count; a++) {
-    drive_pass(h);
-    lock_lock(&h->cycle_lock);
-    arm_arena(h, region, a);
-    lock_unlock(&h->cycle_lock);
-  }
-}
-
-static void note_relocations(gch_heap *h) {
-  const struct plan *p = h->plan;
-  for (uint32_t i = 0; i < p->move_count; i++) {
-    size_t to = p->moves[i] + (size_t)(h->tables.forward[p->moves[i]] >> BLOCK_SHIFT);
-    h->tables.dest[to] = DEST_RELOCATED | p->moves[i];
-  }
-  for (uint32_t i = 0; i < p->arena_count; i++)
-    for (size_t b = (size_t)p->arenas[i] * ARENA_BLOCKS; b < ((size_t)p->arenas[i] + 1) * ARENA_BLOCKS; b++)
-      if (h->tables.forward[b] != 0)
-        h->tables.dest[b + (size_t)(h->tables.forward[b] >> BLOCK_SHIFT)] = DEST_RELOCATED | (uint32_t)b;
-  for (uint32_t i = 0; i < p->large_arena_count; i++)
-    for (uint32_t b = 0; b < ARENA_BLOCKS; b++)
-      h->tables.dest[(size_t)p->large_arenas[i].to * ARENA_BLOCKS + b] =
-          DEST_RELOCATED | (p->large_arenas[i].from * ARENA_BLOCKS + b);
-}
-
-static void arm_large(gch_heap *h) {
-  lock_lock(&h->large.lock);
-  for (uint32_t id = 1; id < h->large.count; id++) {
-    struct large *e = &h->large.entries[id];
-    if (e->base == 0 || (e->leaf && e->forward == e->base)) continue;
-    if (e->leaf) h->armed |= (uint64_t)1 << layout_region(&h->layout, e->forward);
-    size_t first = block_index(&h->layout, e->forward), last = block_index(&h->layout, e->forward + e->bytes - 1);
-    for (size_t b = first; b <= last; b++) unit_arm(h, b);
-  }
-  lock_unlock(&h->large.lock);
 }
 
 /* Drops the runs of blocks of an arena that `mask` names. */
@@ -228,31 +164,6 @@ static void find_lock_free(gch_heap *h) {
   }
 }
 
-/* From now on what is born is armed by who takes it, and all that was born before is there to be armed. */
-static void begin_arming(gch_heap *h) {
-  struct lock *locks[] = {&h->old.lock, &h->large.lock};
-  at_store(&h->arming, 1);
-  for (int i = 0; i < 2; i++) {
-    lock_lock(locks[i]);
-    lock_unlock(locks[i]);
-  }
-}
-
-static void arm_units(gch_heap *h) {
-  h->armed = h->to_flip = 0;
-  begin_arming(h);
-  for (uint32_t r = 0; r < h->layout.region_count; r++)
-    if (to_be_flipped(h, r)) h->to_flip |= (uint64_t)1 << r;
-  if (h->huge) consume_count(h, h->plan, false);
-  note_relocations(h);
-  for (uint32_t r = 0; r < h->layout.region_count; r++) {
-    enum space_id space = h->layout.regions[r].space;
-    bool dests = space == SPACE_LEAF && r != h->leaf.alloc_region;
-    if ((space == SPACE_OLD && h->to_flip >> r & 1) || dests) arm_small(h, r);
-  }
-  arm_large(h);
-}
-
 static void disarm_regions(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if ((h->to_flip | h->armed) >> r & 1) h->mover->disarm(h, r);
@@ -276,6 +187,14 @@ bool flip_prepare(gch_heap *h) {
   if (ready) find_lock_free(h);
   GCH_POINT(flip_prepared);
   return ready;
+}
+
+void flip_prepare_pause(gch_heap *h) {
+  drive_begin(h);
+  arm_units(h);
+  populate_ahead(h);
+  drive_end(h);
+  GCH_POINT(flip_prepared);
 }
 
 /* --- the pause ------------------------------------------------------------------------------------------------ */
@@ -374,13 +293,41 @@ static void each_kept(gch_heap *h, void (*fn)(void *context, size_t block), void
 
 static void fix_kept(void *context, size_t block) { fix_block(context, block, 0); }
 
+/* --- selective (gc/arm.h) */
+
+static void each_selected(gch_heap *h, uint32_t region, void (*fn)(gch_heap *h, uintptr_t arena)) {
+  for (uint32_t i = 0; i < h->selection.count; i++) {
+    uintptr_t at = arena_address(&h->layout, h->selection.arenas[i]);
+    if (layout_region(&h->layout, at) == region && heap_arena(h, at)->populated != 0) fn(h, at);
+  }
+}
+
+static void put_back(gch_heap *h, uintptr_t arena) {
+  h->mover->publish_armed(h, arena, arena + h->layout.shadow_delta, ARENA_BYTES);
+}
+
+static bool flip_region(gch_heap *h, uint32_t region) {
+  if (!arm_selects(h, region)) return h->mover->flip(h, region);
+  if (!h->mover->arm_dests(h, region)) return false;
+  each_selected(h, region, h->mover->flip_arena);
+  return true;
+}
+
+/* What is missing still is disarmed with what was not flipped. */
+static void unflip_region(gch_heap *h, uint32_t region) {
+  if (arm_selects(h, region))
+    each_selected(h, region, put_back);
+  else
+    h->mover->unflip_pause(h, region);
+}
+
 /* All regions, or none: those that were flipped before one is refused go back. */
 static bool flip_regions(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     if (!(h->to_flip >> r & 1)) continue;
-    if (!h->mover->flip(h, r)) {
+    if (!flip_region(h, r)) {
       for (uint32_t back = 0; back < r; back++)
-        if (h->flipped >> back & 1) h->mover->unflip_pause(h, back);
+        if (h->flipped >> back & 1) unflip_region(h, back);
       h->flipped = 0;
       return false;
     }
@@ -392,14 +339,16 @@ static bool flip_regions(gch_heap *h) {
 
 bool flip_now(gch_heap *h) {
   at_store_relaxed(&h->next_dest, 0); /* the world is stopped */
+  hot_turn(h);
   at_store_relaxed(&h->frames.extra, 0);
   struct gather g = {.heap = h, .plan = h->plan, .map = h->tables.live};
+  arm_recalled(h);
   if (!faults_ready(h) || !flip_regions(h)) {
     disarm_regions(h);
     return false;
   }
   for (uint32_t r = 0; r < h->layout.region_count && h->mover->guard != NULL; r++)
-    if (h->flipped >> r & 1) h->mover->guard(h, r);
+    if (h->flipped >> r & 1 && !arm_selects(h, r)) (void)h->mover->guard(h, r); /* a refusal is counted */
   roots_visit(h, forward_slot, h);
   finalizers_flip(h);
   each_kept(h, fix_kept, &g);
@@ -440,6 +389,7 @@ static void note_staying(gch_heap *h, struct plan *p, uint32_t region) {
 void flip_to_pause(gch_heap *h) {
   struct plan *p = h->plan;
   forget_unplanned(h, p);
+  arm_all(h);
   p->fix_count = p->piece_count = 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if ((h->to_flip | h->armed) >> r & 1) note_staying(h, p, r);
@@ -479,6 +429,11 @@ static void settle_region(gch_heap *h, uint32_t region) {
   for (uint32_t a = first; a < first + count; a++) {
     struct arena *arena = &h->tables.arenas[a];
     uint32_t mapped = 0;
+    if (arena->made == ARENA_HOME) {
+      at_add_relaxed(&h->moved.home, 1); /* figures */
+      at_add_relaxed(&h->moved.unread, (uint64_t)__builtin_popcount(arena->used));
+      continue;
+    }
     for (uint32_t i = 0; i < ARENA_BLOCKS; i++) {
       size_t unit = (size_t)a * ARENA_BLOCKS + i;
       if (unit_state(h, unit) != UNIT_NONE && !large) mapped |= (uint32_t)1 << i;

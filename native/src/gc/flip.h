@@ -16,6 +16,8 @@ void flip_switch(gch_heap *heap);
 /* Beside mutators, after the plan: units armed, regions and leaf destinations registered, memory for promotion populated,
  * mmap_lock found free. False: the kernel refused something; no region is missing or in between, and there is no flip. */
 bool flip_prepare(gch_heap *heap);
+/* The same for a plan that is carried out in a pause: only what is born until then is kept track of. */
+void flip_prepare_pause(gch_heap *heap);
 /* In the pause, after its minor and the swap of maps: regions go to their shadow, roots are forwarded. False: the kernel
  * refused, and every page is where it was. */
 bool flip_now(gch_heap *heap);

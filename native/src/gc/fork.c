@@ -175,22 +175,20 @@ static bool shares_memory(void) {
   return false;
 }
 
-/* Of the calling thread, since then. */
-static void count_stalls(uint64_t start) {
-  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here)
-    if (m->waits) stall_count(m->pub.heap, m, GCH_STALL_FORK, clock_ns() - start);
-}
-
 static void prepare(void) {
+  struct mutator *here = mutators_here();
   uint64_t start = clock_ns();
   mutators_enter_native();
+  for (struct mutator *m = here; m != NULL; m = m->next_here)
+    if (m->waits) stall_begin(m, GCH_STALL_FORK);
   lock_hold(&fork_lock, UINT64_MAX);
   hold_all();
   parent_pid = (uint64_t)getpid();
   lock_hold(faults_install_lock(), UINT64_MAX);
   told[0] = told[1] = -1;
   if (shares_memory() && pipe2(told, O_CLOEXEC) < 0) told[0] = told[1] = -1;
-  count_stalls(start);
+  for (struct mutator *m = here; m != NULL; m = m->next_here)
+    if (m->waits) stall_end(&(struct stall){m, GCH_STALL_FORK, true, start});
 }
 
 /* --- parent --------------------------------------------------------------------------------------------------- */
@@ -263,6 +261,7 @@ static void drop_mutators(gch_heap *h) {
       mutator_sync_one(h, m);
       m->pub.frames = NULL;
       m->buffer[0] = m->buffer[1] = 0;
+      at_store(&m->stalled_since, 0); /* nobody is there to end it */
       continue;
     }
     at_store(&m->thread, thread_id());
@@ -277,6 +276,7 @@ static void forget_threads(gch_heap *h, bool are_held) {
   renew_locks(h, are_held);
   drop_mutators(h);
   h->waiters = (struct waiters){0};
+  stall_log_end(h, 0); /* a major may have been running */
   at_store_seq(&h->world.stop, 0);
   h->drive.busy = h->drive.wanted = 0;
   at_store_seq(&h->world.markers, 0); /* one that came too late may have been counted for a moment */
@@ -339,7 +339,8 @@ static void child(void) {
   }
   lock_let(&fork_lock);
   lock_renew(&fork_lock);
-  count_stalls(forked_ns);
+  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here)
+    if (m->waits) stall_count(m->pub.heap, m, GCH_STALL_FORK, forked_ns, clock_ns());
   mutators_leave_native();
 }
 

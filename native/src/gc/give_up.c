@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "gc/arm.h"
 #include "gc/compact_internal.h"
 #include "gc/finalize.h"
 #include "gc/mark.h"
@@ -78,6 +79,7 @@ static void give_up_plan(gch_heap *h) {
   give_up_small(h, h->plan);
   give_up_large(h, h->plan);
   plan_reset(h->plan);
+  arm_all(h); /* nobody stays at home by himself */
   at_store(&h->arming, 0);
   h->to_flip = h->armed = 0;
   for (uint32_t r = 0; r < h->layout.region_count; r++) {

@@ -151,7 +151,7 @@ bool produce_block(struct batch *b, size_t block, bool fault) {
   if (unit_state(h, block) != UNIT_ARMED) return false;
   if (is_filled(h, block)) batch_need_frame(b, fault);
   batch_listen(b);
-  if (!unit_claim(h, block)) return false;
+  if (!unit_claim(h, block, b->maker)) return false;
   struct production p = {.heap = h, .batch = b, .block = block, .at = block_address(&h->layout, block)};
   p.gather = (struct gather){.heap = h,
                              .plan = h->plan,

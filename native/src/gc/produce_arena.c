@@ -137,7 +137,7 @@ static void make_whole(struct arena_production *p) {
   struct arena *arena = &h->tables.arenas[p->arena];
   size_t first = p->arena * ARENA_BLOCKS;
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) {
-    bool claimed = unit_claim(h, first + (uint32_t)__builtin_ctz(rest));
+    bool claimed = unit_claim(h, first + (uint32_t)__builtin_ctz(rest), p->batch->maker);
     GCH_CHECK(claimed, "a unit of arena %zu was claimed by another while it is made whole", p->arena);
   }
   for (uint32_t rest = p->units; rest != 0; rest &= rest - 1) make_block(p, first + (uint32_t)__builtin_ctz(rest));
@@ -297,18 +297,20 @@ static void wait_for_owner(uint32_t spins, uint64_t start) {
     thread_sleep_ns(PATIENCE_NS / 2);
 }
 
-bool produce_ensure(struct batch *b, uintptr_t address, bool fault) {
+enum ensured produce_ensure(struct batch *b, uintptr_t address, bool fault) {
   gch_heap *h = b->heap;
   size_t block = block_index(&h->layout, address);
   uint64_t start = clock_ns();
+  bool made = false;
   batch_publish(b);
   for (uint32_t spins = 0;; spins++) {
     switch (unit_state(h, block)) {
-      case UNIT_NONE: return false;
-      case UNIT_MAPPED: return true;
+      case UNIT_NONE: return ENSURED_NOT;
+      case UNIT_MAPPED: return made ? ENSURED_MADE : ENSURED_WAITED;
       case UNIT_ARMED:
-        produce_unit(b, block, fault);
+        made = produce_unit(b, block, fault);
         batch_publish(b);
+        made = made && unit_maker(h, block) == b->maker; /* not an arena that was made whole meanwhile */
         if (spins > 100) thread_yield();
         break;
       case UNIT_BUSY:

@@ -13,8 +13,12 @@ void produce_arena(struct batch *batch, size_t arena);
 bool produce_opened(struct batch *batch);
 /* Makes the next few evacuated destinations that nobody has taken yet; false: there are none. */
 bool produce_next(struct batch *batch);
-/* Makes the unit of an address MAPPED, waiting for another owner if there is one. False: no unit of this cycle. The batch is
- * published first. */
-bool produce_ensure(struct batch *batch, uintptr_t address, bool fault);
+/* Makes the unit of an address MAPPED, waiting for another owner if there is one. The batch is published first. */
+enum ensured {
+  ENSURED_NOT,    /* no unit of this cycle */
+  ENSURED_MADE,   /* here */
+  ENSURED_WAITED, /* by another, or it was MAPPED */
+};
+enum ensured produce_ensure(struct batch *batch, uintptr_t address, bool fault);
 
 #endif

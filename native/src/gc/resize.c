@@ -128,15 +128,19 @@ static void copy_contents(const struct resize *r) {
     copy_bytes(r, count);
 }
 
+/* What is about to go out of sight, while a major marks; no safepoint. */
+static void log_elements(const struct resize *r, uint64_t from, uint64_t end) {
+  for (uint64_t i = from; i < end && r->m->pub.snapshot != 0; i++)
+    gch_log(&r->m->pub, gch_load(r->roots[0], r->type->pub.tail_offset + i * sizeof(gch_ref)));
+}
+
 /* --- small ---------------------------------------------------------------------------------------------------- */
 
 /* The granules stay, and with them all that collectors have noted of the object. What is behind the end of a small object is
  * zero, so what comes into sight is. */
 static void small_in_place(const struct resize *r, uint64_t old) {
-  gch_ref *slots = gch_slot(r->roots[0], r->type->pub.tail_offset);
   uint64_t *header = (uint64_t *)address_of(r, 0), was = at_load(header), now;
-  for (uint64_t i = r->count; i < old && has_ref_tail(r) && r->m->pub.snapshot != 0; i++)
-    gch_snapshot_slow(&r->m->pub, slots + i);
+  if (has_ref_tail(r)) log_elements(r, r->count, old);
   if (r->count < old) clear_tail(r, r->count, old);
   do
     now = (was & ~((uint64_t)HEADER_TAIL_MASK << HEADER_TAIL_SHIFT)) | r->count * r->type->pub.tail_bytes
@@ -159,9 +163,8 @@ static gch_ref resize_small(const struct resize *r) {
 
 static void log_tail(const struct resize *r, uint64_t from) {
   for (uint64_t at = from; at < length_of(r); at += LOG_ELEMENTS) {
-    gch_ref *slots = gch_slot(r->roots[0], r->type->pub.tail_offset);
-    uint64_t length = length_of(r), end = length - at < LOG_ELEMENTS ? length : at + LOG_ELEMENTS;
-    for (uint64_t i = at; i < end && r->m->pub.snapshot != 0; i++) gch_snapshot_slow(&r->m->pub, slots + i);
+    uint64_t length = length_of(r);
+    log_elements(r, at, length - at < LOG_ELEMENTS ? length : at + LOG_ELEMENTS);
     gch_safepoint(&r->m->pub);
   }
 }
@@ -299,7 +302,7 @@ static bool commit(const struct resize *r, const struct taking *t) {
   gch_cycle minor;
   cycle_enter(h);
   bool ready = can_take(r, t);
-  if (ready && has_ref_tail(r)) cycle_minor(h, true, &minor);
+  if (ready && has_ref_tail(r)) cycle_minor(h, true, GCH_CAUSE_ASKED, &minor);
   if (ready) {
     world_stop(h, GCH_PAUSE_OTHER, &pause);
     ready = can_take(r, t) && !(has_ref_tail(r) && is_dirty(r, t->span));

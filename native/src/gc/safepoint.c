@@ -142,10 +142,10 @@ void marker_leave(gch_heap *h) {
 /* Waits until the world runs. */
 static void wait_resumed(struct mutator *m) {
   gch_heap *h = m->pub.heap;
-  uint64_t start = clock_ns();
+  struct stall stall = stall_begin(m, GCH_STALL_PAUSE);
   at_store_relaxed(&m->paused, 1);
   wait_running(h);
-  stall_count(h, m, GCH_STALL_PAUSE, clock_ns() - start);
+  stall_end(&stall);
 }
 
 void mutator_leave_native(struct mutator *m) {

@@ -163,19 +163,15 @@ static bool refill(gch_heap *h, struct mutator *m) {
   return true;
 }
 
-void gch_snapshot_value_slow(gch_mutator *mutator, gch_ref previous) {
+void gch_log_slow(gch_mutator *mutator, gch_ref previous) {
   struct mutator *m = mutator_of(mutator);
   gch_heap *h = mutator->heap;
   if (!heap_contains(h, (uintptr_t)previous)) return; /* null, mostly */
   if (gch_unlikely(m->pub.log == m->pub.log_end) && !refill(h, m)) {
     uint64_t start = clock_ns();
     mark_overwritten(h, (uint64_t)(uintptr_t)previous);
-    stall_count(h, m, GCH_STALL_BARRIER, clock_ns() - start);
+    stall_count(h, m, GCH_STALL_BARRIER, start, clock_ns());
     return;
   }
   *m->pub.log++ = (uint64_t)(uintptr_t)previous;
-}
-
-void gch_snapshot_slow(gch_mutator *m, gch_ref *slot) {
-  gch_snapshot_value_slow(m, __atomic_load_n(slot, __ATOMIC_RELAXED)); /* relaxed: nobody looks behind it here */
 }

@@ -118,7 +118,7 @@ static gch_ref read_word(gch_mutator *m, gch_ref cell, uint32_t offset) {
       (weak_is_unmarked(h, target, false) || at_load(cell_word((uintptr_t)cell, CELL_TARGET)) == 0))
     return NULL;
   gch_ref o = (gch_ref)(uintptr_t)word;
-  if (gch_unlikely(m->snapshot != 0)) gch_snapshot_value_slow(m, o);
+  if (gch_unlikely(m->snapshot != 0)) gch_log(m, o);
   return o;
 }
 

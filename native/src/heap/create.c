@@ -27,6 +27,7 @@ enum {
 static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES;
 static const uint64_t MAX_DEFAULT = 1 * GIB, MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
 static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
+static const uint64_t UNIT_PAUSE_NS = 20000; /* before one has been measured */
 
 void gch_config_init_sized(gch_config *config, size_t bytes) {
   sized_give(config, bytes, &(gch_config){0}, sizeof *config);
@@ -212,6 +213,10 @@ static void init_measures(struct measures *m) {
   histogram_init(&m->stall_move);
 }
 
+static void init_touching(struct touching *t) {
+  for (int i = 0; i < GCH_ANSWER_COUNT; i++) histogram_init(&t->answers[i]);
+}
+
 static gch_status init_memory(gch_heap *h, bool tight, gch_error *error) {
   gch_status status = reserve_space(h, tight, error);
   if (status == GCH_OK) status = open_regions(h, error);
@@ -244,6 +249,7 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
   h->pid = (uint64_t)getpid();
   h->huge = h->config.huge == GCH_HUGE_ON;
   init_measures(&h->measures);
+  init_touching(&h->touching);
   probe_run(&h->kernel, &h->probe);
   if (status == GCH_OK) status = check_addresses(&h->config, error);
   if (h->probe.thp == PAGES_THP_NEVER) h->huge = false;
@@ -256,6 +262,8 @@ gch_status heap_new(const gch_config *config, bool tight, gch_heap **out, gch_er
     return status;
   }
   bool never = h->config.growth_percent == GCH_GROWTH_NEVER;
+  h->pause_target_ns = 2 * NS_PER_MS;
+  h->unit_pause_ns = UNIT_PAUSE_NS;
   at_store_relaxed(&h->major_trigger,
                    never ? UINT64_MAX : first_goal(&h->config) / 2); /* nobody else sees the heap yet */
   at_store_relaxed(&h->major_goal, h->config.max_bytes);

@@ -2,11 +2,11 @@
 
 #include <string.h>
 
-void diary_note(gch_heap *h, const gch_cycle *cycle, gch_cause cause) {
+void diary_note(gch_heap *h, const gch_cycle *cycle, const gch_report *report, gch_cause cause) {
   struct diary *d = h->diary;
   if (d == NULL) return;
   if (d->count == DIARY_MAX) memmove(&d->noted[0], &d->noted[1], --d->count * sizeof d->noted[0]);
-  d->noted[d->count++] = (struct diary_entry){*cycle, cause, clock_ns()};
+  d->noted[d->count++] = (struct diary_entry){*cycle, *report, cause, clock_ns()};
 }
 
 void diary_take(gch_heap *h, struct diary_page *page) {

@@ -15,6 +15,7 @@ enum {
 
 struct diary_entry {
   gch_cycle cycle;
+  gch_report report; /* of a major */
   gch_cause cause;
   uint64_t end_ns; /* CLOCK_MONOTONIC */
 };
@@ -31,8 +32,8 @@ struct diary_page {
   uint32_t count;
 };
 
-/* Cycle lock held: the collection has ended, the world runs. Beyond DIARY_MAX the oldest is dropped. */
-void diary_note(gch_heap *heap, const gch_cycle *cycle, gch_cause cause);
+/* Cycle lock held: the collection has ended, the world runs. `report`: of a major. Beyond DIARY_MAX the oldest is dropped. */
+void diary_note(gch_heap *heap, const gch_cycle *cycle, const gch_report *report, gch_cause cause);
 /* Cycle lock held: there are none noted afterwards. */
 void diary_take(gch_heap *heap, struct diary_page *page);
 /* No lock held. */

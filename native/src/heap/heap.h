@@ -20,6 +20,7 @@
 #include "heap/layout.h"
 #include "heap/pacing.h"
 #include "heap/stall.h"
+#include "heap/stall_log.h"
 #include "heap/tables.h"
 #include "object/typetab.h"
 #include "os/kernel.h"
@@ -179,6 +180,7 @@ struct measures { /* [atomic] relaxed counters and histograms */
   struct histogram pause, minor_pause, flip_pause, safepoint, fault, stall_move;
   struct lock lock;                 /* RANK_MEASURES: the reports below */
   gch_cycle last_minor, last_major; /* [lock] */
+  gch_report last_report;           /* [lock] of the last major */
 };
 
 /* What the side tables of a region hold; heap/trim.h. */
@@ -187,9 +189,32 @@ struct trimmed {
   uint32_t top;    /* [cycle] at the end of the last major */
 };
 
+/* Which arenas a selective flip takes; gc/arm.h. */
+enum { SELECT_MAX = 64 };
+struct selection {
+  uint64_t regions;           /* [cycle] bit a region: of those that are flipped, of which only some arenas are */
+  uint32_t count;             /* [cycle] */
+  uint32_t arenas[SELECT_MAX]; /* [cycle] of all such regions; what has memory goes to the shadow */
+  uint32_t notes;             /* [atomic] arenas of which `anywhere` is set are noted: */
+  uint32_t noted_count;       /* [atomic] so many, of which the first have room */
+  uint32_t noted[SELECT_MAX]; /* [atomic] */
+};
+
+/* Where faults were, of this move and of the one before it; gc/hot.h. */
+enum { HOT_MAX = 4096 };
+struct hot {
+  uint32_t now;   /* [atomic, stw] which of both is being noted */
+  uint64_t taken; /* [atomic, moving] */
+  struct hot_places {
+    uint64_t count;       /* [atomic] of which the first have room */
+    uint64_t at[HOT_MAX]; /* [atomic] a granule, and how many moves ago its last fault was */
+  } places[2];
+};
+
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
   uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
+  uint64_t home;   /* arenas of flipped regions that stayed mapped (gc/arm.h) */
 };
 
 struct gch_heap {
@@ -207,11 +232,14 @@ struct gch_heap {
   struct pins pins;
   struct world world;
   struct waiters waiters;
+  struct touching touching;
+  struct stall_log stall_log;
   struct lock cycle_lock;       /* RANK_CYCLE */
   struct cond cycle_done;       /* [lock: cycle] the running cycle ended, or its driver rests, or may go on */
   struct drive drive;
   struct claims claims;
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
+  gch_report report;            /* [cycle] of the running major, as far as it has come */
   uint64_t cycle_number;        /* [cycle] the last one given: majors and minors are counted together */
   uint64_t major_number;        /* [cycle] of the running major, or the last; a minor beside it has one of its own */
   const struct mover_ops *mover; /* [const] */
@@ -245,12 +273,16 @@ struct gch_heap {
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint32_t
       arming; /* [atomic; set by the driver, then seen by who takes the lock of a space] what is born with references is armed */
+  uint64_t pause_target_ns; /* [const] */
+  uint64_t unit_pause_ns; /* [cycle] what moving a unit in a pause takes: a weighted mean, of which the latest is 3/8 */
   uint64_t to_flip; /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped; /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed; /* [stw, plan] bit a leaf region: destinations in it are armed */
   uint32_t open_arenas
       [OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
+  struct selection selection;
+  struct hot hot;
   bool summarises; /* [stw] markers keep rows (heap/summary.h) */
   uint32_t summary_rest; /* [cycle] majors for which rows are not worth keeping */
   uint64_t next_dest; /* [atomic, moving] evacuated destinations of the plan that have been taken, in order */
@@ -306,6 +338,13 @@ static inline bool heap_is_frame(const gch_heap *h, uintptr_t a) {
   return a - h->frames.start < (uintptr_t)h->frames.slots * BLOCK_BYTES;
 }
 static inline struct small_space *heap_small_space(gch_heap *h, bool leaf) { return leaf ? &h->leaf : &h->old; }
+
+/* The region of the space that allocation uses; guarded by the lock of the space. */
+static inline uint32_t *heap_alloc_region(gch_heap *h, enum space_id space) {
+  if (space == SPACE_OLD) return &h->old.alloc_region;
+  if (space == SPACE_LEAF) return &h->leaf.alloc_region;
+  return &h->large.alloc_region[space == SPACE_LARGE_LEAF];
+}
 
 /* Where mutators see a large object: once flipped, where it goes. */
 static inline uintptr_t large_address(const gch_heap *h, const struct large *e) {

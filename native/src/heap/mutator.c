@@ -11,6 +11,8 @@ static void clear(struct mutator *m) {
     at_store_relaxed(&m->stalls.count[i], 0); /* somebody may still be counting for the one before */
     at_store_relaxed(&m->stalls.ns[i], 0);
   }
+  at_store(&m->stall_place, 0);
+  at_store(&m->stalled_since, 0);
 }
 
 struct mutator *mutator_take(gch_heap *h, uint32_t thread) {

@@ -21,6 +21,10 @@ struct mutator {
   uint32_t thread;             /* [atomic] kernel's thread id; 0: nobody's, the record may be taken again */
   struct mutator *next_record; /* [const] */
   struct stalls stalls;        /* since it was attached */
+  uint64_t stall_place;        /* [atomic] heap/stall_log.c */
+  uint64_t
+      stalled_since; /* [atomic; the thread writes] the stall that it is in began then; 0: it is in none that lasts */
+  uint32_t stalled_by; /* [atomic; the thread writes] gch_stall */
 };
 
 static inline struct mutator *mutator_of(gch_mutator *m) { return (struct mutator *)m; }

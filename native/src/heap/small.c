@@ -84,6 +84,20 @@ void block_keep(gch_heap *h, uintptr_t start, uint64_t bytes) {
                   (uint32_t)1 << block_index(&h->layout, at) % ARENA_BLOCKS); /* read after the job */
 }
 
+/* What could not be given back of a block that is free now is there. */
+static void settle_kept(struct arena *arena, uint32_t blocks) {
+  if (gch_likely((arena->kept & blocks) == 0)) return;
+  arena_set_populated(arena, arena->populated | (arena->kept & blocks));
+  arena->kept &= ~blocks;
+}
+
+/* Of a block that nobody has: it is not assigned, and so not armed, before its memory is there. */
+static bool populate_free(gch_heap *h, uintptr_t block) {
+  if (block_populate(h, block)) return true;
+  settle_kept(heap_arena(h, block), (uint32_t)1 << block_index(&h->layout, block) % ARENA_BLOCKS);
+  return false;
+}
+
 void block_vacate(gch_heap *h, uintptr_t address, bool populated) {
   size_t index = block_index(&h->layout, address);
   struct arena *arena = heap_arena(h, address);
@@ -93,10 +107,7 @@ void block_vacate(gch_heap *h, uintptr_t address, bool populated) {
   if (!arena->cleared) bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
   arena->used &= ~bit;
   if (!populated) arena_set_populated(arena, arena->populated & ~bit);
-  if (gch_unlikely(arena->kept & bit)) {
-    arena_set_populated(arena, arena->populated | bit);
-    arena->kept &= ~bit;
-  }
+  settle_kept(arena, bit);
   if (arena->used == 0) {
     arena->kind = ARENA_NONE;
     arena->cleared = 0;
@@ -141,11 +152,10 @@ uintptr_t small_take(gch_heap *h, bool leaf, bool collector) {
   lock_lock(&s->lock);
   uintptr_t block = find_block(h, s);
   if (block != 0) {
-    block_assign(h, block, BLOCK_USED, leaf);
-    if (!block_populate(h, block)) {
-      block_vacate(h, block, false);
+    if (populate_free(h, block))
+      block_assign(h, block, BLOCK_USED, leaf);
+    else
       block = 0;
-    }
   }
   lock_unlock(&s->lock);
   if (block == 0) heap_unuse(h, BLOCK_BYTES);
@@ -202,12 +212,11 @@ uintptr_t young_take(gch_heap *h, bool leaf, bool eden) {
   if (block != 0) {
     struct arena *arena = heap_arena(h, block);
     fresh = (arena->populated >> block_index(&h->layout, block) % ARENA_BLOCKS & 1) == 0 && !h->huge;
-    block_assign(h, block, BLOCK_YOUNG, leaf);
-    if (!block_populate(h, block)) {
-      block_vacate(h, block, false);
+    if (populate_free(h, block)) {
+      block_assign(h, block, BLOCK_YOUNG, leaf);
+      if (eden) at_add_relaxed(&y->blocks, 1);
+    } else {
       block = 0;
-    } else if (eden) {
-      at_add_relaxed(&y->blocks, 1);
     }
   }
   lock_unlock(&y->lock);

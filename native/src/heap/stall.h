@@ -14,6 +14,8 @@
 #include <stdint.h>
 
 #include "base/atomic.h"
+#include "base/histogram.h"
+#include "gcheap/report.h"
 #include "gcheap/stats.h"
 
 struct mutator;
@@ -33,9 +35,30 @@ struct waiters {
   } all[WAITERS];
 };
 
-/* Counts a stall of the mutator (NULL: of a thread that is none, for the heap only); in a move phase, pauses apart, also in the
- * distribution of the phase. Async-signal-safe. */
-void stall_count(gch_heap *heap, struct mutator *mutator, gch_stall cause, uint64_t ns);
+/* Of the running major, or the last: what touches of missing memory waited, and who waited for units that another was making. */
+struct touching { /* [atomic] relaxed counters */
+  struct histogram answers[GCH_ANSWER_COUNT];
+  uint64_t wait_count[GCH_ACTOR_COUNT][GCH_ACTOR_COUNT], wait_ns[GCH_ACTOR_COUNT][GCH_ACTOR_COUNT];
+};
+
+/* Counts a stall of the mutator (NULL: of a thread that is none, for the heap only), and logs it; in a move phase, pauses apart, also
+ * in the distribution of the phase. Async-signal-safe. */
+void stall_count(gch_heap *heap, struct mutator *mutator, gch_stall cause, uint64_t start, uint64_t end);
+
+/* A stall that may be long: seen also while it lasts. Of one within another the outer one is. */
+struct stall {
+  struct mutator *mutator;
+  gch_stall cause;
+  bool outer;
+  uint64_t start;
+};
+struct stall stall_begin(struct mutator *mutator, gch_stall cause);
+void stall_end(const struct stall *stall);
+
+/* Counts the stall of a touch, by who answered it. Async-signal-safe. */
+void stall_touch(gch_heap *heap, struct mutator *mutator, gch_answer answer, uint64_t start, uint64_t end);
+/* `who` has waited for a unit that `maker` was making. Async-signal-safe. */
+void stall_waited(gch_heap *heap, gch_actor who, gch_actor maker, uint64_t ns);
 
 /* The thread waits since `start` for a unit that was busy a moment ago. */
 void stall_wait(gch_heap *heap, size_t unit, uint32_t thread, uint64_t start);

@@ -29,9 +29,13 @@ static inline void summary_note(const gch_heap *h, uintptr_t slot, uintptr_t tar
   summary_set(summary_row(h, arena_index(&h->layout, slot)), arena_index(&h->layout, target));
 }
 
-/* Something in the arena may refer to anything. */
+/* Something in the arena may refer to anything. All of it is read in the pause of the flip, or after it. */
 static inline void summary_anywhere(gch_heap *h, size_t arena) {
-  at_store_relaxed(&h->tables.anywhere[arena], (uint8_t)1); /* read in the pause of the flip, or after it */
+  if (at_load_relaxed(&h->tables.anywhere[arena]) != 0) return;
+  at_store_relaxed(&h->tables.anywhere[arena], (uint8_t)1);
+  if (gch_likely(at_load(&h->selection.notes) == 0)) return;
+  uint32_t i = at_add_relaxed(&h->selection.noted_count, 1);
+  if (i < SELECT_MAX) at_store_relaxed(&h->selection.noted[i], (uint32_t)arena);
 }
 
 /* Does nothing in the arena refer to an arena of the set `moving` (a row)? */

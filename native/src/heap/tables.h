@@ -40,6 +40,7 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
  *   UNMADE --whole--> MAKING --> WHOLE             one thread makes all its units; others wait for them
  *   UNMADE --opened--> OPEN --last unit--> CLOSED  by pieces, each by whoever wants it; `left` counts them down
  *                 CLOSED --its memory is given back--> GIVEN
+ *   UNMADE --nothing in it has to be made--> HOME  it has no units, and is mapped all the time; gc/arm.h
  *
  *   pending   sources in it that are still read, a large object once for each step in which it is; and itself while it is open
  *   fate      whether the page may be given away with its last source: not if something of it stays, or moves into it
@@ -47,7 +48,7 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
  * Whoever takes `pending` to 0 gives the page back: if nothing stays, or if the arena is CLOSED (by compare-and-swap to
  * GIVEN: the last source and the closer may both take it to 0) and had memory at the flip. An arena of which something stays
  * is made whole, which moves its page away, only while `pending` is 0. */
-enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_CLOSED, ARENA_GIVEN };
+enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_HOME, ARENA_CLOSED, ARENA_GIVEN };
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 /* What the plan has found for a huge arena: nothing stays in it, but what lives is copied out; something of it stays, or moves
  * into it; large objects in it go with its page (nobody counts what is read of it). */
@@ -115,7 +116,7 @@ struct tables {
   struct line_forward *lines; /* [the plan's workers] valid for evacuated blocks */
   uint32_t *dest; /* [the plan] of a destination block: index + 1 in plan.dests */
   uint16_t *needed; /* [atomic] of an evacuated block: destinations that still read it */
-  uint8_t *units; /* [atomic] a block: enum unit_state */
+  uint8_t *units; /* [atomic] a block: enum unit_state, and who made it; heap/unit.h */
   uint64_t
       *summaries; /* [atomic while a major marks] SUMMARY_BITS an arena; all zero outside a major; heap/summary.h */
   uint8_t *anywhere; /* [atomic] an arena: 1 if its summary does not hold */

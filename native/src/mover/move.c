@@ -144,14 +144,10 @@ static void publish_unregistered(gch_heap *h, uintptr_t dst, uintptr_t src, uint
   }
 }
 
-void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  struct transfer t = {.heap = h, .fd = fd, .armed = region_armed(h, dst)};
+static void move_all(gch_heap *h, int fd, bool armed, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  struct transfer t = {.heap = h, .fd = fd, .armed = armed};
   uint64_t done = 0;
   bool refused = false;
-  if (fd < 0) {
-    publish_unregistered(h, dst, src, bytes);
-    return;
-  }
   while (done < bytes) {
     uint64_t moved = 0;
     int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, 0, &moved);
@@ -169,6 +165,14 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
     if (settled > 0) t.tries = 0;
   }
   if (refused) kernel_uffd_wake(&h->kernel, fd, (void *)dst, bytes);
+}
+
+void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  if (fd < 0) {
+    publish_unregistered(h, dst, src, bytes);
+    return;
+  }
+  move_all(h, fd, region_armed(h, dst), dst, src, bytes);
   bool whole = is_aligned(dst | src | bytes, ARENA_BYTES);
   mover_count_moved(h, bytes >> h->layout.page_shift, whole ? bytes / ARENA_BYTES : 0);
 }
@@ -185,6 +189,11 @@ static bool move_supply(gch_heap *h, uintptr_t dst, uint64_t bytes, uintptr_t fr
 
 static void move_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64_t bytes) {
   publish_by_move(h, h->missing.fd, dst, src, bytes);
+}
+
+/* The shadow may not be touched either (it traps), so what cannot be moved is copied, and tried until it is. */
+static void move_flip_arena(gch_heap *h, uintptr_t arena) {
+  move_all(h, h->trap.fd, true, arena + h->layout.shadow_delta, arena, ARENA_BYTES);
 }
 
 const struct mover_ops mover_move = {
@@ -205,6 +214,7 @@ const struct mover_ops mover_move = {
     .flip = region_flip,
     .unflip_pause = region_unflip_pause,
     .guard = region_guard,
+    .flip_arena = move_flip_arena,
     .unflip = region_unflip,
     .publish_armed = move_publish_armed,
 };

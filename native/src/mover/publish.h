@@ -17,7 +17,7 @@ bool region_arm_dests(gch_heap *heap, uint32_t region);
 void region_disarm(gch_heap *heap, uint32_t region);
 bool region_flip(gch_heap *heap, uint32_t region);
 void region_unflip_pause(gch_heap *heap, uint32_t region);
-void region_guard(gch_heap *heap, uint32_t region);
+bool region_guard(gch_heap *heap, uint32_t region);
 void region_unflip(gch_heap *heap, uint32_t region, uint64_t used);
 /* The descriptor with which the region of `dst` is registered, -1: with none. */
 int region_fd(const gch_heap *heap, uintptr_t dst);

@@ -19,7 +19,7 @@
  *                      can refuse and which ends all its registrations; regions that were quiet are ready
  *   ready -> missing   leaf: the region stays ready, no flip; in the pause: mremap back to ready (mremap is its own inverse);
  *                      refused too, the pages are published back where they were
- *   the guard          counted; it is not needed for correctness
+ *   the guard          counted; it is not needed for correctness (a selective flip needs it, and is not made: gc/arm.h)
  *   missing -> ready   *parked*: registered quiet with the fault descriptor, through which it is published into meanwhile;
  *                      refused too, *stuck*: it goes on raising faults, but nothing in it is armed, nothing is allocated in it
  *                      (gc/flip.c), and a destination in it gets a zero page before it is touched
@@ -130,6 +130,11 @@ gch_status shadow_open(gch_heap *h, gch_error *error) {
     return error_set(error, GCH_NO_MEMORY, "cannot reserve %zu GiB of addresses for the shadow: %s",
                      h->layout.mirror_span >> 30, strerror(-rc));
   h->layout.shadow_delta = (uintptr_t)shadow - h->layout.base;
+  rc = pages_commit_region(&h->kernel, shadow, h->layout.mirror_span); /* a selective flip moves into it (gc/arm.h) */
+  if (rc < 0)
+    return error_set(error, GCH_NO_MEMORY, "cannot open %zu GiB of addresses for the shadow: %s",
+                     h->layout.mirror_span >> 30, strerror(-rc));
+  (void)pages_advise_huge(&h->kernel, shadow, h->layout.mirror_span, h->huge);
   return GCH_OK;
 }
 
@@ -325,10 +330,10 @@ void region_unflip_pause(gch_heap *h, uint32_t region) {
 }
 
 /* A refusal is counted, no more: the guard finds mistakes, and keeps khugepaged off. */
-void region_guard(gch_heap *h, uint32_t region) {
+bool region_guard(gch_heap *h, uint32_t region) {
   const struct region *r = &h->layout.regions[region];
   struct region shadow = {.start = r->start + h->layout.shadow_delta, .bytes = r->bytes};
-  (void)register_missing(h, &h->trap, &shadow);
+  return register_missing(h, &h->trap, &shadow);
 }
 
 void region_unflip(gch_heap *h, uint32_t region, uint64_t used) {
