@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gcheap._errors import HeapClosedError, exception_for
+from gcheap._errors import HeapClosedError, InvalidOperation, exception_for
 from gcheap._ffi import ffi, lib, text
 
 if TYPE_CHECKING:
@@ -178,6 +178,13 @@ class HeapCore:
             mutator.depth -= 1
 
     def _enter(self) -> _Mutator:
+        if len(self.dead) > DEAD_HANDLES and not self.closed:
+            self.settle()
+        return self._count_in()
+
+    def _count_in(self) -> _Mutator:
+        """Count this thread as inside of a call. From there to the caller's ``try`` nothing is
+        called, so that no signal handler runs there: one that raises would leave it inside."""
         mutator: _Mutator | None = getattr(self._local, "mutator", None)
         if mutator is None:
             mutator = self._attach()
@@ -185,27 +192,31 @@ class HeapCore:
         if self.closed:
             mutator.depth -= 1
             raise HeapClosedError("the heap is closed")
-        if len(self.dead) > DEAD_HANDLES:
-            self._free_dead()
         return mutator
 
     def _attach(self) -> _Mutator:
         if self.closed:
             raise HeapClosedError("the heap is closed")
         mutator = _Mutator()
-        mutator.depth = 1  # keeps close() waiting meanwhile
-        self._mutators[id(mutator)] = mutator
         out, error = ffi.new("gch_mutator **"), ffi.new("gch_error *")
-        status = lib.bulk_attach(self.pointer, out, error) if not self.closed else -1
-        if status != lib.GCH_OK:
+        try:
+            mutator.depth = 1  # keeps close() waiting meanwhile
+            self._mutators[id(mutator)] = mutator
+            status = lib.bulk_attach(self.pointer, out, error) if not self.closed else -1
+            if status != lib.GCH_OK:
+                if self.closed:
+                    raise HeapClosedError("the heap is closed")
+                raise exception_for(status, text(error.message))
+            mutator.pointer = out[0]
+            self._local.at_exit = _AtThreadExit(self._mutators, mutator)
+            self._local.mutator = mutator
+        except BaseException:  # a signal handler may raise anywhere
+            mutator.pointer = out[0]
+            mutator.leave(lib.gch_detach)
             self._mutators.pop(id(mutator), None)
-            if self.closed:
-                raise HeapClosedError("the heap is closed")
-            raise exception_for(status, text(error.message))
-        mutator.pointer = out[0]
-        self._local.mutator = mutator
-        self._local.at_exit = _AtThreadExit(self._mutators, mutator)
-        mutator.depth = 0
+            raise
+        finally:
+            mutator.depth = 0
         return mutator
 
     def drop(self, handle: int) -> None:
@@ -225,7 +236,7 @@ class HeapCore:
 
     def settle(self) -> None:
         """Give all dropped handles back, so that a collection finds what they held dead."""
-        mutator = self._enter()
+        mutator = self._count_in()
         try:
             self._free_dead()
         finally:
@@ -245,11 +256,15 @@ class HeapCore:
 
     def begin_callbacks(self) -> bool:
         """Return whether callbacks may be run here: nobody does, this thread included."""
+        me = threading.get_ident()
         try:
             self._turn.pop()
         except IndexError:
             return False
-        self._runs = threading.get_ident()
+        except BaseException:  # of a signal handler, when it has been taken
+            self._turn.append(True)
+            raise
+        self._runs = me
         return True
 
     def end_callbacks(self) -> None:
@@ -265,10 +280,10 @@ class HeapCore:
         self.pins.add(key)  # first: whoever closes the heap from now on leaves it to unpin()
         try:
             self.call(lib.bulk_pin, handle, payload, address, length)
+            return payload[0], address[0], int(length[0])
         except BaseException:
             self.unpin(address[0], key)
             raise
-        return payload[0], address[0], int(length[0])
 
     def unpin(self, address: Any, key: int) -> None:
         """Undo the pin of a view whose last array is gone, or one that failed. Legal anywhere."""
@@ -299,10 +314,14 @@ class HeapCore:
 
         Raises:
             BufferError: a view is exported; the heap stays open.
-            InvalidOperation: a native thread is attached (a workload runs); the heap stays open.
+            InvalidOperation: a native thread is attached (a workload runs), or this thread is
+                inside of a call (a signal handler closes it); the heap stays open.
         """
         if self.closed:
             return
+        mine = getattr(self._local, "mutator", None)
+        if mine is not None and mine.depth:
+            raise InvalidOperation("this thread is inside of a call on the heap; close it later")
         self._refuse_views()  # also before others find the heap closed that then is not
         self.closed = True
         self._wait_for_calls()

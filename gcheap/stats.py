@@ -76,6 +76,8 @@ class GCEvent:
             ``physical_after`` at the end of a major collection.
         weak_cleared: weak references and ephemerons that were cleared.
         finalizers_queued: finalizers that became due.
+        arenas_home: huge arenas that stayed mapped in the flip, as nothing in them had to be made
+            (selective flips).
         refusals: answers of the kernel to page moves and the calls around them that were not plain
             success, by name.
     """
@@ -119,6 +121,7 @@ class GCEvent:
     physical_after: int
     weak_cleared: int
     finalizers_queued: int
+    arenas_home: int
     refusals: dict[str, int]
 
     @classmethod

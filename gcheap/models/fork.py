@@ -5,8 +5,6 @@ MANAGED), then closes the claims and waits until everybody who may hold a unit h
 to claim counts itself first and then looks whether claims are closed (Dekker). So workers are
 parked between two units, nowhere else. The child has the memory and the states of that moment and
 no thread but one: it registers its regions before anything reads them, and makes what is left.
-
-This is the rule that gc/fork.c is to follow; until it does it waits for the whole cycle.
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ def _gate(who: int, mutant: str | None) -> list[Step[State]]:
     def closed(s: State) -> bool:
         return s.memory.load(who, "closed") != 0
 
-    def enter(s: State) -> State:
+    def claims_enter(s: State) -> State:
         return s._replace(inside=s.inside + 1)
 
     def look(s: State) -> Answer[State]:
@@ -77,14 +75,14 @@ def _gate(who: int, mutant: str | None) -> list[Step[State]]:
         return s._replace(inside=s.inside - 1)
 
     def wait_open(s: State) -> Answer[State]:
-        return None if closed(s) else jump("enter", s)
+        return None if closed(s) else jump("claims_enter", s)
 
     def look_first(s: State) -> State | None:
         return None if closed(s) else s
 
     if mutant == "looks_before_it_counts":
-        return [look_first, enter]
-    return [enter, look, gate, wait_open]
+        return [look_first, claims_enter]
+    return [claims_enter, look, gate, wait_open]
 
 
 def _producer(who: int, mutant: str | None, *, done: str) -> list[Step[State]]:
@@ -95,7 +93,7 @@ def _producer(who: int, mutant: str | None, *, done: str) -> list[Step[State]]:
 
     def claim(s: State) -> Answer[State]:
         if s.unit[at(s)] != ARMED:
-            return jump("leave", s)
+            return jump("claims_leave", s)
         inside = s.inside - (mutant == "leaves_with_busy")
         return s._replace(unit=replaced(s.unit, at(s), BUSY), inside=inside)
 
@@ -106,10 +104,10 @@ def _producer(who: int, mutant: str | None, *, done: str) -> list[Step[State]]:
         s = s._replace(unit=replaced(s.unit, at(s), MAPPED))
         return jump(done, s) if mutant == "leaves_with_busy" else s
 
-    def leave(s: State) -> Answer[State]:
+    def claims_leave(s: State) -> Answer[State]:
         return jump(done, s._replace(inside=s.inside - 1))
 
-    return [*_gate(who, mutant), claim, publish, unit_published, leave]
+    return [*_gate(who, mutant), claim, publish, unit_published, claims_leave]
 
 
 def _worker(mutant: str | None) -> Actor[State]:
@@ -169,7 +167,7 @@ def _forker(mutant: str | None) -> Actor[State]:
     def world_stopped(s: State) -> State | None:
         return s if not s.managed else None
 
-    def close(s: State) -> State | None:
+    def claims_closed(s: State) -> State | None:
         if mutant == "close_relaxed":
             return s._replace(memory=s.memory.store(FORKER, "closed", 1))
         memory = s.memory.store_seq(FORKER, "closed", 1)
@@ -193,11 +191,11 @@ def _forker(mutant: str | None) -> Actor[State]:
         memory = s.memory.store_seq(FORKER, "closed", 0)
         return None if memory is None else s._replace(memory=memory, stop=False)
 
-    order: list[Step[State]] = [world_stopping, world_stopped, close, wait_left]
+    order: list[Step[State]] = [world_stopping, world_stopped, claims_closed, wait_left]
     if mutant == "closes_before_stop":
-        order = [world_stopping, close, wait_left, world_stopped]
+        order = [world_stopping, claims_closed, wait_left, world_stopped]
     if mutant == "world_runs":
-        order = [close, wait_left]
+        order = [claims_closed, wait_left]
     return Actor("fork", [*order, fork, parent])
 
 
@@ -234,14 +232,14 @@ def _child(mutant: str | None) -> Actor[State]:
     def faults_drain(s: State) -> State | None:
         return s if s.child is not None and s.child.inside == 0 else None
 
-    def faults_forget(s: State) -> State:
+    def claims_forget(s: State) -> State:
         assert s.child is not None
         inside = s.child.inside if mutant == "child_keeps_count" else 0
         return s._replace(child=s.child._replace(inside=inside))
 
     register = ("register", change(registered=True))
     opens = ("open", change(closed=mutant == "child_stays_closed"))
-    ends: list[Step[State] | tuple[str, Step[State]]] = [faults_forget, opens, make, faults_drain]
+    ends: list[Step[State] | tuple[str, Step[State]]] = [claims_forget, opens, make, faults_drain]
     if mutant == "child_reads_first":
         return Actor("child", [born, read, register, *ends])
     return Actor("child", [born, register, read, *ends])
@@ -280,9 +278,11 @@ def build(mutant: str | None) -> Model[State]:
 CASE = Case(
     "fork",
     "fork() during a move: claims are closed, nobody holds a unit, the child goes on",
-    ("src/gc/fork.c", "src/gc/faults.c", "src/gc/safepoint.c", "src/heap/unit.h"),
-    ("prepare", "parent", "child", "fault_read", "world_stopping", "world_stopped", "enter",
-     "leave", "unit_published", "faults_drain", "faults_forget"),
+    ("src/gc/fork.c", "src/gc/claims.h", "src/gc/faults.c", "src/gc/safepoint.c",
+     "src/heap/unit.h"),
+    ("prepare", "parent", "child", "fault_read", "world_stopping", "world_stopped",
+     "claims_closed", "claims_enter", "claims_leave", "unit_published", "faults_drain",
+     "claims_forget"),
     build,
     MUTANTS,
 )  # fmt: skip

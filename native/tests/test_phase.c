@@ -27,9 +27,9 @@ static bool survives(gch_phase from, gch_phase to) {
 
 static void transitions(void) {
   static const gch_phase allowed[][2] = {
-      {GCH_PHASE_IDLE, GCH_PHASE_MARK}, {GCH_PHASE_MARK, GCH_PHASE_PLAN}, {GCH_PHASE_PLAN, GCH_PHASE_FLIP},
-      {GCH_PHASE_PLAN, GCH_PHASE_MOVE}, {GCH_PHASE_PLAN, GCH_PHASE_END},  {GCH_PHASE_FLIP, GCH_PHASE_MOVE},
-      {GCH_PHASE_MOVE, GCH_PHASE_END},  {GCH_PHASE_END, GCH_PHASE_IDLE},
+      {GCH_PHASE_IDLE, GCH_PHASE_MARK}, {GCH_PHASE_MARK, GCH_PHASE_PLAN}, {GCH_PHASE_MARK, GCH_PHASE_END},
+      {GCH_PHASE_PLAN, GCH_PHASE_FLIP}, {GCH_PHASE_PLAN, GCH_PHASE_MOVE}, {GCH_PHASE_PLAN, GCH_PHASE_END},
+      {GCH_PHASE_FLIP, GCH_PHASE_MOVE}, {GCH_PHASE_MOVE, GCH_PHASE_END},  {GCH_PHASE_END, GCH_PHASE_IDLE},
   };
   for (int from = 0; from < GCH_PHASE_COUNT; from++)
     for (int to = 0; to < GCH_PHASE_COUNT; to++) {

@@ -1,5 +1,10 @@
 /* Selective flips (gc/arm.h): what stays at home is never missing, and whatever has come to refer to what moves is fixed. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "gc/arm.h"
+
+#include <sys/wait.h>
 
 #include "clusters.h"
 #include "heap/summary.h"
@@ -241,7 +246,53 @@ static void put_back_home(void) {
   kit_close(&kit);
 }
 
+/* As in test_fork.c. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) { return "die_after_fork=0:detect_deadlocks=0"; }
+
+/* fork() when the selection has been made, or has been flipped: in the child what is at home is there, and the rest is made; or
+ * nothing moves. */
+static void forked(const char *point) {
+  for (int mode = 0; mode < GCH_FAULT_COUNT; mode++) {
+    struct kit_request request;
+    int status = -1;
+    if (!open_as((gch_fault_mode)mode, true)) return;
+    GCH_FRAME(kit.m, root, 2);
+    make_thinned(root);
+    hold_before(&kit, &request, GCH_POLICY_NEEDED, point);
+    CHECK(kit.heap->selection.regions != 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+      int before = check_failures;
+      alarm(60);
+      check_clusters(root[0], 4);
+      hold_on(false);
+      CHECK_EQ(gch_collect_wait(kit.m, NULL), GCH_OK);
+      kit_verify(&kit);
+      check_clusters(root[0], 4);
+      kit_major(&kit, GCH_POLICY_NEEDED, true, true);
+      kit_verify(&kit);
+      check_clusters(root[0], 4);
+      fflush(NULL);
+      _exit(check_failures == before ? 0 : 1);
+    }
+    gch_native_enter(kit.m);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    gch_native_leave(kit.m);
+    CHECK_EQ(status, 0);
+    hold_off(&kit, &request);
+    check_moved(root[0]);
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
+}
+
+static void forked_before_the_flip(void) { forked("flip_prepared"); }
+static void forked_in_the_move(void) { forked("move_begins"); }
+
 int main(void) {
+  pthread_atfork(NULL, NULL, kit_larger_stacks); /* before the library's */
   kit_watchdog(120);
   if (!huge_available("test_select")) return CHECK_SUMMARY();
   RUN(home_is_not_missing);
@@ -253,5 +304,7 @@ int main(void) {
   RUN(refused);
   RUN(guard_refused);
   RUN(put_back_home);
+  RUN(forked_before_the_flip);
+  RUN(forked_in_the_move);
   return CHECK_SUMMARY();
 }

@@ -26,6 +26,8 @@ NOT_MODELLED = {
     "ended": "after the end of `drain`: all units are made and reset",
     "marking_beside": "before the marker_enters of `markers`",
     "dest_filled": "in the pause",
+    "driver_rests": "the cycle lock is held, or waited with",
+    "extents_wanted": "nothing has moved yet; the driver is busy, or at rest",
     "flip_prepared": "nothing is flipped yet",
     "handle_freed": "before push_free of `stack`",
     "large_given_up": "a birth that a flip came upon is begun again, by the thread itself",
@@ -36,7 +38,9 @@ NOT_MODELLED = {
     "piece_copied": "in the pause",
     "region_registered": "no mutator reaches the region then",
     "room_taken": "a count of bytes",
+    "sweep_begins": "the mark is over, nothing is planned; the cycle lock is free",
     "unit_armed": "before the flip, or at birth",
+    "worker_rests": "between `claims_leave` and `claims_enter` of `fork`",
 }
 """GCH_POINTs that no model has a step for, and why."""
 

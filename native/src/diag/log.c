@@ -113,6 +113,7 @@ static const struct figure FIGURES[] = {
     FIGURE(physical_at_flip),  FIGURE(physical_after),
     FIGURE(units_unread),      FIGURE(move_cpu_ns),
     FIGURE(weak_cleared),      FIGURE(finalizers_queued),
+    FIGURE(arenas_home),
 };
 
 static const char *const REFUSALS[GCH_REFUSAL_COUNT] = {[GCH_REFUSAL_EXIST_MOVED] = "exist_moved",

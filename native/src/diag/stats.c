@@ -12,7 +12,7 @@
 _Static_assert(sizeof(gch_event) == sizeof(struct ring_event), "events are copied as they are");
 /* What the library writes into memory of the caller without being told its size. */
 _Static_assert(sizeof(gch_event) == 56 && sizeof(gch_block_info) == 24 && sizeof(gch_error) == 256, "they do not grow");
-_Static_assert(sizeof(gch_cycle) == 448 && sizeof(gch_distribution) == 56, "nor do these, inside gch_stats either");
+_Static_assert(sizeof(gch_cycle) == 512 && sizeof(gch_distribution) == 56, "nor do these, inside gch_stats either");
 
 /* Of a large object, what does not lie in huge pages: those are counted by arenas. Lock held. (It keeps out who is born and
  * who dies; in a pause objects move without it.) */

@@ -1,6 +1,7 @@
 #include "gc/arm.h"
 
 #include "gc/consume.h"
+#include "gc/drive.h"
 #include "heap/small.h"
 #include "heap/summary.h"
 #include "heap/unit.h"
@@ -33,6 +34,7 @@ static void arm_small(gch_heap *h, uint32_t region) {
   struct lock *space = &heap_small_space(h, h->layout.regions[region].space == SPACE_LEAF)->lock;
   uint32_t first, count = region_arenas(h, region, &first);
   for (uint32_t a = first; a < first + count; a++) {
+    drive_pass(h);
     lock_lock(&h->cycle_lock);
     lock_lock(space);
     if (!is_home(h, a)) arm_arena(h, region, a);

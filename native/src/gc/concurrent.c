@@ -1,9 +1,10 @@
 /* Workers take, in this order: what was hot in the last moves (gc/hot.h); evacuated destinations (they empty sources, which become frames), then every arena of the
  * flipped and armed regions for what is left. After each unit they look whether somebody waits: then what they hold is
  * published, and faults are answered, before they go on. Where arenas are huge they make arenas, those first that faults
- * have opened (gc/produce_arena.c). */
+ * have opened (gc/produce_arena.c). Between two units they let a fork() pass (gc/claims.h). */
 #include "gc/concurrent.h"
 
+#include "gc/claims.h"
 #include "gc/faults.h"
 #include "gc/hot.h"
 #include "gc/produce_arena.h"
@@ -42,15 +43,33 @@ static void look_around(struct batch *b) {
   if (trims) at_add_relaxed(&b->heap->moved.released, frames_trim(b->heap));
 }
 
+/* Somebody forks: what is held is published, or given back. */
+static inline void let_fork_pass(struct batch *b) {
+  gch_heap *h = b->heap;
+  if (gch_likely(!claims_wanted(h))) return;
+  batch_end(b);
+  claims_leave(h);
+  GCH_POINT(worker_rests);
+  claims_enter(h);
+  batch_begin(b, h, GCH_ACTOR_WORKER);
+}
+
 static void move_blocks(struct batch *b, size_t from, size_t to) {
-  for (size_t block = from; block < to; block++)
+  for (size_t block = from; block < to; block++) {
+    let_fork_pass(b);
     if (produce_block(b, block, false)) look_around(b);
+  }
 }
 
 static void move_huge(struct batch *b, size_t arena) {
+  bool more = true;
+  let_fork_pass(b);
   produce_arena(b, arena);
-  do faults_serve(b);
-  while (produce_opened(b));
+  while (more) {
+    faults_serve(b);
+    let_fork_pass(b);
+    more = produce_opened(b);
+  }
 }
 
 static void move_hot(struct batch *b) {
@@ -90,7 +109,10 @@ static void wait_mapped(struct batch *b) {
     if (!in_cycle(h, r)) continue;
     uint32_t first, count = region_arenas(h, r, &first);
     for (size_t block = (size_t)first * ARENA_BLOCKS; block < (size_t)(first + count) * ARENA_BLOCKS; block++)
-      if (unit_state(h, block) != UNIT_NONE) see_mapped(b, block);
+      if (unit_state(h, block) != UNIT_NONE) {
+        let_fork_pass(b);
+        see_mapped(b, block);
+      }
   }
 }
 
@@ -99,8 +121,9 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   struct batch b;
   uint32_t arena;
   (void)worker, (void)workers;
+  GCH_POINT(move_begins); /* not inside yet: fork() may be */
+  claims_enter(m->heap);
   batch_begin(&b, m->heap, GCH_ACTOR_WORKER);
-  GCH_POINT(move_begins);
   move_hot(&b);
   move_dests(&b);
   while (take_arena(m, &arena))
@@ -109,6 +132,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
     else
       move_blocks(&b, (size_t)arena * ARENA_BLOCKS, ((size_t)arena + 1) * ARENA_BLOCKS);
   batch_end(&b);
+  claims_leave(m->heap);
 }
 
 /* A CPU is left to each mutator that runs: a worker that shares one with them is put off it for milliseconds, with units
@@ -131,7 +155,9 @@ void concurrent_move(gch_heap *h, uint32_t running) {
   at_store_relaxed(&h->movers, workers); /* a hint */
   team_run_beside(h, move_worker, &m, workers);
   at_store_relaxed(&h->movers, 0);
+  claims_enter(h);
   batch_begin(&b, h, GCH_ACTOR_WORKER);
   wait_mapped(&b);
   batch_end(&b);
+  claims_leave(h);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "gc/cycle.h"
+#include "gc/phase.h"
 #include "gc/release.h"
 #include "mover/mover.h"
 #include "os/thread.h"
@@ -27,6 +28,7 @@ struct controller {
   uint64_t asked;        /* [lock] requests so far */
   uint32_t due; /* [atomic, written under lock] a cycle that nobody waits for has been asked for, and not ended */
   bool quit; /* [lock] */
+  bool resumes; /* [const] it begins with a cycle that is running: in the child of fork() */
 };
 
 /* The first request, and all that ask for the same, will be answered by the cycle that begins now. */
@@ -66,6 +68,7 @@ static void controller_main(void *arg) {
   gch_heap *h = arg;
   struct controller *c = h->controller;
   uint64_t release = 0; /* when memory is looked at again */
+  if (c->resumes) cycle_resume(h);
   lock_lock(&c->lock);
   for (;;) {
     while (c->first == NULL && c->due == 0 && !c->quit) wait_or_release(h, c, &release);
@@ -93,6 +96,7 @@ gch_status controller_start(gch_heap *h, gch_error *error) {
   lock_init(&c->lock, RANK_CONTROLLER, "controller");
   cond_init(&c->wake);
   cond_init(&c->done);
+  c->resumes = phase_now(h) != GCH_PHASE_IDLE;
   h->controller = c;
   if (thread_start(&c->thread, "gcheap-control", controller_main, h) >= 0) return GCH_OK;
   lock_destroy(&c->lock);

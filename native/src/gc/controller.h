@@ -10,6 +10,7 @@
 
 #include "heap/mutator.h"
 
+/* In the child of fork() it first brings a cycle that is running to its end. */
 gch_status controller_start(gch_heap *heap, gch_error *error);
 /* Lets a running cycle end, or leave off where it only marks, then ends the thread. No mutators, and the heap ends, too. */
 void controller_stop(gch_heap *heap);

@@ -6,10 +6,13 @@
 #include "gc/compact.h"
 #include "gc/concurrent.h"
 #include "gc/controller.h"
+#include "gc/cycle_report.h"
+#include "gc/drive.h"
 #include "gc/faults.h"
 #include "gc/finalize.h"
 #include "gc/finish.h"
 #include "gc/flip.h"
+#include "gc/give_up.h"
 #include "gc/mark.h"
 #include "gc/minor.h"
 #include "gc/pace.h"
@@ -22,7 +25,6 @@
 #include "gc/sweep.h"
 #include "gc/team.h"
 #include "gc/watchdog.h"
-#include "heap/diary.h"
 #include "heap/small.h"
 #include "mover/mover.h"
 #include "os/pages.h"
@@ -33,98 +35,6 @@ enum {
   WAITS = 8,    /* for others' majors that left room, before it makes one of its own */
 };
 static const uint64_t REMARK_NS = 200000, ARENA_PAUSE_NS = 10000;
-
-/* --- reports -------------------------------------------------------------------------------------------------- */
-
-/* The driver, its team, and who answers faults: of a major, also if a minor runs beside it. */
-static uint64_t cpu_now(const gch_heap *h, bool minor) {
-  if (minor) return clock_thread_cpu_ns() + team_pause_cpu_ns(h);
-  return clock_thread_cpu_ns() + team_cpu_ns(h) + at_load_relaxed(&h->measures.served_cpu_ns);
-}
-
-/* What events say of a collection. */
-static uint64_t event_bits(const gch_cycle *r, gch_cause cause) {
-  return (uint64_t)cause | (r->minor ? GCH_COLLECTION_MINOR : 0u) | (r->concurrent ? GCH_COLLECTION_CONCURRENT : 0u) |
-         (r->degraded ? GCH_COLLECTION_DEGRADED : 0u);
-}
-
-/* Until report_figures has been called for it, times and counts are those at which it began. */
-static void report_begin(gch_heap *h, bool minor, gch_cause cause, gch_cycle *r) {
-  watchdog_begin(h);
-  *r = (gch_cycle){.number = ++h->cycle_number,
-                   .minor = minor,
-                   .mover = h->mover->id,
-                   .heap_bytes_before = at_load_relaxed(&h->used_bytes)};
-  r->collector_cpu_ns = cpu_now(h, minor);
-  r->cycle_ns = clock_ns();
-  r->pages_moved = at_load_relaxed(&h->moved.pages); /* counters of the heap: report_end takes the difference */
-  r->arenas_moved = at_load_relaxed(&h->moved.arenas);
-  r->bytes_copied = at_load_relaxed(&h->moved.bytes);
-  r->bytes_released = at_load_relaxed(&h->moved.released);
-  r->units_unread = at_load_relaxed(&h->moved.unread);
-  r->faults_served = at_load_relaxed(&h->measures.faults);
-  r->weak_cleared = at_load_relaxed(&h->weak.cleared);
-  r->finalizers_queued = at_load_relaxed(&h->finalizers.queued);
-  for (int i = 0; i < GCH_REFUSAL_COUNT; i++) r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]);
-  heap_event(h, GCH_EVENT_BEGIN, r->number, r->heap_bytes_before, at_load_relaxed(&h->measures.allocated_bytes),
-             event_bits(r, cause));
-}
-
-/* Resident bytes of the process, 0 if they cannot be had; some microseconds: not for a pause. */
-static uint64_t resident_now(void) {
-  struct pages_statm statm;
-  struct pages_statm_sample sample = {0};
-  if (pages_statm_open(&statm) < 0) return 0;
-  if (pages_statm_read(&statm, &sample) < 0) sample.resident_bytes = 0;
-  pages_statm_close(&statm);
-  return sample.resident_bytes;
-}
-
-static void major_begin(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch_cycle *r) {
-  report_begin(h, false, cause, r);
-  r->policy = o->policy;
-  h->major_number = r->number;
-  stall_report_begin(h, r->number, &h->report);
-}
-
-static void report_pause(gch_cycle *r, uint64_t length, const struct pause *pause) {
-  uint64_t reach = pause->stopped_ns - pause->asked_ns;
-  r->pauses++;
-  r->pause_ns += length;
-  if (length > r->pause_longest_ns) r->pause_longest_ns = length;
-  if (reach > r->safepoint_longest_ns) r->safepoint_longest_ns = reach;
-}
-
-/* What has happened since it began. */
-static void report_figures(gch_heap *h, gch_cycle *r) {
-  r->cycle_ns = clock_ns() - r->cycle_ns;
-  r->collector_cpu_ns = cpu_now(h, r->minor) - r->collector_cpu_ns;
-  r->heap_bytes_after = at_load_relaxed(&h->used_bytes);
-  r->pages_moved = at_load_relaxed(&h->moved.pages) - r->pages_moved;
-  r->arenas_moved = at_load_relaxed(&h->moved.arenas) - r->arenas_moved;
-  r->bytes_copied = at_load_relaxed(&h->moved.bytes) - r->bytes_copied;
-  r->bytes_released = at_load_relaxed(&h->moved.released) - r->bytes_released;
-  r->units_unread = at_load_relaxed(&h->moved.unread) - r->units_unread;
-  r->faults_served = at_load_relaxed(&h->measures.faults) - r->faults_served;
-  r->weak_cleared = at_load_relaxed(&h->weak.cleared) - r->weak_cleared;
-  r->finalizers_queued = at_load_relaxed(&h->finalizers.queued) - r->finalizers_queued;
-  for (int i = 0; i < GCH_REFUSAL_COUNT; i++)
-    r->refusals[i] = at_load_relaxed(&h->measures.refusals[i]) - r->refusals[i];
-}
-
-static void report_end(gch_heap *h, gch_cycle *r) {
-  watchdog_end(h);
-  report_figures(h, r);
-}
-
-static void keep_report(gch_heap *h, gch_cycle *where, gch_cause cause, const gch_cycle *r) {
-  lock_lock(&h->measures.lock);
-  *where = *r;
-  if (!r->minor) h->measures.last_report = h->report;
-  lock_unlock(&h->measures.lock);
-  heap_event(h, GCH_EVENT_END, r->number, r->heap_bytes_after, r->live_bytes, event_bits(r, cause));
-  diary_note(h, r, &h->report, cause);
-}
 
 /* --- when it is time ----------------------------------------------------------------------------------------- */
 
@@ -165,7 +75,7 @@ void cycle_minor(gch_heap *h, bool promote_all, gch_cause cause, gch_cycle *r) {
   r->move_ns = minor.move_ns;
   report_end(h, r);
   note_minor(h, &minor, length, !promote_all);
-  keep_report(h, &h->measures.last_minor, cause, r);
+  report_keep(h, &h->measures.last_minor, cause, r);
 }
 
 /* --- major ---------------------------------------------------------------------------------------------------- */
@@ -174,14 +84,6 @@ static void swap_maps(gch_heap *h) {
   uint64_t *live = h->tables.live;
   h->tables.live = h->tables.mark;
   h->tables.mark = live;
-}
-
-static void finish_report(gch_heap *h, gch_cause cause, gch_cycle *r) {
-  r->physical_after = resident_now();
-  pace_major(h, r);
-  at_add_relaxed(&h->measures.major_count, 1);
-  heap_event(h, GCH_EVENT_MOVED, r->pages_moved, r->arenas_moved, r->bytes_copied, r->number);
-  keep_report(h, &h->measures.last_major, cause, r);
 }
 
 /* What every major begins with, in its first pause: afterwards nothing is young. */
@@ -207,11 +109,15 @@ static void mark_in_pause(gch_heap *h, gch_cycle *r) {
   r->live_objects = marked.objects;
 }
 
+/* `flips`: beside mutators, no lock held. */
 static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gch_cycle *r) {
   struct plan_options options = {.policy = o->policy, .flips = flips, .map = h->tables.mark};
   uint64_t start = clock_ns();
+  if (flips) GCH_POINT(sweep_begins);
   at_add_relaxed(&h->moved.released, sweep_dead(h, h->tables.mark, flips));
+  if (flips) drive_begin(h);
   plan_major(h, h->plan, &options);
+  if (flips) drive_end(h);
   r->plan_ns = clock_ns() - start;
   r->units = h->plan->dest_count + h->plan->move_count + h->plan->fix_count;
   r->blocks_evacuated = h->plan->source_count;
@@ -284,6 +190,7 @@ static bool remark_pause(gch_heap *h, bool last, enum outlook *outlook, gch_cycl
     snapshot_end(h);
     GCH_EXPENSIVE(mark_is_closed(h));
     if (*outlook == OUTLOOK_FLIP && !flip_hold_out(h)) *outlook = OUTLOOK_NO_REGION;
+    h->drive.judged = false;
     phase_enter(h, GCH_PHASE_PLAN);
   }
   uint64_t length = world_resume(h, &pause);
@@ -321,6 +228,8 @@ static enum outlook mark_concurrently(gch_heap *h, bool weighs, gch_cycle *r) {
   mark_judge(h, workers);
   lock_lock(&h->cycle_lock);
   mark_end(h, &marked);
+  plan_reset(h->plan);
+  h->drive.judged = true; /* and what is planned is in the plan */
   r->mark_ns = clock_ns() - start;
   r->live_bytes = marked.bytes;
   r->live_objects = marked.objects;
@@ -355,7 +264,7 @@ static bool flip_pause(gch_heap *h, enum prospect prospect, uint32_t *running, g
   if (flipped) h->report.move_begin_ns = clock_ns(); /* from now on memory is missed */
   uint64_t length = world_resume(h, &pause);
   r->flip_ns = flipped ? length : 0;
-  r->physical_at_flip = flipped ? resident_now() : 0;
+  r->physical_at_flip = flipped ? report_resident_now() : 0;
   report_pause(r, length, &pause);
   note_minor(h, &minor, r->flip_minor_ns, false);
   return flipped;
@@ -364,6 +273,7 @@ static bool flip_pause(gch_heap *h, enum prospect prospect, uint32_t *running, g
 static void end_phase(gch_heap *h) {
   lock_lock(&h->cycle_lock);
   phase_enter(h, GCH_PHASE_END);
+  h->drive.busy = 1;
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending); /* minors may be */
   faults_drain(h);
@@ -371,6 +281,34 @@ static void end_phase(gch_heap *h) {
   h->keeps = release_keeps(h);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
   h->keeps = 0;
+  drive_end(h);
+}
+
+/* Nothing more is to be done. The cycle lock is taken, and stays. */
+static void come_to_rest(gch_heap *h) {
+  stall_report_end(h, &h->report);
+  lock_lock(&h->cycle_lock);
+  phase_enter(h, GCH_PHASE_IDLE);
+  large_drop_lost(h); /* from now on nothing is left to us */
+}
+
+/* What is left of phase END is not of the plan. Returns with the cycle lock held. */
+static void end_cycle(gch_heap *h) {
+  GCH_POINT(ended); /* but for the phase; minors may be */
+  if (h->huge) finish_opened(h);
+  come_to_rest(h);
+}
+
+/* The flip has been made, and mutators run (so many). Returns with the cycle lock held. */
+static void move_and_end(gch_heap *h, uint32_t running, gch_cycle *r) {
+  uint64_t cpu = report_cpu_now(h, false);
+  concurrent_move(h, running);
+  finalizers_forward(h);
+  end_phase(h);
+  h->report.move_end_ns = clock_ns();
+  r->move_ns = h->report.move_end_ns - h->drive.flipped_ns;
+  r->move_cpu_ns = report_cpu_now(h, false) - cpu;
+  end_cycle(h);
 }
 
 /* The rest of a cycle that found no region to hold out: the world stops again, and nothing is armed. */
@@ -396,14 +334,6 @@ static void minor_before_flip(gch_heap *h) {
   cycle_unlock(h);
 }
 
-/* Nothing more is to be done. The cycle lock is taken, and stays. */
-static void come_to_rest(gch_heap *h) {
-  stall_report_end(h, &h->report);
-  lock_lock(&h->cycle_lock);
-  phase_enter(h, GCH_PHASE_IDLE);
-  large_drop_lost(h); /* from now on nothing is left to us */
-}
-
 /* Does the move fit into a pause, by what a unit and an arena have taken in others? (The tables of all arenas in use are gone
  * through, too.) */
 static bool fits_into_pause(const gch_heap *h, const gch_cycle *r) {
@@ -427,7 +357,6 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, bool weighs
   lock_unlock(&h->cycle_lock);
   plan_phase(h, o, true, r);
   minor_before_flip(h);
-  uint64_t start;
   enum prospect prospect = prepare(h, weighs, r);
   lock_lock(&h->cycle_lock);
   uint32_t running;
@@ -436,19 +365,10 @@ static void plan_and_move(gch_heap *h, const gch_collect_options *o, bool weighs
     stall_report_end(h, &h->report);
     return;
   }
+  h->drive.flipped_ns = clock_ns();
   lock_unlock(&h->cycle_lock);
   tell(h, CYCLE_FLIPPED, r);
-  start = clock_ns();
-  uint64_t cpu = cpu_now(h, false);
-  concurrent_move(h, running);
-  finalizers_forward(h);
-  end_phase(h);
-  h->report.move_end_ns = clock_ns();
-  r->move_ns = h->report.move_end_ns - start;
-  r->move_cpu_ns = cpu_now(h, false) - cpu;
-  GCH_POINT(ended); /* but for the phase; minors may be */
-  if (h->huge) finish_opened(h);
-  come_to_rest(h);
+  move_and_end(h, running, r);
 }
 
 /* Nothing moves: the dead are freed, and the new map is the live one from a moment on that nobody runs in. Cycle lock held before
@@ -465,16 +385,28 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
   world_stop(h, GCH_PAUSE_REMARK, &pause);
   swap_maps(h);
   phase_enter(h, GCH_PHASE_END);
+  h->drive.busy = 1;
   report_pause(r, world_resume(h, &pause), &pause);
   lock_unlock(&h->cycle_lock);
   GCH_POINT(ending);
   h->keeps = release_keeps(h); /* the same arenas, as it comes by them in the same order */
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, true));
   h->keeps = 0;
+  drive_end(h);
   come_to_rest(h);
 }
 
-void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *r) {
+/* Cycle lock held; left. */
+static void close_cycle(gch_heap *h, gch_cycle *r) {
+  pace_major_over(h);
+  report_end(h, r);
+  report_finish(h, h->drive.cause, r);
+  cond_broadcast(&h->cycle_done);
+  cycle_unlock(h);
+}
+
+void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gch_cycle *out) {
+  gch_cycle *r = &h->drive.report;
   lock_lock(&h->cycle_lock);
   cycle_wait_idle(h);
   if (if_due && !cycle_is_due(h)) {
@@ -482,7 +414,8 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
     return;
   }
   gch_cause cause = if_due ? GCH_CAUSE_DUE : GCH_CAUSE_ASKED;
-  major_begin(h, o, cause, r);
+  h->drive.cause = cause;
+  report_begin_major(h, o, cause, r);
   r->concurrent = 1;
   mover_settle(h);
   enum outlook outlook = mark_concurrently(h, if_due, r);
@@ -500,11 +433,36 @@ void cycle_concurrent(gch_heap *h, const gch_collect_options *o, bool if_due, gc
   } else {
     plan_and_move(h, o, if_due, r);
   }
+  close_cycle(h, r);
+  *out = *r; /* nobody else begins one */
+}
+
+/* --- in the child of fork() ------------------------------------------------------------------------------------ */
+
+void cycle_inherit(gch_heap *h) {
+  const gch_cycle *r = &h->drive.report;
+  at_store_relaxed(&h->next_dest, 0); /* of a move: those that had been taken from are looked at again */
+  at_store_relaxed(&h->movers, 0);
+  if (!give_up(h)) return;
   pace_major_over(h);
-  report_end(h, r);
-  finish_report(h, cause, r);
-  cond_broadcast(&h->cycle_done);
-  cycle_unlock(h);
+  heap_event(h, GCH_EVENT_END, r->number, at_load_relaxed(&h->used_bytes), h->left.live,
+             report_event_bits(r, h->drive.cause));
+}
+
+void cycle_resume(gch_heap *h) {
+  gch_cycle *r = &h->drive.report;
+  watchdog_begin(h);
+  r->collector_cpu_ns = report_cpu_now(h, false); /* what the parent has used is not ours */
+  if (phase_now(h) == GCH_PHASE_PLAN) {
+    lock_lock(&h->cycle_lock);
+    r->units = r->blocks_evacuated = 0;
+    sweep_only(h, r);
+  } else if (phase_now(h) == GCH_PHASE_MOVE) {
+    move_and_end(h, at_load_relaxed(&h->world.mutator_count), r); /* a hint */
+  } else {
+    end_cycle(h);
+  }
+  close_cycle(h, r);
 }
 
 void cycle_wait_idle(gch_heap *h) {
@@ -513,12 +471,12 @@ void cycle_wait_idle(gch_heap *h) {
 
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch_cycle *r) {
   cycle_wait_idle(h);
-  major_begin(h, o, cause, r);
+  report_begin_major(h, o, cause, r);
   mover_settle(h);
   if (o->concurrent && o->policy != GCH_POLICY_RELEASE) degrade(h, r, GCH_DEGRADED_MOVER); /* that moves nothing */
   major_in_pause(h, o, r);
   report_end(h, r);
-  finish_report(h, cause, r);
+  report_finish(h, cause, r);
 }
 
 /* --- on behalf of an allocation ------------------------------------------------------------------------------- */

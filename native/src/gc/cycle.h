@@ -11,6 +11,10 @@ void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cause c
 /* A concurrent major, start to end; the controller's. Takes and leaves the cycle lock itself. `if_due`: unless another one has
  * made it superfluous. */
 void cycle_concurrent(gch_heap *heap, const gch_collect_options *options, bool if_due, gch_cycle *report);
+/* In the child of fork(), while it is alone: a cycle that was running is given up, or made ready to go on (gc/fork.h). */
+void cycle_inherit(gch_heap *heap);
+/* What cycle_inherit has left of it, to its end; the controller's. */
+void cycle_resume(gch_heap *heap);
 /* Cycle lock held: waits (releasing it meanwhile) until no major is running. */
 void cycle_wait_idle(gch_heap *heap);
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "gc/cards.h"
+#include "gc/drive.h"
 #include "gc/forward_inline.h"
 #include "gc/team.h"
 #include "heap/summary.h"
@@ -87,6 +88,7 @@ struct extents_job {
   struct plan *plan;
   const uint64_t *map;
   uint64_t next; /* [atomic] */
+  bool beside;
 };
 
 static void block_extents(gch_heap *h, size_t block, const uint64_t *map) {
@@ -111,18 +113,25 @@ static void block_extents(gch_heap *h, size_t block, const uint64_t *map) {
 static void extents_worker(void *context, uint32_t worker, uint32_t workers) {
   struct extents_job *job = context;
   (void)worker, (void)workers;
-  for (uint64_t i; (i = at_add_relaxed(&job->next, 1)) < job->plan->source_count;)
+  while (!job->beside || !drive_wanted(job->heap)) {
+    uint64_t i = at_add_relaxed(&job->next, 1);
+    if (i >= job->plan->source_count) return;
     block_extents(job->heap, job->plan->sources[i], job->map);
+  }
 }
 
 void evacuate_extents(gch_heap *h, struct plan *plan, uint32_t from, const uint64_t *map) {
-  struct extents_job job = {h, plan, map, from};
-  if (plan->source_count <= from) return;
-  bool beside = plan == h->plan && at_load_relaxed(&h->world.stop) == 0; /* a hint: pauses have a team of their own */
-  if (beside && h->teams[TEAM_BESIDE] != NULL)
+  bool beside = plan == h->plan && h->drive.busy != 0; /* the driver's own word: pauses have a team of their own */
+  struct extents_job job = {h, plan, map, from, beside};
+  if (beside) GCH_POINT(extents_wanted);
+  while (job.next < plan->source_count) { /* the job is over: nobody else counts */
+    if (!beside) {
+      team_run(h, extents_worker, &job);
+      return;
+    }
     team_run_beside(h, extents_worker, &job, UINT32_MAX);
-  else
-    team_run(h, extents_worker, &job);
+    drive_pass(h);
+  }
 }
 
 /* --- packing -------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "gc/claims.h"
 #include "gc/hot.h"
 #include "gc/phase.h"
 #include "gc/produce_arena.h"
@@ -22,7 +23,6 @@ struct faults {
   int bell;
   bool started;
   bool installed;
-  uint32_t inside; /* [atomic seq] threads answering faults */
 };
 
 static uint64_t ended; /* [atomic] moves of all heaps: counted before everything that they armed is open again */
@@ -30,15 +30,15 @@ static uint64_t ended; /* [atomic] moves of all heaps: counted before everything
 /* Enters; false: no move is going on, and whatever was touched is present. Leave in either case. The order of counter and
  * phase matters (Dekker): either we see the phase end, or the drain sees us. */
 static bool enter(gch_heap *h) {
-  at_add_seq(&h->faults->inside, 1);
+  claims_enter(h);
   return at_load_seq(&h->phase) == GCH_PHASE_MOVE;
 }
-static void leave(gch_heap *h) { at_sub(&h->faults->inside, 1); }
+static void leave(gch_heap *h) { claims_leave(h); }
 
 void faults_drain(gch_heap *h) {
   at_add(&ended, 1);
   at_fence_seq();
-  while (at_load_seq(&h->faults->inside) != 0) thread_yield();
+  while (at_load_seq(&h->claims.inside) != 0) thread_yield();
 }
 
 /* Our handler of a signal, of all heaps. */
@@ -172,7 +172,7 @@ static void ensure_unit(struct batch *b, size_t block) {
 
 void faults_ensure(gch_heap *h, uintptr_t from, uintptr_t to) {
   struct batch b;
-  if (h->faults == NULL) return;
+  if (h->faults == NULL || h->broken[0] != 0) return;
   if (enter(h)) {
     uint64_t cpu = clock_thread_cpu_ns();
     batch_begin(&b, h, GCH_ACTOR_MUTATOR);
@@ -395,7 +395,6 @@ struct lock *faults_install_lock(void) { return &install_lock; }
 void faults_forget(gch_heap *h) {
   struct faults *f = h->faults;
   if (f == NULL) return;
-  at_store(&f->inside, 0);
   if (f->installed) return; /* the handler is inherited */
   if (f->bell >= 0) bell_close(f->bell);
   free(f);

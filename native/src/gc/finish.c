@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "gc/compact_internal.h"
+#include "gc/drive.h"
 #include "gc/sampler.h"
 #include "gc/sweep.h"
 #include "heap/small.h"
@@ -178,8 +179,10 @@ void finish_opened(gch_heap *h) {
     uint32_t first, count = space > SPACE_LARGE_LEAF ? 0 : region_arenas(h, r, &first);
     for (uint32_t i = 0; i < count; i++) {
       if (at_load(&h->tables.arenas[first + i].made) == ARENA_UNMADE) continue;
+      drive_begin(h);
       if (region_registered(h, r) == REGION_QUIET) collapse_arena(h, first + i, space);
       at_store(&h->tables.arenas[first + i].made, (uint32_t)ARENA_UNMADE);
+      drive_end(h);
     }
   }
 }

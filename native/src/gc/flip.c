@@ -4,6 +4,7 @@
 
 #include "gc/ambiguous.h"
 #include "gc/arm.h"
+#include "gc/drive.h"
 #include "gc/evacuate.h"
 #include "gc/faults.h"
 #include "gc/finalize.h"
@@ -170,22 +171,29 @@ static void disarm_regions(gch_heap *h) {
 
 bool flip_prepare(gch_heap *h) {
   bool ready = true;
+  drive_begin(h);
   arm_units(h);
   for (uint32_t r = 0; r < h->layout.region_count && ready; r++) {
+    drive_pass(h);
     if (h->to_flip >> r & 1) ready = h->mover->prepare(h, r);
     if (h->armed >> r & 1) ready = h->mover->arm_dests(h, r);
   }
+  drive_pass(h);
   ready = ready && empty_leaf_dests(h);
   if (!ready) disarm_regions(h);
+  drive_pass(h);
   populate_ahead(h);
+  drive_end(h);
   if (ready) find_lock_free(h);
   GCH_POINT(flip_prepared);
   return ready;
 }
 
 void flip_prepare_pause(gch_heap *h) {
+  drive_begin(h);
   arm_units(h);
   populate_ahead(h);
+  drive_end(h);
   GCH_POINT(flip_prepared);
 }
 

@@ -10,8 +10,12 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "gc/claims.h"
 #include "gc/controller.h"
+#include "gc/cycle.h"
+#include "gc/drive.h"
 #include "gc/faults.h"
+#include "gc/phase.h"
 #include "gc/registry.h"
 #include "gc/safepoint.h"
 #include "gc/sampler.h"
@@ -34,13 +38,14 @@ static struct lock fork_lock = {.mutex = PTHREAD_MUTEX_INITIALIZER, .name = "for
 static struct held held[REGISTRY_MAX];
 static uint32_t held_count;
 static uint64_t parent_pid;
+static uint64_t forked_ns; /* the child began */
 static int told[2]; /* a pipe from the child: its copies of shared memory are made; -1: not needed, or not to be had */
 
 /* --- locks ---------------------------------------------------------------------------------------------------- */
 
 /* Every lock of a heap but those of the cycle and of the list of mutators, in the order in which a thread may take two of
- * them. With the world stopped and the cycle lock held they are held for moments only, by threads in native state. A lock
- * that a heap gets has to be added here. */
+ * them. With the world stopped, the cycle lock held and claims closed they are held for moments only, by threads in native state
+ * and collector threads between two units. A lock that a heap gets has to be added here. */
 static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
   struct lock *all[] = {controller_lock(h),
                         &h->world.lock,
@@ -65,24 +70,33 @@ static uint32_t leaf_locks(gch_heap *h, struct lock *out[LOCKS_MAX]) {
 
 /* --- prepare -------------------------------------------------------------------------------------------------- */
 
-static bool rests(const gch_heap *h) {
-  return at_load(&h->phase) == GCH_PHASE_IDLE && at_load(&h->large.transfers) == 0;
+static bool rests(const gch_heap *h) { return h->drive.busy == 0 && at_load(&h->large.transfers) == 0; }
+
+/* The cycle lock held: whoever drives a cycle may go on when it is left. */
+static void let_cycle(gch_heap *h) {
+  at_store_relaxed(&h->drive.wanted, 0);
+  cond_broadcast(&h->cycle_done);
+  lock_let(&h->cycle_lock);
 }
 
-/* The cycle lock, with no major running, and no object half-way to where it grows. */
-static bool keep_collections_out(gch_heap *h, uint64_t deadline) {
-  if (!lock_hold(&h->cycle_lock, deadline)) return false;
+/* The cycle lock, with the driver of a major at rest, and no object half-way to where it grows. */
+static bool hold_cycle(gch_heap *h, uint64_t deadline) {
   bool in_time = true;
+  at_store_relaxed(&h->drive.wanted, 1); /* a hint, or seen under the lock */
+  if (!lock_hold(&h->cycle_lock, deadline)) {
+    at_store_relaxed(&h->drive.wanted, 0);
+    return false;
+  }
   while (!rests(h) && in_time) in_time = cond_wait_held(&h->cycle_done, &h->cycle_lock, deadline);
   if (rests(h)) return true;
-  lock_let(&h->cycle_lock);
+  let_cycle(h);
   return false;
 }
 
 static bool stop(struct held *e, uint64_t deadline) {
   gch_heap *h = e->heap;
   if (!lock_hold(&h->world.mutators_lock, deadline)) return false;
-  if (world_halt(h, GCH_PAUSE_OTHER, &e->pause, deadline)) return true;
+  if (world_halt(h, GCH_PAUSE_OTHER, &e->pause, deadline) && claims_close(h, deadline)) return true;
   world_run(h);
   lock_let(&h->world.mutators_lock);
   return false;
@@ -90,9 +104,9 @@ static bool stop(struct held *e, uint64_t deadline) {
 
 static bool hold(struct held *e, uint64_t deadline) {
   struct lock *locks[LOCKS_MAX];
-  if (!keep_collections_out(e->heap, deadline)) return false;
+  if (!hold_cycle(e->heap, deadline)) return false;
   if (!stop(e, deadline)) {
-    lock_let(&e->heap->cycle_lock);
+    let_cycle(e->heap);
     return false;
   }
   uint32_t count = leaf_locks(e->heap, locks);
@@ -105,10 +119,11 @@ static void let(struct held *e) {
   struct lock *locks[LOCKS_MAX];
   uint32_t count = leaf_locks(h, locks);
   while (count > 0) lock_let(locks[--count]);
+  claims_open(h);
   world_run(h);
   lock_let(&h->world.mutators_lock);
   world_count(h, &e->pause);
-  lock_let(&h->cycle_lock);
+  let_cycle(h);
 }
 
 /* False: the heap of this slot was not to be had by the deadline. */
@@ -263,6 +278,9 @@ static void forget_threads(gch_heap *h, bool are_held) {
   h->waiters = (struct waiters){0};
   stall_log_end(h, 0); /* a major may have been running */
   at_store_seq(&h->world.stop, 0);
+  h->drive.busy = h->drive.wanted = 0;
+  at_store_seq(&h->world.markers, 0); /* one that came too late may have been counted for a moment */
+  claims_forget(h);
   controller_forget(h);
   faults_forget(h);
   team_forget(h);
@@ -274,6 +292,7 @@ static void start_threads(gch_heap *h) {
   gch_error error = {0};
   forget_threads(h, true);
   if (h->broken[0] != 0) return;
+  cycle_inherit(h);
   gch_status status = team_start(h, &error);
   if (status == GCH_OK) status = faults_start(h, &error);
   if (status == GCH_OK) status = watchdog_start(h, &error);
@@ -307,6 +326,7 @@ static void tell_parent(void) {
 }
 
 static void child(void) {
+  forked_ns = clock_ns();
   registry_forget();
   for (uint32_t i = 0; i < held_count; i++) inherit_memory(held[i].heap);
   give_up_others();
@@ -319,6 +339,8 @@ static void child(void) {
   }
   lock_let(&fork_lock);
   lock_renew(&fork_lock);
+  for (struct mutator *m = mutators_here(); m != NULL; m = m->next_here)
+    if (m->waits) stall_count(m->pub.heap, m, GCH_STALL_FORK, forked_ns, clock_ns());
   mutators_leave_native();
 }
 

@@ -233,3 +233,26 @@ void mark_end(gch_heap *h, struct mark_result *result) {
   end(h->marking[1], result);
   snapshot_trim(h);
 }
+
+/* What is listed at the beginning of judging is judged, all of it or none: of a mark that is complete. What is listed later, when
+ * finalizers have been, is not. */
+void mark_give_up(gch_heap *h) {
+  struct marking *s = h->marking[1];
+  bool judging = at_load(&h->weak.judging) != 0;
+  for (uint32_t i = 0; i < s->count; i++) {
+    struct marker *m = &s->markers[i];
+    if (judging)
+      cells_clear(h, &m->cells, false, false);
+    else
+      cells_forget(&m->cells);
+    m->top = m->block_live = m->deadline = 0;
+    m->found_count = m->queue_count = 0;
+    m->dropped = false;
+    give_stack_back(h, m);
+  }
+  at_store(&h->weak.judging, 0);
+  size_t blocks = layout_block_count(&h->layout);
+  for (uint64_t b = 0; (b = bits_find_next(s->overflow, b, blocks)) != BITS_NONE; b++)
+    bits_clear_atomic(s->overflow, b);
+  at_store(&s->overflowed, 0);
+}

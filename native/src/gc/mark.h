@@ -48,6 +48,9 @@ bool mark_remark(gch_heap *heap, uint64_t deadline_ns);
  * finalized is marked (gc/weak.h). */
 void mark_judge(gch_heap *heap, uint32_t workers);
 void mark_end(gch_heap *heap, struct mark_result *result);
+/* In the child of fork(), between any two of these steps, or where markers stand still: they forget what they have found. If weak
+ * cells were being cleared, they are. The bits that have been set are the caller's. */
+void mark_give_up(gch_heap *heap);
 
 /* True, or it aborts with a reference from what is marked to what is not. World stopped, the mark complete. */
 bool mark_is_closed(gch_heap *heap);

@@ -13,15 +13,15 @@ static uint64_t marked_so_far(const struct marking *s) {
 }
 
 /* One look at a list, which is turned round. The first in a mark leaves what it finds to all markers; later ones follow it at
- * once, so that a chain of ephemerons is gone through in one look if it is listed in its order. */
-static bool look_at(struct marker *m, uintptr_t *list, bool follow, bool *late) {
-  uintptr_t kept = 0, last = 0;
+ * once, so that a chain of ephemerons is gone through in one look if it is listed in its order. In a pause nothing that is
+ * listed is known to this stack only: fork() may be made there. */
+static bool look_at(struct marker *m, struct cells *c, bool follow, bool *late) {
   bool found = false;
-  for (uint64_t seen = 1; *list != 0 && !*late; seen++) {
-    uintptr_t cell = cells_pop(list);
+  for (uint64_t seen = 1; c->waiting != 0 && !*late; seen++) {
+    uintptr_t cell = cells_pop(&c->waiting);
     if (weak_is_unmarked(m->heap, at_load(cell_word(cell, CELL_TARGET)), false)) {
-      cells_push(&kept, cell);
-      if (last == 0) last = cell;
+      cells_push(&c->looked, cell);
+      if (c->last == 0) c->last = cell;
     } else {
       found = true;
       marker_find(m, at_load(cell_word(cell, CELL_VALUE)));
@@ -31,7 +31,8 @@ static bool look_at(struct marker *m, uintptr_t *list, bool follow, bool *late) 
     marker_let_pass(m);
     *late = marker_is_late(m);
   }
-  cells_join(list, kept, last);
+  cells_join(&c->waiting, c->looked, c->last);
+  c->looked = c->last = 0;
   return found;
 }
 
@@ -39,8 +40,7 @@ bool mark_waiting(struct marking *s) {
   uint64_t marked = marked_so_far(s); /* first: who marks while it is looked is looked after */
   bool found = false, late = false;
   if (marked == s->waited_at) return false;
-  for (uint32_t i = 0; i < s->count; i++)
-    found |= look_at(&s->markers[0], &s->markers[i].cells.waiting, s->waited, &late);
+  for (uint32_t i = 0; i < s->count; i++) found |= look_at(&s->markers[0], &s->markers[i].cells, s->waited, &late);
   s->waited = true;
   if (!found && !late) s->waited_at = marked;
   return found || late;

@@ -3,7 +3,7 @@
 /* Bit b of row a: a may be followed by b. */
 static const uint8_t NEXT[GCH_PHASE_COUNT] = {
     [GCH_PHASE_IDLE] = 1 << GCH_PHASE_MARK,
-    [GCH_PHASE_MARK] = 1 << GCH_PHASE_PLAN,
+    [GCH_PHASE_MARK] = 1 << GCH_PHASE_PLAN | 1 << GCH_PHASE_END, /* given up, in a child of fork() */
     [GCH_PHASE_PLAN] = 1 << GCH_PHASE_FLIP | 1 << GCH_PHASE_MOVE | 1 << GCH_PHASE_END,
     [GCH_PHASE_FLIP] = 1 << GCH_PHASE_MOVE,
     [GCH_PHASE_MOVE] = 1 << GCH_PHASE_END,

@@ -123,6 +123,17 @@ void snapshot_flush(gch_heap *h) {
 
 void snapshot_end(gch_heap *h) { set_all(h, 0); }
 
+void snapshot_give_up(gch_heap *h) {
+  struct snapshot *s = &h->snapshot;
+  s->on = 0;
+  for (struct mutator *m = at_load(&h->world.records); m != NULL; m = m->next_record) {
+    m->pub.snapshot = 0;
+    m->pub.log = m->pub.log_end = NULL;
+  }
+  at_store(&s->full, 0);
+  snapshot_trim(h);
+}
+
 void snapshot_attach(gch_heap *h, struct mutator *m) { m->pub.snapshot = h->snapshot.on; }
 void snapshot_detach(gch_heap *h, struct mutator *m) { hand_over(h, m); }
 

@@ -29,6 +29,8 @@ enum { SNAPSHOT_WORDS = 512 }; /* of a buffer */
 void snapshot_begin(gch_heap *heap);
 void snapshot_flush(gch_heap *heap);
 void snapshot_end(gch_heap *heap);
+/* In the child of fork(): the mark is given up, and all logs with it, those of threads that are not here, too. */
+void snapshot_give_up(gch_heap *heap);
 
 /* The list of mutators locked, the mutator's own thread. */
 void snapshot_attach(gch_heap *heap, struct mutator *m);

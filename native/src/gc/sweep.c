@@ -1,6 +1,7 @@
 #include "gc/sweep.h"
 
 #include "base/check.h"
+#include "gc/drive.h"
 #include "heap/small.h"
 #include "mover/mover.h"
 
@@ -34,6 +35,7 @@ static uint64_t sweep_region(gch_heap *h, uint32_t region, bool beside) {
   uint32_t first, count = region_arenas(h, region, &first);
   uint64_t released = 0;
   for (uint32_t a = first; a < first + count; a++) {
+    if (beside) drive_pass(h);
     if (beside) lock_lock(&h->cycle_lock);
     lock_lock(space_lock(h, space));
     for (size_t b = (size_t)a * ARENA_BLOCKS; b < (size_t)(a + 1) * ARENA_BLOCKS; b++) sweep_block(h, b);
@@ -63,6 +65,7 @@ static uint64_t sweep_large(gch_heap *h, const uint64_t *map, bool beside) {
   uint64_t released = 0;
   bool more = true;
   for (uint32_t from = 1; more; from += LARGE_BATCH) {
+    if (beside) drive_pass(h);
     if (beside) lock_lock(&h->cycle_lock);
     more = sweep_large_batch(h, map, from, &released);
     if (beside) lock_unlock(&h->cycle_lock);

@@ -81,6 +81,11 @@ void cells_clear(gch_heap *h, struct cells *cells, bool minor, bool beside) {
   clear_list(h, &cells->waiting, minor, beside);
 }
 
+void cells_forget(struct cells *cells) {
+  while (cells_pop(&cells->weak) != 0 || cells_pop(&cells->waiting) != 0 || cells_pop(&cells->looked) != 0) continue;
+  cells->last = 0;
+}
+
 /* --- what programs call ------------------------------------------------------------------------------------------- */
 
 static bool is_cell(gch_mutator *m, gch_ref o, enum cell_kind kind) {

@@ -37,6 +37,7 @@ gch_status weak_init(gch_heap *heap, gch_error *error);
 struct cells {
   uintptr_t weak;    /* weak references; at the end of a mark ephemerons, too */
   uintptr_t waiting; /* ephemerons whose keys were not marked */
+  uintptr_t looked, last; /* of those: looked at in this round, in vain; the first of them that was */
 };
 
 static inline uint64_t *cell_word(uintptr_t cell, uint32_t offset) { return (uint64_t *)(cell + offset); }
@@ -58,5 +59,7 @@ uint64_t ephemeron_meet(gch_heap *heap, struct cells *cells, uintptr_t cell);
 /* The mark is complete: clears the listed cells that refer to what is not marked, and takes the lists apart. `beside`: the caller
  * is a marker that stands still for pauses. */
 void cells_clear(gch_heap *heap, struct cells *cells, bool minor, bool beside);
+/* The mark is given up: takes the lists apart, and clears nothing. */
+void cells_forget(struct cells *cells);
 
 #endif

@@ -109,6 +109,22 @@ struct world {
   uint32_t markers;          /* [atomic seq] markers that are at work beside mutators: they stop as mutators do */
 };
 
+/* Who may hold a unit of the running move, or what goes with one: gc/claims.h. */
+struct claims {
+  uint32_t inside; /* [atomic seq] threads */
+  uint32_t closed; /* [atomic seq] by a fork() */
+};
+
+/* Of the concurrent major that runs, its driver's; gc/drive.h. */
+struct drive {
+  gch_cycle report; /* [cycle] so far */
+  gch_cause cause;  /* [cycle] */
+  uint32_t busy;    /* [lock: cycle] the driver is at what only itself can bring to an end */
+  uint32_t wanted;  /* [atomic] a fork() waits for it to rest, and for the lock */
+  bool judged;      /* [lock: cycle] the mark is over */
+  uint64_t flipped_ns; /* [cycle] when the move began */
+};
+
 struct controller;
 struct watchdog;
 struct ring_file;
@@ -231,7 +247,9 @@ struct gch_heap {
   struct touching touching;
   struct stall_log stall_log;
   struct lock cycle_lock;       /* RANK_CYCLE */
-  struct cond cycle_done;       /* [lock: cycle] the running cycle ended */
+  struct cond cycle_done;       /* [lock: cycle] the running cycle ended, or its driver rests, or may go on */
+  struct drive drive;
+  struct claims claims;
   uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
   gch_report report;            /* [cycle] of the running major, as far as it has come */
   uint64_t cycle_number;        /* [cycle] the last one given: majors and minors are counted together */

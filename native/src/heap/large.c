@@ -13,7 +13,8 @@
  *   first pause, flip       allocation goes on in another region (`turns` says so), and this one is flipped, or armed. The
  *                           reservation is lost, the thread begins again, twice at most: then it does not poll. While the
  *                           cycle still moves, the pages are left to its end (LARGE_LOST), else given back at once.
- *   fork()                  the child gives back what threads had begun that it does not have
+ *   fork()                  the child gives back what threads had begun that it does not have; where the cycle still moves, and
+ *                           allocation has gone on, at its end
  *
  * Of huge arenas, those that are its own alone are populated without the lock, too; one that it shares with others, of at most
  * two, under it. */
@@ -355,13 +356,19 @@ void large_drop_lost(gch_heap *h) {
 }
 
 void large_forget_births(gch_heap *h) {
-  for (uint32_t id = 1; id < h->large.count; id++) {
-    struct large *e = &h->large.entries[id];
+  struct large_space *s = &h->large;
+  bool moves = at_load(&h->phase) >= GCH_PHASE_MOVE;
+  s->lost = 0;
+  for (uint32_t id = 1; id < s->count; id++) {
+    struct large *e = &s->entries[id];
     e->resizing = 0;
+    if (e->birth == LARGE_NOT_IN_BIRTH) continue;
     if (e->birth == LARGE_RESERVED) heap_unuse(h, e->counted);
-    if (e->birth != LARGE_NOT_IN_BIRTH) drop_birth(h, id);
+    if (moves && layout_region(&h->layout, e->planned) != s->alloc_region[e->leaf])
+      e->birth = LARGE_LOST, s->lost++;
+    else
+      drop_birth(h, id);
   }
-  h->large.lost = 0;
 }
 
 /* --- memory of what is born --------------------------------------------------------------------------------------- */

@@ -33,6 +33,7 @@
 
 #include "base/error.h"
 #include "heap/small.h"
+#include "heap/unit.h"
 #include "mover/liveness.h"
 #include "mover/mover.h"
 #include "mover/publish.h"
@@ -51,6 +52,16 @@ static gch_status open_one(gch_heap *h, enum uffd_faults faults, struct uffd *ou
   return error_set(error, GCH_UNSUPPORTED, "cannot open userfaultfd: %s (%.150s)", strerror(-rc), out->reasons);
 }
 
+/* In the child of fork() a region that is missing in a move is that again; what else was missing is quiet. */
+static int register_region(gch_heap *h, uint32_t region) {
+  const struct region *r = &h->layout.regions[region];
+  bool missing = at_load(&h->phase) == GCH_PHASE_MOVE && region_registered(h, region) == REGION_MISSING;
+  if (missing) return uffd_register_missing(&h->kernel, &h->missing, (void *)r->start, r->bytes, 0);
+  int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)r->start, r->bytes, h->mover->range_calls);
+  if (rc >= 0) at_store(&h->registration[region], (uint8_t)REGION_QUIET);
+  return rc;
+}
+
 /* The young region, alone, is never registered. */
 static gch_status open_descriptors(gch_heap *h, gch_error *error) {
   static const enum space_id spaces[] = {SPACE_OLD, SPACE_LARGE, SPACE_LEAF, SPACE_LARGE_LEAF, SPACE_FRAMES};
@@ -62,11 +73,10 @@ static gch_status open_descriptors(gch_heap *h, gch_error *error) {
     uint32_t first = layout_first_region(&h->layout, spaces[s]);
     for (uint32_t r = first; r < first + layout_space_regions(&h->layout, spaces[s]); r++) {
       const struct region *region = &h->layout.regions[r];
-      int rc = uffd_register_quiet(&h->kernel, &h->quiet, (void *)region->start, region->bytes, h->mover->range_calls);
+      int rc = register_region(h, r);
       if (rc < 0)
         return error_set(error, GCH_UNSUPPORTED, "cannot register %zu MiB at %p with userfaultfd: %s",
                          region->bytes >> 20, (void *)region->start, strerror(-rc));
-      at_store(&h->registration[r], (uint8_t)REGION_QUIET);
     }
   }
   h->liveness_moves = status == GCH_OK && liveness_register(h);
@@ -86,11 +96,30 @@ gch_status quiet_open(gch_heap *h, gch_error *error) {
   return status == GCH_OK ? shadow_open(h, error) : status;
 }
 
-/* Inherited descriptors speak of the parent's memory, and nothing is registered here. */
+/* Where nothing was registered for a moment, khugepaged may have filled the holes of a huge arena that is there in part. */
+static int empty_armed(gch_heap *h) {
+  int rc = 0;
+  for (uint32_t i = 0; i < OPEN_ARENAS; i++) {
+    uint32_t arena = at_load(&h->open_arenas[i]);
+    for (size_t b = 0; b < ARENA_BLOCKS && arena != 0 && rc >= 0; b++) {
+      size_t block = (size_t)(arena - 1) * ARENA_BLOCKS + b;
+      if (unit_state(h, block) == UNIT_ARMED)
+        rc = pages_drop(&h->kernel, (void *)block_address(&h->layout, block), BLOCK_BYTES);
+    }
+  }
+  return rc;
+}
+
+/* Inherited descriptors speak of the parent's memory, and nothing is registered here: what is missing reads as zeros until it is. */
 gch_status quiet_inherit(gch_heap *h, bool parent_waits, gch_error *error) {
   (void)parent_waits;
   close_descriptors(h);
-  return open_descriptors(h, error);
+  gch_status status = open_descriptors(h, error);
+  if (status != GCH_OK || at_load(&h->phase) != GCH_PHASE_MOVE) return status;
+  for (uint32_t r = 0; r < h->layout.region_count; r++)
+    if (h->flipped >> r & 1) region_guard(h, r);
+  if (empty_armed(h) >= 0) return GCH_OK;
+  return error_set(error, GCH_NO_MEMORY, "%s", "cannot empty what khugepaged may have filled");
 }
 
 gch_status shadow_open(gch_heap *h, gch_error *error) {

@@ -93,7 +93,8 @@ static void simulated_close(gch_heap *h) {
 
 static int copy_extent(gch_heap *h, int to, off_t from, off_t end) {
   while (from < end) {
-    ssize_t done = pwrite(to, (void *)(h->layout.base + (uintptr_t)from), (size_t)(end - from), from);
+    uintptr_t alias = h->layout.base + h->layout.shadow_delta + (uintptr_t)from; /* of which nothing is closed */
+    ssize_t done = pwrite(to, (void *)alias, (size_t)(end - from), from);
     if (done < 0 && errno != EINTR) return -errno;
     if (done > 0) from += done;
   }
@@ -126,7 +127,9 @@ static void cut_off(gch_heap *h) {
   h->shared_fd = -1;
 }
 
-/* The object is the parent's: a copy takes its place. */
+static bool shut_again(gch_heap *h);
+
+/* The object is the parent's: a copy takes its place. Mapped anew, all of it is open. */
 static gch_status simulated_inherit(gch_heap *h, bool parent_waits, gch_error *error) {
   int own = -1, parents = h->shared_fd, rc = parent_waits ? 0 : -EMFILE;
   void *alias = (void *)(h->layout.base + h->layout.shadow_delta), *out = NULL;
@@ -138,6 +141,7 @@ static gch_status simulated_inherit(gch_heap *h, bool parent_waits, gch_error *e
     rc = map_regions(h);
   }
   if (rc >= 0) rc = map_object(h, alias, h->layout.span, 0, &out);
+  if (rc >= 0 && !shut_again(h)) rc = -ENOMEM;
   if (own >= 0) kernel_close_fd(&h->kernel, h->shared_fd == own ? parents : own);
   if (rc >= 0) return GCH_OK;
   cut_off(h);
@@ -212,6 +216,48 @@ static bool shut_large(gch_heap *h, uint32_t region) {
 /* Only what is moved there is missing; the rest of a leaf region stays as it is. */
 static bool simulated_arm_dests(gch_heap *h, uint32_t region) {
   return space_is_large(h->layout.regions[region].space) ? shut_large(h, region) : shut_blocks(h, region);
+}
+
+/* In the child of fork(): what is not made yet is closed, as it was. */
+static bool shut_flipped(gch_heap *h, uint32_t region) {
+  const struct region *r = &h->layout.regions[region];
+  size_t b = block_index(&h->layout, r->start), stop = b + (r->bytes >> BLOCK_SHIFT);
+  if (!shut_range(h, r->start, r->bytes)) return false;
+  while (b < stop) {
+    size_t end = b;
+    while (end < stop && unit_state(h, end) == UNIT_MAPPED) end++;
+    if (end > b) open_range(h, block_address(&h->layout, b), (end - b) * (uint64_t)BLOCK_BYTES);
+    b = end > b ? end : b + 1;
+  }
+  return true;
+}
+
+/* Of large objects that are on their way: the part in each block that is not made yet. */
+static bool shut_armed_large(gch_heap *h, uint32_t region) {
+  for (uint32_t id = 1; id < h->large.count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base == 0 || e->forward == e->base || layout_region(&h->layout, e->forward) != region) continue;
+    uintptr_t end = e->forward + align_up(e->bytes, h->layout.page_bytes);
+    for (uintptr_t at = e->forward, next; at < end; at = next) {
+      next = align_down(at, BLOCK_BYTES) + BLOCK_BYTES < end ? align_down(at, BLOCK_BYTES) + BLOCK_BYTES : end;
+      if (unit_state(h, block_index(&h->layout, at)) == UNIT_ARMED && !shut_range(h, at, next - at)) return false;
+    }
+  }
+  return true;
+}
+
+static bool shut_again(gch_heap *h) {
+  bool moves = at_load(&h->phase) == GCH_PHASE_MOVE, shut = true;
+  for (uint32_t r = 0; r < h->layout.region_count && shut; r++) {
+    if (region_registered(h, r) == REGION_QUIET) continue;
+    if (!moves)
+      at_store(&h->registration[r], (uint8_t)REGION_QUIET);
+    else if (h->flipped >> r & 1)
+      shut = shut_flipped(h, r);
+    else
+      shut = space_is_large(h->layout.regions[r].space) ? shut_armed_large(h, r) : shut_blocks(h, r);
+  }
+  return shut;
 }
 
 static void simulated_disarm(gch_heap *h, uint32_t region) {
