@@ -132,6 +132,10 @@ static uint64_t nursery_after(uint64_t nursery_kib, uint64_t target_ns) {
   root[0] = kit_refs(&k, 400000);
   for (uint64_t i = 0; i < 400000; i++) kit_put_node(&k, &root[0], i, i);
   gch_stats_get(k.heap, &s, sizeof s);
+  const struct nursery *n =
+      &k.heap->nursery; /* what minors took depends on the machine; that the policy was told of them does not */
+  if (nursery_kib == 0) CHECK(n->ns > 0 && n->size > 0 && n->survival > 0.5);
+  CHECK(s.nursery_bytes >= n->least && s.nursery_bytes <= n->most);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
   kit_close(&k);
@@ -139,8 +143,7 @@ static uint64_t nursery_after(uint64_t nursery_kib, uint64_t target_ns) {
 }
 
 static void of_a_heap(void) {
-  uint64_t small = nursery_after(0, 500000); /* three MiB of survivors take longer than this */
-  CHECK(small <= 3 * MIB || KIT_SANITIZED); /* (there, other things take longer still) */
+  CHECK(nursery_after(0, 500000) >= LEAST);
   CHECK(nursery_after(0, 10 * NS_PER_S) >= 512 * KIB); /* (what the cache allows) */
   CHECK_EQ(nursery_after(2048, 500000), 2 * MIB); /* as it was asked for */
 }
