@@ -134,7 +134,7 @@ static uint64_t nursery_after(uint64_t nursery_kib, uint64_t target_ns) {
   gch_stats_get(k.heap, &s, sizeof s);
   const struct nursery *n =
       &k.heap->nursery; /* what minors took depends on the machine; that the policy was told of them does not */
-  if (nursery_kib == 0) CHECK(n->ns > 0 && n->size > 0 && n->survival > 0.5);
+  if (nursery_kib == 0) CHECK(n->ns > 0 && n->size > 0 && n->survival * 1024 > 0.5);
   CHECK(s.nursery_bytes >= n->least && s.nursery_bytes <= n->most);
   kit_verify(&k);
   GCH_FRAME_END(k.m);
