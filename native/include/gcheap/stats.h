@@ -84,8 +84,8 @@ typedef struct gch_cycle {
   uint64_t move_cpu_ns; /* collector_cpu_ns of the concurrent move, from the flip to the last source given back */
   uint64_t weak_cleared; /* weak references and ephemerons */
   uint64_t finalizers_queued; /* registrations whose objects were put into the queue */
-  uint64_t arenas_home;       /* stayed mapped in a flip, as nothing in them had to be made; selective flips */
-  uint64_t reserved[7];       /* 0; for what is reported one day */
+  uint64_t arenas_home; /* stayed mapped in a flip, as nothing in them had to be made; selective flips */
+  uint64_t reserved[7]; /* 0; for what is reported one day */
 } gch_cycle;
 
 /* Distribution of durations, ns: exact count, sum and maximum; percentiles within 6 %. */
