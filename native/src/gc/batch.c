@@ -7,6 +7,7 @@
 
 void batch_begin(struct batch *b, gch_heap *h, gch_actor maker) {
   *b = (struct batch){.heap = h, .maker = maker, .drops = drops_of(h, h->config.gc_threads)};
+  b->most = batching_units(&h->batching);
 }
 
 void batch_end(struct batch *b) {
@@ -45,10 +46,13 @@ static bool copies(const gch_heap *h) { return h->huge && !h->mover->fill_in_pla
 void batch_publish(struct batch *b) {
   gch_heap *h = b->heap;
   if (b->bytes == 0) return;
+  uint64_t made = clock_ns();
   if (copies(h))
     publish_by_copy(h, h->missing.fd, b->dst, b->src, b->bytes, 0);
   else
     h->mover->publish_armed(h, b->dst, b->src, b->bytes);
+  if (b->units > 0) batching_note(&h->batching, b->units, made - b->begun_ns, clock_ns() - made);
+  b->most = batching_units(&h->batching);
   bool moved = h->mover->moves_pages && !copies(h);
   if (b->framed) frames_done(h, b->src, (uint32_t)(b->bytes / BLOCK_BYTES), moved);
   if (b->framed && !moved) frames_add_extra(h, (int64_t)b->bytes);
@@ -77,5 +81,5 @@ void batch_add(struct batch *b, uintptr_t dst, uintptr_t src, uint64_t bytes, bo
 void batch_add_unit(struct batch *b, size_t block) {
   if (b->units == 0) b->first = block;
   GCH_ASSERT(b->first + b->units == block && b->bytes != 0);
-  if (++b->units == BATCH_UNITS) batch_publish(b);
+  if (++b->units >= b->most) batch_publish(b);
 }

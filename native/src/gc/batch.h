@@ -5,7 +5,7 @@
  * Publishing by page moves pays one TLB shootdown to every CPU that runs the process (10 us here, as much as moving a
  * hundred pages), so neighbours go together: units whose destinations are neighbours in one arena, finished at neighbouring
  * addresses (a run of frames, or their shadow). A batch is published when the next unit does not continue it, when it is
- * full, and at once when somebody waits for a unit (batch_wanted): so whoever waits, waits for at most the making of one
+ * full (heap/batching.h), and at once when somebody waits for a unit (batch_wanted): so whoever waits, waits for at most the making of one
  * unit and one publishing, however large batches are.
  *
  * Units are claimed one by one, each just before it is made. While a batch is open its thread waits for nothing (I3):
@@ -17,8 +17,6 @@
 
 #include "gc/consume.h"
 
-enum { BATCH_UNITS = 8 };
-
 struct batch {
   gch_heap *heap;
   gch_actor maker;       /* who makes its units */
@@ -26,11 +24,12 @@ struct batch {
   uintptr_t dst, src;    /* [dst, dst + bytes) is finished at src */
   uint64_t bytes;
   size_t first;          /* units [first, first + units) are finished with it */
-  uint32_t units;
+  uint32_t units, most;  /* how many there are, and may be (heap/batching.h) */
   bool framed;           /* src lies in frames */
   uint32_t frames;       /* left of the run of frames being filled, from `frame` on */
   uintptr_t frame;
   uint64_t heard;        /* heap->impatient when its first unit was claimed */
+  uint64_t begun_ns;     /* when that was */
 };
 
 void batch_begin(struct batch *batch, gch_heap *heap, gch_actor maker);
@@ -48,7 +47,9 @@ void batch_publish(struct batch *batch);
 
 /* From here on whoever waits is heard: before the first claim of a batch. */
 static inline void batch_listen(struct batch *b) {
-  if (b->bytes == 0) b->heard = at_load(&b->heap->impatient);
+  if (b->bytes != 0) return;
+  b->heard = at_load(&b->heap->impatient);
+  b->begun_ns = clock_ns();
 }
 
 /* Somebody found a unit BUSY, and waits for it. */

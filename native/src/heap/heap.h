@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "base/ranks.h"
 #include "base/ring.h"
+#include "heap/batching.h"
 #include "heap/decay.h"
 #include "heap/frames.h"
 #include "heap/large.h"
@@ -293,6 +294,7 @@ struct gch_heap {
       [OPEN_ARENAS]; /* [atomic, moving] huge arenas made by pieces, each once: index + 1; PLACE_TAKEN; 0: a free place */
   uint32_t open_limit; /* [const] places there are: they count against the staging budget */
   struct selection selection;
+  struct batching batching;
   struct hot hot;
   bool summarises; /* [stw] markers keep rows (heap/summary.h) */
   uint32_t summary_rest; /* [cycle] majors for which rows are not worth keeping */
