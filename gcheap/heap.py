@@ -211,7 +211,8 @@ class Heap(Unpicklable):
             slash, "json:" before it for lines of JSON, two of these with a comma between; "":
             nowhere; None: what the environment variable GCHEAP_LOG says.
         pause_target: seconds that minor pauses are to stay below, 0.00005 to 10, if ``nursery`` is
-            "auto"; None: 0.002.
+            "auto"; and a full collection that began by itself moves in a pause what fits into so
+            much. None: 0.002.
         budget: bytes that what lives in all heaps of the process with a budget, and what they may
             grow by before they are collected, are to be together (the least that one of them has
             named). It is shared by the square-root rule: more for those that grow fast, hold much,

@@ -83,7 +83,9 @@ typedef struct gch_config {
   const char *ring_path;
   /* A line a collection: where to (docs/traces.md); "": nowhere; NULL: what the environment variable GCHEAP_LOG says. */
   const char *log;
-  uint64_t pause_target_ns; /* what minor pauses are to stay below, unless nursery_bytes is given; 0: 2 ms */
+  /* What minor pauses are to stay below, unless nursery_bytes is given; and a major that began by itself moves in a pause what fits
+   * into so much. 0: 2 ms. */
+  uint64_t pause_target_ns;
   /* Instead of growth_percent: all heaps of the process that name a budget (the least that one has named) grow so far that
    * what lives in them and what they may grow by are so many bytes together, and shared by the square-root rule: more for those that
    * grow fast, hold much, and are slow to collect. A heap may always grow by a 16th of what lives in it, and by 4 MiB. 0: none. */
