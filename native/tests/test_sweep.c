@@ -5,7 +5,7 @@
 #include "model.h"
 #include "mover/mover.h"
 
-enum { TABLE = 400, STEPS = 150, MOST = 2000 };
+enum { TABLE = 400, STEPS = 150, MOST = 20000 };
 
 /* The answer that one call may have, and what else goes wrong all the time: some calls are made after refusals only. A wake
  * that fails is made all the same, else somebody would sleep for ever. (Closing: test_injection.c.) */
