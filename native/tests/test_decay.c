@@ -6,6 +6,8 @@
 #include "heap/small.h"
 #include "kit.h"
 
+#include <sys/wait.h>
+
 /* --- policy ----------------------------------------------------------------------------------------------------- */
 
 /* Nothing within the time, then a part with each tick, all of it within the same time again. */
@@ -164,6 +166,38 @@ static void used_meanwhile(void) {
   kit_close(&kit);
 }
 
+/* A fork() in the middle of a tick: what the controller has in hand there is free in the child, too. */
+static void fork_amidst(void) {
+  int status = 0;
+  gch_config c = kit_config(GCH_MOVER_MOVE, 8, 256);
+  c.gc_threads = 2;
+  c.decay_ms = 80;
+  c.growth_percent = GCH_GROWTH_NEVER;
+  if (!kit_open(&kit, &c)) return;
+  GCH_FRAME(kit.m, root, 1);
+  root[0] = kit_refs(&kit, 20000);
+  for (uint64_t n = 0; n < 20000; n++) kit_put_node(&kit, &root[0], n, n);
+  kit_minor(&kit, true);
+  for (uint64_t n = 0; n < 20000; n++)
+    if (n % 4 != 0) kit_put(&kit, root[0], n, NULL);
+  kit_major(&kit, GCH_POLICY_ALL, true, true);
+  struct frames *f = &kit.heap->frames;
+  uint32_t all = at_load(&f->free_count);
+  CHECK(all > 0);
+  gch_inject(kit.heap, "drop:delay=200ms", NULL);
+  for (int i = 0; i < 100000 && at_load(&f->free_count) == all; i++) usleep(100);
+  CHECK(at_load(&f->free_count) < all);
+  pid_t child = fork();
+  if (child == 0) _exit(at_load(&f->free_count) == all ? 0 : 1);
+  gch_inject(kit.heap, "", NULL);
+  gch_native_enter(kit.m);
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  gch_native_leave(kit.m);
+  CHECK_EQ(status, 0);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 int main(void) {
   kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(60);
@@ -175,6 +209,7 @@ int main(void) {
     RUN(goes_from_the_young_region);
     RUN(now_and_never);
     RUN(used_meanwhile);
+    RUN(fork_amidst);
   }
   return CHECK_SUMMARY();
 }

@@ -156,6 +156,36 @@ static void fits_into_a_pause(void) {
   }
 }
 
+/* Large arrays of references have to be fixed, too: that does not fit, and what did not leaves no mark for ever. */
+static void large_ones_do_not_fit(void) {
+  enum { COUNT = 100000, ARRAYS = 24, LENGTH = 1 << 18 };
+  if (!open_as(GCH_MOVER_MOVE, 192)) return;
+  kit.heap->config.pause_target_ns = 2000000;
+  GCH_FRAME(kit.m, root, 2);
+  root[0] = kit_refs(&kit, COUNT);
+  for (uint64_t n = 0; n < COUNT; n++) kit_put_node(&kit, &root[0], n, n);
+  kit_minor(&kit, true);
+  kit_major(&kit, GCH_POLICY_ALL, true, true);
+  root[1] = kit_refs(&kit, ARRAYS);
+  for (uint64_t a = 0; a < ARRAYS; a++) {
+    gch_ref o = kit_refs(&kit, LENGTH);
+    kit_put(&kit, root[1], a, o);
+    kit_put(&kit, o, a, kit_at(root[0], 4 * a));
+  }
+  for (uint64_t n = 0; n < COUNT; n++)
+    if (n % 4 != 0) kit_put(&kit, root[0], n, NULL);
+  kit.heap->unit_pause_ns = 4 * UNIT_PAUSE_NS;
+  do wait_for_a_major();
+  while (kit.heap->measures.last_major.blocks_evacuated == 0 && at_load(&kit.heap->measures.major_count) < 20);
+  const gch_cycle *r = &kit.heap->measures.last_major;
+  CHECK(r->concurrent == 1 && r->flip_ns != 0 && r->blocks_evacuated > 0);
+  CHECK(kit.heap->unit_pause_ns < 4 * UNIT_PAUSE_NS);
+  kit_verify(&kit);
+  for (uint64_t a = 0; a < ARRAYS; a++) CHECK(kit_at(kit_at(root[1], a), a) == kit_at(root[0], 4 * a));
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 int main(void) {
   kit_watchdog(60);
   if (!kit_available(GCH_MOVER_MOVE)) return 77;
@@ -163,5 +193,6 @@ int main(void) {
   RUN(weighs_the_flip);
   RUN(sweeps_beside_births);
   RUN(fits_into_a_pause);
+  RUN(large_ones_do_not_fit);
   return CHECK_SUMMARY();
 }

@@ -180,9 +180,14 @@ static void refused(void) {
     const char *spec;
     bool flips, selective;
   } cases[] = {
-      {"move:EBUSY@p=0.5,seed=3", true, true},   {"move:EBUSY@p=0.1,seed=4;copy:ENOMEM@p=0.3,seed=5", true, true},
-      {"move:EEXIST-after@every=3", true, true}, {"move:EAGAIN@partial=65536,p=0.5,seed=6", true, true},
-      {"move:ENOMEM@every=2", true, true},       {"register:ENOMEM", false, false}, /* neither the guard nor the flip */
+      {"move:EBUSY@p=0.5,seed=3", true, true},
+      {"move:EBUSY@p=0.1,seed=4;copy:ENOMEM@p=0.3,seed=5", true, true},
+      {"move:EEXIST-after@every=3", true, true},
+      {"move:EAGAIN@partial=65536,p=0.5,seed=6", true, true},
+      {"move:ENOMEM@every=2", true, true},
+      {"move:ENOMEM@from=2;copy:ENOMEM", false, false}, /* one arena has gone, and comes back */
+      {"move:ENOMEM@partial=65536;copy:ENOMEM", false, false}, /* a part of one has */
+      {"register:ENOMEM", false, false}, /* neither the guard nor the flip */
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct kit_request request;
@@ -291,6 +296,50 @@ static void forked(const char *point) {
 static void forked_before_the_flip(void) { forked("flip_prepared"); }
 static void forked_in_the_move(void) { forked("move_begins"); }
 
+/* Pages that are shared with a child would be torn and copied in the pause: regions are flipped whole, also where arenas have been
+ * chosen before, until a move has met none. */
+static void beside_a_child(void) {
+  struct kit_request request;
+  int status = 0;
+  if (!open_as(GCH_FAULT_THREAD, false)) return;
+  GCH_FRAME(kit.m, root, 2);
+  make_thinned(root);
+  hold_before_flip(&kit, &request, GCH_POLICY_NEEDED);
+  CHECK(selects(root[0]));
+  pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  hold_off(&kit, &request);
+  CHECK(!selects(root[0]));
+  CHECK_EQ(at_home(), 0);
+  check_moved(root[0]);
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  for (int i = 0; i < 3; i++) kit_major(&kit, GCH_POLICY_ALL, true, true);
+  CHECK_EQ(kit.heap->selection.shared, 0);
+  kit_verify(&kit);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
+/* Memory that could be neither populated nor given back may lie anywhere, where destinations are, too: it has to go. */
+static void memory_that_no_table_knows(void) {
+  struct kit_request request;
+  if (!open_as(GCH_FAULT_THREAD, false)) return;
+  GCH_FRAME(kit.m, root, 2);
+  make_thinned(root);
+  at_store(&kit.heap->undropped, 1);
+  hold_before_flip(&kit, &request, GCH_POLICY_NEEDED);
+  CHECK(!selects(root[0]));
+  hold_off(&kit, &request);
+  CHECK_EQ(at_home(), 0);
+  check_moved(root[0]);
+  GCH_FRAME_END(kit.m);
+  kit_close(&kit);
+}
+
 int main(void) {
   pthread_atfork(NULL, NULL, kit_larger_stacks); /* before the library's */
   kit_watchdog(120);
@@ -304,6 +353,8 @@ int main(void) {
   RUN(refused);
   RUN(guard_refused);
   RUN(put_back_home);
+  RUN(beside_a_child);
+  RUN(memory_that_no_table_knows);
   RUN(forked_before_the_flip);
   RUN(forked_in_the_move);
   return CHECK_SUMMARY();

@@ -127,8 +127,11 @@ static void begin_selecting(gch_heap *h) {
   struct selection *s = &h->selection;
   s->regions = 0;
   s->count = 0;
+  s->end = region_first_arena(h, layout_first_region(&h->layout, SPACE_LARGE)); /* old regions come first */
   at_store(&s->noted_count, 0);
-  at_store(&s->notes, h->huge && h->mover->flip_arena != NULL && h->plan->summed);
+  bool can = h->huge && h->mover->flip_arena != NULL && h->plan->summed;
+  /* Memory that the tables do not know of would stay at home, in front of what is to come there. */
+  at_store(&s->notes, can && !s->shared && at_load(&h->undropped) == 0);
 }
 
 static void select_arenas(gch_heap *h) {
@@ -170,7 +173,7 @@ void arm_recalled(gch_heap *h) {
     if (arm_selects(h, region) && !recall(h, region, arena)) flip_whole(h, region);
   }
   for (uint32_t r = 0; r < h->layout.region_count && s->regions != 0; r++)
-    if (arm_selects(h, r) && (noted > SELECT_MAX || !is_all_huge(h, r))) flip_whole(h, r);
+    if (arm_selects(h, r) && (noted > SELECT_MAX || s->shared || !is_all_huge(h, r))) flip_whole(h, r);
 }
 
 void arm_all(gch_heap *h) {

@@ -12,7 +12,11 @@
  * From the choice to the flip whoever sets an arena's `anywhere` notes the arena (struct selection); the pause looks at
  * what has been noted, after its minor, and at nothing else. Were that too much for one pause, or did the kernel not
  * guard the shadow, the region is flipped whole: one kind of flip a region and cycle, as a region that is registered cannot be mapped
- * elsewhere in time (mover/region.c). */
+ * elsewhere in time (mover/region.c). (Then the pause arms what was at home, which grows with the region; more than 64 arenas
+ * have to be given references between the choice and the flip, some milliseconds.)
+ *
+ * After a fork() pages are shared until they have been written, or the child is gone: moving one tears its huge page and copies, and
+ * that in a pause. So regions are flipped whole until a move beside mutators has met none. */
 #ifndef GC_ARM_H
 #define GC_ARM_H
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "gc/cycle.h"
+#include "gc/drive.h"
 #include "gc/phase.h"
 #include "gc/release.h"
 #include "mover/mover.h"
@@ -59,7 +60,9 @@ static void wait_or_release(gch_heap *h, struct controller *c, uint64_t *release
     cond_wait(&c->wake, &c->lock);
   } else if (!cond_wait_until(&c->wake, &c->lock, *release)) {
     lock_unlock(&c->lock);
+    drive_begin(h); /* what it holds for a moment is nobody's in a child of fork() */
     *release = release_tick(h);
+    drive_end(h);
     lock_lock(&c->lock);
   }
 }
@@ -67,7 +70,7 @@ static void wait_or_release(gch_heap *h, struct controller *c, uint64_t *release
 static void controller_main(void *arg) {
   gch_heap *h = arg;
   struct controller *c = h->controller;
-  uint64_t release = 0; /* when memory is looked at again */
+  uint64_t release = release_begin(h); /* when memory is looked at again */
   if (c->resumes) cycle_resume(h);
   lock_lock(&c->lock);
   for (;;) {

@@ -123,16 +123,34 @@ static void plan_phase(gch_heap *h, const gch_collect_options *o, bool flips, gc
   r->blocks_evacuated = h->plan->source_count;
 }
 
+/* What a move in the pause goes through, in blocks: units of the plan, what relocates by whole arenas, large objects that move or hold
+ * references. */
+static uint64_t pause_units(gch_heap *h) {
+  const struct plan *p = h->plan;
+  uint64_t bytes = 0;
+  lock_lock(&h->large.lock);
+  for (uint32_t id = 1; id < h->large.count; id++) {
+    const struct large *e = &h->large.entries[id];
+    if (e->base != 0 && (!e->leaf || e->forward != e->base)) bytes += at_load_relaxed(&e->bytes); /* a figure */
+  }
+  lock_unlock(&h->large.lock);
+  return p->dest_count + p->move_count + p->fix_count + (uint64_t)p->arena_count * ARENA_BLOCKS + bytes / BLOCK_BYTES;
+}
+
+static void note_pause_cost(gch_heap *h, uint64_t units, uint64_t ns) {
+  if (units > 0) h->unit_pause_ns = (h->unit_pause_ns * 5 + ns / units * 3) / 8;
+}
+
 /* After the swap of maps. */
 static void move_in_pause(gch_heap *h, gch_cycle *r) {
-  uint64_t start = clock_ns();
+  uint64_t units = pause_units(h), start = clock_ns();
   phase_enter(h, GCH_PHASE_MOVE);
   compact_in_pause(h, h->plan);
   r->move_ns = clock_ns() - start;
   phase_enter(h, GCH_PHASE_END);
   at_add_relaxed(&h->moved.released, finish_move(h, h->plan, false));
   phase_enter(h, GCH_PHASE_IDLE);
-  if (r->units > 0) h->unit_pause_ns = (h->unit_pause_ns * 5 + (clock_ns() - start) / r->units * 3) / 8;
+  note_pause_cost(h, units, clock_ns() - start);
 }
 
 static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
@@ -336,14 +354,17 @@ static void minor_before_flip(gch_heap *h) {
 
 /* Does the move fit into a pause, by what a unit and an arena have taken in others? (The tables of all arenas in use are gone
  * through, too.) */
-static bool fits_into_pause(const gch_heap *h, const gch_cycle *r) {
+static bool fits_into_pause(gch_heap *h) {
   uint64_t arenas = at_load_relaxed(&h->used_bytes) / ARENA_BYTES; /* a figure */
-  return r->units * h->unit_pause_ns + arenas * ARENA_PAUSE_NS <= h->config.pause_target_ns;
+  if (pause_units(h) * h->unit_pause_ns + arenas * ARENA_PAUSE_NS <= h->config.pause_target_ns) return true;
+  if (h->unit_pause_ns > UNIT_PAUSE_NS)
+    h->unit_pause_ns -= (h->unit_pause_ns - UNIT_PAUSE_NS) / 8; /* to be tried again */
+  return false;
 }
 
 static enum prospect prepare(gch_heap *h, bool weighs, gch_cycle *r) {
   uint64_t start = clock_ns();
-  bool needless = weighs && fits_into_pause(h, r), prepared = false;
+  bool needless = weighs && fits_into_pause(h), prepared = false;
   if (needless)
     flip_prepare_pause(h);
   else

@@ -85,6 +85,8 @@ void report_figures(gch_heap *h, gch_cycle *r) {
 void report_end(gch_heap *h, gch_cycle *r) {
   watchdog_end(h);
   report_figures(h, r);
+  bool busy = r->refusals[GCH_REFUSAL_BUSY] != 0;
+  if (!r->minor && (busy || (r->concurrent && r->pages_moved != 0))) h->selection.shared = busy; /* gc/arm.h */
 }
 
 void report_keep(gch_heap *h, gch_cycle *where, gch_cause cause, const gch_cycle *r) {

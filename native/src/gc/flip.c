@@ -295,28 +295,43 @@ static void fix_kept(void *context, size_t block) { fix_block(context, block, 0)
 
 /* --- selective (gc/arm.h) */
 
-static void each_selected(gch_heap *h, uint32_t region, void (*fn)(gch_heap *h, uintptr_t arena)) {
-  for (uint32_t i = 0; i < h->selection.count; i++) {
-    uintptr_t at = arena_address(&h->layout, h->selection.arenas[i]);
-    if (layout_region(&h->layout, at) == region && heap_arena(h, at)->populated != 0) fn(h, at);
+/* The i-th selected arena, if it lies in the region and has memory; else 0. */
+static uintptr_t selected_in(const gch_heap *h, uint32_t region, uint32_t i) {
+  uintptr_t at = arena_address(&h->layout, h->selection.arenas[i]);
+  return layout_region(&h->layout, at) == region && heap_arena(h, at)->populated != 0 ? at : 0;
+}
+
+/* The region is not missing any more; arenas before the `end`th come home, where there is memory for them whatever the kernel says
+ * to moves (mover_publish never fails), and `bytes` of that one. */
+static void come_home(gch_heap *h, uint32_t region, uint32_t end, uint64_t bytes) {
+  uintptr_t delta = h->layout.shadow_delta;
+  h->mover->disarm(h, region);
+  for (uint32_t i = 0; i < end; i++) {
+    uintptr_t arena = selected_in(h, region, i);
+    if (arena != 0) mover_publish(h, arena, arena + delta, ARENA_BYTES);
   }
+  if (bytes > 0) mover_publish(h, selected_in(h, region, end), selected_in(h, region, end) + delta, bytes);
 }
 
-static void put_back(gch_heap *h, uintptr_t arena) {
-  h->mover->publish_armed(h, arena, arena + h->layout.shadow_delta, ARENA_BYTES);
-}
-
-static bool flip_region(gch_heap *h, uint32_t region) {
-  if (!arm_selects(h, region)) return h->mover->flip(h, region);
+static bool flip_selected(gch_heap *h, uint32_t region) {
   if (!h->mover->arm_dests(h, region)) return false;
-  each_selected(h, region, h->mover->flip_arena);
+  for (uint32_t i = 0; i < h->selection.count; i++) {
+    uintptr_t arena = selected_in(h, region, i);
+    uint64_t went = arena != 0 ? h->mover->flip_arena(h, arena) : ARENA_BYTES;
+    if (went == ARENA_BYTES) continue;
+    come_home(h, region, i, went);
+    return false;
+  }
   return true;
 }
 
-/* What is missing still is disarmed with what was not flipped. */
+static bool flip_region(gch_heap *h, uint32_t region) {
+  return arm_selects(h, region) ? flip_selected(h, region) : h->mover->flip(h, region);
+}
+
 static void unflip_region(gch_heap *h, uint32_t region) {
   if (arm_selects(h, region))
-    each_selected(h, region, put_back);
+    come_home(h, region, h->selection.count, 0);
   else
     h->mover->unflip_pause(h, region);
 }

@@ -134,6 +134,7 @@ static bool hold_slot(uint32_t slot, uint64_t deadline) {
   *e = (struct held){.heap = h, .slot = slot};
   bool home = fork_is_home(h), got = home && hold(e, deadline);
   held_count += got;
+  if (got) h->selection.shared = 1; /* in parent and child: gc/arm.h */
   if (!got) registry_release(slot);
   return got || !home;
 }

@@ -10,7 +10,7 @@ enum {
   LEAST_PART = 16,        /* under a budget: a 16th of what lives, */
   LEAST_EXTRA = 4 << 20,  /* and at least that, whatever the budget says */
 };
-static const uint64_t PACE_NS = 10000000, SLEEP_LEAST_NS = 100000;
+static const uint64_t PACE_NS = 10000000, SLEEP_LEAST_NS = 100000, SLEEP_MOST_NS = 2000000;
 
 /* --- when a major is due ---------------------------------------------------------------------------------------- */
 
@@ -116,6 +116,7 @@ void pace_allocation(struct mutator *m, uint64_t bytes) {
   uint64_t used = at_load_relaxed(&h->used_bytes); /* a figure */
   if (gch_likely(used < at_load(&h->brake.from))) return;
   uint64_t now = clock_ns(), wait = m->brake_ns > now ? m->brake_ns - now : 0, most = h->nursery.target_ns;
+  if (most > SLEEP_MOST_NS) most = SLEEP_MOST_NS; /* a major that ends meanwhile does not wake it */
   if (wait > most) wait = most;
   if (wait >= SLEEP_LEAST_NS) {
     sleep_native(m, wait);

@@ -1,5 +1,6 @@
 #include "gc/release.h"
 
+#include "gc/drive.h"
 #include "gc/watchdog.h"
 #include "heap/small.h"
 
@@ -88,11 +89,14 @@ static uint64_t release_region(gch_heap *h, uint32_t region, uint64_t blocks, bo
   for (uint32_t a = first + count; a > first && blocks > 0 && *rests && at_load(&h->closing) == 0; a -= went == 0) {
     went = release_arena(h, a - 1, h->layout.regions[region].space, blocks, rests);
     blocks = blocks > went ? blocks - went : 0;
+    drive_pass(h);
   }
   return blocks;
 }
 
-static void release_blocks(gch_heap *h, uint64_t blocks) {
+/* Returns how many went. */
+static uint64_t release_blocks(gch_heap *h, uint64_t blocks) {
+  uint64_t asked = blocks;
   bool rests = true;
   uint64_t young = idle_young(h);
   for (uint32_t r = h->layout.region_count; r-- > 0;)
@@ -101,7 +105,9 @@ static void release_blocks(gch_heap *h, uint64_t blocks) {
   if (young > blocks) young = blocks;
   blocks -= young;
   blocks += release_region(h, layout_first_region(&h->layout, SPACE_YOUNG), young, &rests);
-  if (blocks > 0 && rests) at_add_relaxed(&h->moved.released, frames_release_idle(h));
+  uint64_t frames = blocks > 0 && rests ? frames_release_idle(h) : 0;
+  at_add_relaxed(&h->moved.released, frames);
+  return asked - blocks + frames / BLOCK_BYTES;
 }
 
 /* --- when ------------------------------------------------------------------------------------------------------- */
@@ -118,7 +124,7 @@ uint64_t release_tick(gch_heap *h) {
   if (blocks == 0) return 0;
   uint64_t now = decay_tick(&h->decay, blocks);
   watchdog_begin(h);
-  if (now > 0) release_blocks(h, now);
+  bool refused = now > 0 && release_blocks(h, now) == 0 && at_load(&h->phase) == GCH_PHASE_IDLE;
   watchdog_end(h);
-  return clock_ns() + tick_ns(h);
+  return refused ? 0 : clock_ns() + tick_ns(h); /* what the kernel will not take now, it may after another cycle */
 }

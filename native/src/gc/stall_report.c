@@ -15,7 +15,8 @@ void stall_report_begin(gch_heap *h, uint64_t number, gch_report *r) {
       at_store_relaxed(&t->wait_ns[i][k], 0);
     }
   *r = (gch_report){.struct_bytes = sizeof *r, .number = number, .begin_ns = clock_ns()};
-  stall_log_begin(h, number, r->begin_ns);
+  stall_log_begin(h, at_load_relaxed(&h->measures.major_count) + 1,
+                  r->begin_ns); /* majors only: few bits of it are kept */
 }
 
 /* --- waits ---------------------------------------------------------------------------------------------------- */

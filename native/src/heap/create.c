@@ -32,7 +32,6 @@ static const uint64_t NURSERY_DEFAULT = 4 * MIB, NURSERY_MIN = 4 * BLOCK_BYTES, 
 static const uint64_t TARGET_DEFAULT = 2000000, TARGET_MIN = 50000, TARGET_MAX = 10000000000;
 static const uint64_t MAX_MIN = 1 * MIB, STAGING_MAX = 32 * MIB;
 static const uint64_t NURSERY_MAX = 64 * GIB, STAGING_MIN = 8 * BLOCK_BYTES, STAGING_LIMIT = 1 * GIB;
-static const uint64_t UNIT_PAUSE_NS = 20000; /* before one has been measured */
 
 void gch_config_init_sized(gch_config *config, size_t bytes) {
   sized_give(config, bytes, &(gch_config){0}, sizeof *config);

@@ -192,12 +192,16 @@ struct trimmed {
   uint32_t top;    /* [cycle] at the end of the last major */
 };
 
+enum { UNIT_PAUSE_NS = 20000 }; /* what moving a block in a pause takes, before it has been measured */
+
 /* Which arenas a selective flip takes; gc/arm.h. */
 enum { SELECT_MAX = 64 };
 struct selection {
   uint64_t regions;           /* [cycle] bit a region: of those that are flipped, of which only some arenas are */
   uint32_t count;             /* [cycle] */
   uint32_t arenas[SELECT_MAX]; /* [cycle] of all such regions; what has memory goes to the shadow */
+  uint32_t end;               /* [cycle] arenas below may be selected */
+  uint32_t shared;            /* [cycle] 1: since a fork() pages may be shared, so moving them tears and copies */
   uint32_t notes;             /* [atomic] arenas of which `anywhere` is set are noted: */
   uint32_t noted_count;       /* [atomic] so many, of which the first have room */
   uint32_t noted[SELECT_MAX]; /* [atomic] */
@@ -286,7 +290,8 @@ struct gch_heap {
   uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint32_t
       arming; /* [atomic; set by the driver, then seen by who takes the lock of a space] what is born with references is armed */
-  uint64_t unit_pause_ns; /* [cycle] what moving a unit in a pause takes: a weighted mean, of which the latest is 3/8 */
+  uint64_t
+      unit_pause_ns; /* [cycle] what moving a block in a pause takes: a weighted mean, of which the latest is 3/8 */
   uint64_t to_flip; /* [cycle] bit a region: prepared for the flip */
   uint64_t flipped; /* [stw] bit a region: lies in its shadow since the flip */
   uint64_t armed; /* [stw, plan] bit a leaf region: destinations in it are armed */

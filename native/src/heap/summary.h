@@ -33,7 +33,7 @@ static inline void summary_note(const gch_heap *h, uintptr_t slot, uintptr_t tar
 static inline void summary_anywhere(gch_heap *h, size_t arena) {
   if (at_load_relaxed(&h->tables.anywhere[arena]) != 0) return;
   at_store_relaxed(&h->tables.anywhere[arena], (uint8_t)1);
-  if (gch_likely(at_load(&h->selection.notes) == 0)) return;
+  if (gch_likely(at_load(&h->selection.notes) == 0) || arena >= h->selection.end) return;
   uint32_t i = at_add_relaxed(&h->selection.noted_count, 1);
   if (i < SELECT_MAX) at_store_relaxed(&h->selection.noted[i], (uint32_t)arena);
 }

@@ -27,12 +27,14 @@
 #include "os/pages.h"
 #include "os/thread.h"
 
-enum { INVALID_TRIES = 100, AGAIN_TRIES = 200, COPY_TRIES = 20 };
+enum { INVALID_TRIES = 100, AGAIN_TRIES = 200, COPY_TRIES = 20, FLIP_WAITS = 5 };
 
 struct transfer {
   gch_heap *heap;
   int fd;
   bool armed;
+  uint32_t patience; /* waits for memory after which it gives up; 0: it never does */
+  uint32_t waits;
   uint32_t tries; /* of the page at hand */
   uint32_t momentary; /* since something moved: EAGAIN and EINVAL, which should go away */
   struct waiting waiting;
@@ -42,6 +44,7 @@ struct transfer {
 static uint64_t put_page(struct transfer *t, uintptr_t dst, uintptr_t src, enum kernel_call call, int error) {
   gch_heap *h = t->heap;
   if (t->armed) {
+    t->waits++;
     mover_wait(h, &t->waiting, call, dst, error);
     return 0;
   }
@@ -144,11 +147,16 @@ static void publish_unregistered(gch_heap *h, uintptr_t dst, uintptr_t src, uint
   }
 }
 
-static void move_all(gch_heap *h, int fd, bool armed, uintptr_t dst, uintptr_t src, uint64_t bytes) {
-  struct transfer t = {.heap = h, .fd = fd, .armed = armed};
+static bool gives_up(const struct transfer *t) { return t->patience != 0 && t->waits > t->patience; }
+
+/* Returns how many bytes are done with: all, but for who is not patient. */
+static uint64_t move_all(struct transfer *transfer, uintptr_t dst, uintptr_t src, uint64_t bytes) {
+  struct transfer t = *transfer;
+  gch_heap *h = t.heap;
+  int fd = t.fd;
   uint64_t done = 0;
   bool refused = false;
-  while (done < bytes) {
+  while (done < bytes && !gives_up(&t)) {
     uint64_t moved = 0;
     int rc = kernel_uffd_move(&h->kernel, fd, (void *)(dst + done), (void *)(src + done), bytes - done, 0, &moved);
     done += moved;
@@ -165,6 +173,7 @@ static void move_all(gch_heap *h, int fd, bool armed, uintptr_t dst, uintptr_t s
     if (settled > 0) t.tries = 0;
   }
   if (refused) kernel_uffd_wake(&h->kernel, fd, (void *)dst, bytes);
+  return done;
 }
 
 void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t bytes) {
@@ -172,7 +181,8 @@ void publish_by_move(gch_heap *h, int fd, uintptr_t dst, uintptr_t src, uint64_t
     publish_unregistered(h, dst, src, bytes);
     return;
   }
-  move_all(h, fd, region_armed(h, dst), dst, src, bytes);
+  struct transfer t = {.heap = h, .fd = fd, .armed = region_armed(h, dst)};
+  (void)move_all(&t, dst, src, bytes);
   bool whole = is_aligned(dst | src | bytes, ARENA_BYTES);
   mover_count_moved(h, bytes >> h->layout.page_shift, whole ? bytes / ARENA_BYTES : 0);
 }
@@ -191,9 +201,11 @@ static void move_publish_armed(gch_heap *h, uintptr_t dst, uintptr_t src, uint64
   publish_by_move(h, h->missing.fd, dst, src, bytes);
 }
 
-/* The shadow may not be touched either (it traps), so what cannot be moved is copied, and tried until it is. */
-static void move_flip_arena(gch_heap *h, uintptr_t arena) {
-  move_all(h, h->trap.fd, true, arena + h->layout.shadow_delta, arena, ARENA_BYTES);
+/* The shadow may not be touched either (it traps), so what cannot be moved is copied by the kernel. But in a pause nobody frees
+ * memory. */
+static uint64_t move_flip_arena(gch_heap *h, uintptr_t arena) {
+  struct transfer t = {.heap = h, .fd = h->trap.fd, .armed = true, .patience = FLIP_WAITS};
+  return move_all(&t, arena + h->layout.shadow_delta, arena, ARENA_BYTES);
 }
 
 const struct mover_ops mover_move = {

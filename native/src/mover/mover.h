@@ -57,9 +57,9 @@ struct mover_ops {
   /* Keeps the shadow from being touched (NULL: nothing does); in the pause, when all regions are flipped, or before, while it is empty.
    * False: the kernel refused. */
   bool (*guard)(gch_heap *heap, uint32_t region);
-  /* In the pause: the pages of one arena of a region that is missing (arm_dests) go to the shadow, which is guarded. Never fails.
-   * NULL: regions are flipped whole. */
-  void (*flip_arena)(gch_heap *heap, uintptr_t arena);
+  /* In the pause: the pages of one arena of a region that is missing (arm_dests) go to the shadow, which is guarded. Returns how many
+   * bytes went: not all where there is no memory for what had to be copied. NULL: regions are flipped whole. */
+  uint64_t (*flip_arena)(gch_heap *heap, uintptr_t arena);
   /* Everything is published: nothing is missing any more, the first `used` bytes of the shadow are emptied. */
   void (*unflip)(gch_heap *heap, uint32_t region, uint64_t used);
   /* publish into a missing destination; wakes who waits for it. */
