@@ -49,7 +49,7 @@ static inline uint64_t lent_run(const gch_config *config, uint64_t flips, uint64
   CHECK_EQ(gch_pin(k.m, root[2], (void **)&l.small), GCH_OK);
   l.large += 2, l.small += 2; /* the tail begins at KIT_BYTES */
   pthread_create(&thread, NULL, lent_work, &l);
-  for (; (done < flips || clock_ns() < until_ns) && at_load(&l.failures) == 0; done++) {
+  for (; (done < flips || clock_ns() < until_ns || at_load(&l.rounds) < 2) && at_load(&l.failures) == 0; done++) {
     gch_cycle r = kit_major(&k, GCH_POLICY_ALL, true, true);
     if (!CHECK_EQ(r.concurrent, 1)) break;
     kit_put_node(&k, &root[0], done % LENT_NODES, done % LENT_NODES);

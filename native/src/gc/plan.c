@@ -41,7 +41,9 @@ void plan_each_arena(struct planner *p, void (*fn)(struct planner *p, uint32_t r
         space == SPACE_YOUNG && !space_is_large(p->space) && !p->options.flips; /* a flip fixes them in its pause */
     if (space != p->space && !kept) continue;
     for (uint32_t a = first; a < first + count; a++)
-      if (p->heap->tables.arenas[a].kind == (p->leaf ? ARENA_LEAF : ARENA_REFS)) fn(p, r, a);
+      if (at_load_relaxed(&p->heap->tables.arenas[a].kind) ==
+          (p->leaf ? ARENA_LEAF : ARENA_REFS)) /* a hint: `fn` looks */
+        fn(p, r, a);
   }
 }
 

@@ -65,7 +65,7 @@ void block_assign(gch_heap *h, uintptr_t address, enum block_state state, bool l
   GCH_ASSERT(b->state == BLOCK_FREE);
   *b = (struct block){.state = (uint8_t)state, .leaf = leaf, .born = heap_births(h)};
   arena->used |= (uint32_t)1 << block_index(&h->layout, address) % ARENA_BLOCKS;
-  arena->kind = leaf ? ARENA_LEAF : ARENA_REFS;
+  at_store_relaxed(&arena->kind, (uint8_t)(leaf ? ARENA_LEAF : ARENA_REFS)); /* read by a plan beside a minor */
   /* What was stored here in an earlier life says nothing of the next one. */
   memset(&h->tables.cards[card_index(&h->layout, address)], 0, BLOCK_CARDS);
   /* Born before the flip: it will be flipped with its region, and holds references to be fixed. */
@@ -109,7 +109,7 @@ void block_vacate(gch_heap *h, uintptr_t address, bool populated) {
   if (!populated) arena_set_populated(arena, arena->populated & ~bit);
   settle_kept(arena, bit);
   if (arena->used == 0) {
-    arena->kind = ARENA_NONE;
+    at_store_relaxed(&arena->kind, (uint8_t)ARENA_NONE);
     arena->cleared = 0;
     if (arena->populated == 0) arena_set_huge(arena, false);
   }

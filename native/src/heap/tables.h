@@ -73,7 +73,7 @@ enum arena_fate { ARENA_EMPTIES = 0, ARENA_STAYS, ARENA_RELOCATES };
 struct arena {
   uint32_t used;      /* [space's lock, or stw] */
   uint32_t populated; /* [space's lock, or stw; atomic, moving] */
-  uint8_t kind; /* young: what its blocks hold, enum arena_kind */
+  uint8_t kind; /* [atomic; space's lock, or stw] what its blocks hold, enum arena_kind */
   uint8_t huge; /* [space's lock, or stw; atomic, moving] */
   uint8_t fate; /* [the plan, stw] enum arena_fate; of one that stays, free blocks may be destinations */
   uint8_t cleared; /* [moving] its liveness has gone with its pages: no bit is set in it */
