@@ -28,6 +28,7 @@ MODULES = (
     "attach",
     "overwritten",
     "weak",
+    "select",
     "cards",
     "pin",
     "fork",
