@@ -4,50 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-import gcheap
-from gcheap import Heap, Ref, RefArray
+from gcheap import Heap
+
+sys.path.append(str(Path(__file__).parent / "support"))
+
+from children import N, check, graph, in_child, square, use
 
 # Python 3.12 and later warn of any fork() with threads, the collector's included.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
-N = 60_000
 SECONDS = 60
-ORDER = np.random.default_rng(5).permutation(N)
 METHODS = ["fork", "forkserver", "spawn"]
-
-
-def graph(heap: Heap) -> tuple[gcheap.StructType, RefArray]:
-    """Objects that refer to one another in a random order, tagged by number."""
-    node = heap.struct("Node", next=Ref, tag="i8")
-    nodes = heap.new(node, N)
-    nodes.tag = np.arange(N)
-    nodes.next = nodes[ORDER]
-    return node, nodes
-
-
-def check(nodes: RefArray, shift: int = 0) -> None:
-    assert np.array_equal(nodes.tag, np.arange(N) + shift)
-    assert np.array_equal(nodes.next.tag, ORDER + shift)
-
-
-def use(heap: Heap, node: gcheap.StructType, nodes: RefArray, shift: int) -> None:
-    """Change, allocate, collect in every way."""
-    check(nodes)
-    nodes.tag = np.arange(N) + shift
-    for concurrent in (True, False):
-        heap.new(node, 20_000).tag = shift
-        heap.collect(concurrent=concurrent, policy="all")
-        check(nodes, shift)
-    heap.wait()
-    heap.verify()
 
 
 @contextmanager
@@ -71,14 +47,6 @@ def major(heap: Heap, still: str) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def in_child(number: int, results: Any) -> None:
-    """A heap of the child's own, in any child: the parent's cannot be sent."""
-    with Heap("64MiB", nursery="512KiB") as heap:
-        node, nodes = graph(heap)
-        use(heap, node, nodes, number)
-        results.put((number, int(nodes.tag.sum())))
 
 
 def joined(children: list[Any]) -> None:
@@ -133,21 +101,12 @@ def test_the_parents_heap_in_a_child(mover: str, fault: str, still: str) -> None
             heap.verify()
 
 
-def _square(number: int) -> int:
-    with Heap("16MiB") as heap:
-        node = heap.struct("Node", tag="i8")
-        nodes = heap.new(node, 1000)
-        nodes.tag = number
-        heap.collect(concurrent=True)
-        return int(nodes.tag.sum()) * number
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pool_beside_a_collection(method: str) -> None:
     with Heap("64MiB", nursery="512KiB") as heap, major(heap, "again"):
         _, nodes = graph(heap)
         with multiprocessing.get_context(method).Pool(2) as pool:
-            assert pool.map(_square, range(8)) == [1000 * i * i for i in range(8)]
+            assert pool.map(square, range(8)) == [1000 * i * i for i in range(8)]
         check(nodes)
 
 
