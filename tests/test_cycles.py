@@ -16,13 +16,20 @@ LIVE = 16 << 20
 pytestmark = pytest.mark.move
 
 
+# The folder of the project comes last: the gcheap to be tested is the installed one.
+START = f"""
+import runpy, sys
+sys.path.append({str(ROOT)!r})
+runpy.run_module("benchmarks.cycles", run_name="__main__", alter_sys=True)
+"""
+
+
 def run(function: str, **arguments: Any) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.cycles", function],
+        [sys.executable, "-P", "-c", START, function],
         input=json.dumps({"live": LIVE} | arguments),
         capture_output=True,
         text=True,
-        cwd=ROOT,
         timeout=100,
         check=False,
     )

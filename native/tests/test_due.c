@@ -3,6 +3,10 @@
 
 static struct kit kit;
 
+/* MiB: room enough for nobody to wait for it, however slowly the marking beside goes. Who waits for a major that is held up waits for
+ * ever, and who finds none collects in a pause. */
+enum { AMPLE = 768 };
+
 static bool open_as(gch_mover mover, uint64_t max_mib) {
   gch_config c = kit_config(mover, max_mib, 512);
   c.gc_threads = 2;
@@ -109,7 +113,7 @@ static void sweeps_beside_births(void) {
 static void fits_into_a_pause(void) {
   enum { COUNT = 100000 };
   for (size_t i = 0; i < (KIT_SANITIZED ? 1 : 3); i++) {
-    if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], 96)) continue;
+    if (!kit_available(KIT_MOVERS[i]) || !open_as(KIT_MOVERS[i], AMPLE)) continue;
     kit.heap->config.pause_target_ns = 1000000000;
     GCH_FRAME(kit.m, root, 2);
     root[0] = kit_refs(&kit, COUNT);
@@ -159,7 +163,7 @@ static void fits_into_a_pause(void) {
 /* Large arrays of references have to be fixed, too: that does not fit, and what did not leaves no mark for ever. */
 static void large_ones_do_not_fit(void) {
   enum { COUNT = 100000, ARRAYS = 24, LENGTH = 1 << 18 };
-  if (!open_as(GCH_MOVER_MOVE, 192)) return;
+  if (!open_as(GCH_MOVER_MOVE, AMPLE)) return;
   kit.heap->config.pause_target_ns = 2000000;
   GCH_FRAME(kit.m, root, 2);
   root[0] = kit_refs(&kit, COUNT);
@@ -174,6 +178,7 @@ static void large_ones_do_not_fit(void) {
   }
   for (uint64_t n = 0; n < COUNT; n++)
     if (n % 4 != 0) kit_put(&kit, root[0], n, NULL);
+  gch_collect_wait(kit.m, NULL); /* what the arrays have begun */
   kit.heap->unit_pause_ns = 4 * UNIT_PAUSE_NS;
   do wait_for_a_major();
   while (kit.heap->measures.last_major.blocks_evacuated == 0 && at_load(&kit.heap->measures.major_count) < 20);
