@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gcheap._errors import InvalidOperation, exception_for
-from gcheap._ffi import ffi, lib, text
+from gcheap._errors import InvalidOperation
+from gcheap._ffi import ffi, lib
 from gcheap.heap import Heap
 from gcheap.refs import RefArray, _make_array
+from gcheap.runner import Runner, Stamps
 from gcheap.struct import refs_type
-from gcheap.workloads import GAP_DTYPE
 
 __all__ = ["Cache", "Loop", "LoopResult", "Walk", "cache_entries", "zipf_ranks"]
 
@@ -31,47 +31,37 @@ KEYS_AN_ENTRY = 2
 EXPONENT = 0.8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LoopResult:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoopResult(Stamps):
     """What a loop did and saw.
 
     Attributes:
-        ops: operations; in them ``stores``, ``allocs`` (``failed_allocs`` of these), ``misses``.
+        stores: in the operations, as ``allocs`` (``failed_allocs`` of these) and ``misses``.
         checksum: of what was read.
-        start_ns: CLOCK_MONOTONIC of the first operation; ``end_ns`` of the end of the last.
-        gaps: GAP_DTYPE, times without progress longer than the limit; ``gap_count`` in all.
-        ops_by_ms: uint32, operations finished in each millisecond since the start.
     """
 
-    ops: int
     stores: int
     allocs: int
     misses: int
     failed_allocs: int
     checksum: int
-    start_ns: int
-    end_ns: int
-    gaps: npt.NDArray[np.void]
-    gap_count: int
-    gap_max_s: float
-    ops_by_ms: npt.NDArray[np.uint32]
 
 
-class Loop:
+class Loop(Runner[LoopResult]):
     """A native thread that stamps its progress; the class itself is the control, without a heap.
 
     Args:
+        heap: what it works on; None: the control.
         seconds: how long ``ops_by_ms`` goes on counting.
         cpu: the only CPU that the thread runs on; None: any.
         gap_ns: note gaps between operations longer than this.
         steps: steps or look-ups an operation.
         seed: of its random numbers.
-
-    ``with`` starts it, and at the end stops it; ``result`` is there then.
     """
 
     def __init__(
         self,
+        heap: Heap | None = None,
         *,
         seconds: float = 60.0,
         cpu: int | None = None,
@@ -80,78 +70,24 @@ class Loop:
         steps: int = 1,
         seed: int = 1,
     ) -> None:
-        self.result: LoopResult | None = None
-        self._heap: Heap | None = None
-        self._run: Any = None
-        self._gaps = np.zeros(gap_capacity, dtype=GAP_DTYPE)
-        self._ops_by_ms = np.zeros(int(seconds * 1000), dtype=np.uint32)
-        self._config = ffi.new("loop_config *")
-        self._config.kind = lib.LOOP_CONTROL
-        self._config.cpu = -1 if cpu is None else cpu
-        self._config.steps = steps
-        self._config.seed = seed
-        self._config.gap_ns = gap_ns
-        self._config.gaps = ffi.cast("beside_gap *", self._gaps.ctypes.data)
-        self._config.gap_capacity = gap_capacity
-        self._config.ops_by_ms = ffi.cast("uint32_t *", self._ops_by_ms.ctypes.data)
-        self._config.ms_capacity = len(self._ops_by_ms)
+        config = ffi.new("loop_config *")
+        config.kind = lib.LOOP_CONTROL
+        config.cpu = -1 if cpu is None else cpu
+        config.steps = steps
+        config.seed = seed
+        super().__init__(
+            "loop", config, heap, gap_ns=gap_ns, gap_capacity=gap_capacity, seconds=seconds
+        )
 
-    @property
-    def ops(self) -> int:
-        """Operations done so far."""
-        if self._run is None:
-            return self.result.ops if self.result is not None else 0
-        return int(lib.loop_ops(self._run))
-
-    def start(self) -> Loop:
-        """Start the thread; return when it is attached."""
-        if self._run is not None:
-            raise InvalidOperation("the loop runs already")
-        out, error = ffi.new("loop **"), ffi.new("gch_error *")
-        if self._heap is None:
-            status = lib.loop_start(ffi.NULL, self._config, out, error)
-        else:
-            status = self._heap._core.call_heap(lib.loop_start, self._config, out, error)
-        if status != lib.GCH_OK:
-            raise exception_for(status, text(error.message))
-        self._run = out[0]
-        return self
-
-    def finish(self) -> LoopResult:
-        """Stop the thread and return what it did."""
-        if self._run is None:
-            raise InvalidOperation("the loop does not run")
-        run, self._run = self._run, None
-        raw = ffi.new("loop_result *")
-        lib.loop_finish(run, raw)
-        kept = min(int(raw.gap_count), len(self._gaps))
-        ms = (int(raw.end_ns) - int(raw.start_ns)) // 1_000_000 + 1
-        self.result = LoopResult(
-            ops=int(raw.ops),
+    def _convert(self, raw: Any, stamps: dict[str, Any]) -> LoopResult:
+        return LoopResult(
             stores=int(raw.stores),
             allocs=int(raw.allocs),
             misses=int(raw.misses),
             failed_allocs=int(raw.failed_allocs),
             checksum=int(raw.checksum),
-            start_ns=int(raw.start_ns),
-            end_ns=int(raw.end_ns),
-            gaps=self._gaps[:kept].copy(),
-            gap_count=int(raw.gap_count),
-            gap_max_s=raw.gap_max_ns * 1e-9,
-            ops_by_ms=self._ops_by_ms[:ms].copy(),
+            **stamps,
         )
-        return self.result
-
-    def __enter__(self) -> Loop:
-        return self.start()
-
-    def __exit__(self, *raised: object) -> None:
-        if self._run is not None:
-            self.finish()
-
-    def __del__(self) -> None:
-        if getattr(self, "_run", None) is not None:
-            self.finish()
 
 
 class Walk(Loop):
@@ -186,10 +122,9 @@ class Walk(Loop):
         steps: int = 4,
         **options: Any,
     ) -> None:
-        super().__init__(steps=steps, **options)
+        super().__init__(heap, steps=steps, **options)
         share = 1.0 if thin_every == 0 else 1 - (1 - 1 / keep_every) / thin_every
         self.nodes = max(1, int(live_bytes / NODE_BYTES / share))
-        self._heap = heap
         self._shape = ffi.new("walk_shape *")
         self._shape.nodes = self.nodes
         self._shape.cluster = cluster
@@ -237,10 +172,9 @@ class Cache(Loop):
         exponent: float = EXPONENT,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(heap, **options)
         self.entries = cache_entries(live_bytes)
         keys = KEYS_AN_ENTRY * self.entries
-        self._heap = heap
         self._ranks = zipf_ranks(keys, exponent)
         arrays = ffi.new("gch_handle[2]")
         refs = refs_type(heap._core, None)

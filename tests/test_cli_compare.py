@@ -27,8 +27,8 @@ from gcheap.compare.rows import CONTROL, MOVERS, Row, parse_movers, plan_rows
 from gcheap.compare.session import Session, Settings, work
 from gcheap.compare.summary import summarise
 from gcheap.compare.worker import NotHereError, run_row
+from gcheap.runner import GAP_DTYPE, Stamps
 from gcheap.stats import EVENT_DTYPE
-from gcheap.workloads import GAP_DTYPE, BesideResult
 
 MS = 1_000_000
 
@@ -119,7 +119,16 @@ def test_windows_without_a_cycle() -> None:
 
 def test_rate_counts_within_the_window() -> None:
     by_ms = np.array([100, 100, 0, 0, 100], dtype=np.uint32)
-    seen = BesideResult(300, 0, 0, 0, 0, 0, 0, 5 * MS, gaps_of(), 0, 0.0, 0.0, by_ms)
+    seen = Stamps(
+        ops=300,
+        start_ns=0,
+        end_ns=5 * MS,
+        gaps=gaps_of(),
+        gap_count=0,
+        gap_sum_s=0.0,
+        gap_max_s=0.0,
+        ops_by_ms=by_ms,
+    )
     assert rate_within(seen, (0, 2 * MS)) == pytest.approx(100_000)
     assert rate_within(seen, (2 * MS, 4 * MS)) == 0.0
     assert rate_within(seen, (9 * MS, 8 * MS)) == 0.0

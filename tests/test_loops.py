@@ -13,7 +13,7 @@ import gcheap
 from gcheap.compare.measure import minimum_utilisation, rate_within, worst_window
 from gcheap.heap import Heap
 from gcheap.loops import Cache, Loop, Walk, zipf_ranks
-from gcheap.workloads import GAP_DTYPE
+from gcheap.runner import GAP_DTYPE
 
 LIVE = 8 << 20
 

@@ -3,22 +3,16 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "os/thread.h"
 #include "python/graph_internal.h"
-#include "workloads/stamps_inline.h"
+#include "workloads/runner_internal.h"
 
 enum { MAX_STEPS = 8 };
 
 struct beside {
+  struct runner runner; /* the first root is the table */
   beside_config config;
-  beside_result result;
-  gch_heap *heap;
-  struct thread thread;
-  uint64_t ops;      /* [atomic] */
-  uint32_t stop;     /* [atomic] */
-  uint32_t attached; /* [atomic] 1: yes, 2: failed */
-  gch_error error;
-  struct stamps stamps;
+  beside_result result; /* but for the stamps */
+  uint64_t length;      /* of the table, at first */
 };
 
 /* --- what an operation does, shared by heap and shadow ---------------------------------------------------------- */
@@ -65,11 +59,12 @@ static void swap_slots(gch_mutator *m, const struct object *o, uint64_t turns) {
   gch_set(m, o->ref, o->first + 8 * b, left);
 }
 
-static void operate(struct beside *run, gch_mutator *m, gch_ref table, uint64_t op) {
+static void walk(struct beside *run, uint64_t op) {
   const beside_config *c = &run->config;
+  gch_mutator *m = run->runner.m;
   beside_result *r = &run->result;
   uint64_t entry = op % c->schedule, turns = c->turns[entry];
-  gch_ref start = gch_load(table, REFS_OFFSET + 8 * (size_t)c->starts[entry]);
+  gch_ref start = gch_load(run->runner.frame[0], REFS_OFFSET + 8 * (size_t)c->starts[entry]);
   if (start != NULL) {
     struct object o = look(m->heap, start);
     for (uint32_t i = 0; i < c->steps && o.degree != 0; i++) {
@@ -90,65 +85,34 @@ static void operate(struct beside *run, gch_mutator *m, gch_ref table, uint64_t 
   }
 }
 
-/* --- measuring ---------------------------------------------------------------------------------------------------- */
-
-static void measured(struct beside *run) {
-  const struct stamps *s = &run->stamps;
-  beside_result *r = &run->result;
-  r->start_ns = s->start_ns;
-  r->end_ns = s->last_ns;
-  r->gap_count = s->gap_count;
-  r->gap_sum_ns = s->gap_sum_ns;
-  r->gap_max_ns = s->gap_max_ns;
-}
-
-static void run_all(struct beside *run, gch_mutator *m, gch_ref *table) {
-  const beside_config *c = &run->config;
-  uint64_t length = gch_length(run->heap, *table);
-  stamps_begin(&run->stamps);
-  for (uint64_t op = 0; (c->max_ops == 0 || op < c->max_ops) && at_load_relaxed(&run->stop) == 0; op++) { /* a hint */
-    operate(run, m, *table, op);
-    stamps_note(&run->stamps);
-    at_store_relaxed(&run->ops, op + 1); /* progress, ordered by the join */
-    if (gch_likely(!gch_poll(m))) continue;
-    gch_safepoint_slow(m);
-    if (gch_length(run->heap, *table) < length) break; /* somebody has made it shorter */
+static bool operate(struct runner *runner, uint64_t op) {
+  struct beside *run = (struct beside *)runner;
+  walk(run, op);
+  if (gch_unlikely(gch_poll(runner->m))) {
+    gch_safepoint_slow(runner->m);
+    if (gch_length(runner->heap, runner->frame[0]) < run->length) return false; /* somebody has made it shorter */
   }
-  run->result.ops = run->ops;
-  measured(run);
+  return op + 1 != run->config.max_ops;
 }
 
-/* Another thread may have made it shorter since the schedule was checked. */
-static gch_status check_table(const struct beside *run, gch_mutator *m, gch_ref table) {
-  uint64_t length = gch_length(run->heap, table);
+/* Another thread may have made the table shorter since the schedule was checked. */
+static gch_status begin(struct runner *runner) {
+  struct beside *run = (struct beside *)runner;
+  gch_status status = gch_handle_get(runner->m, run->config.table, &runner->frame[0]);
+  if (status != GCH_OK) return status;
+  run->length = gch_length(runner->heap, runner->frame[0]);
   for (uint64_t i = 0; i < run->config.schedule; i++)
-    if ((uint64_t)run->config.starts[i] >= length)
-      return error_set(&mutator_of(m)->error, GCH_BAD_VALUE, "entry %lld of a table of %llu elements is asked for",
-                       (long long)run->config.starts[i], (unsigned long long)length);
+    if ((uint64_t)run->config.starts[i] >= run->length)
+      return error_set(&mutator_of(runner->m)->error, GCH_BAD_VALUE,
+                       "entry %lld of a table of %llu elements is asked for", (long long)run->config.starts[i],
+                       (unsigned long long)run->length);
   return GCH_OK;
-}
-
-static void beside_main(void *arg) {
-  struct beside *run = arg;
-  gch_mutator *m;
-  gch_status status = gch_attach(run->heap, &m, &run->error);
-  if (status != GCH_OK) {
-    at_store(&run->attached, 2);
-    return;
-  }
-  GCH_FRAME(m, table, 1);
-  status = gch_handle_get(m, run->config.table, &table[0]);
-  if (status == GCH_OK) status = check_table(run, m, table[0]);
-  if (status != GCH_OK) run->error = *gch_last_error(m);
-  at_store(&run->attached, status == GCH_OK ? 1 : 2);
-  if (status == GCH_OK) run_all(run, m, &table[0]);
-  GCH_FRAME_END(m);
-  gch_detach(m);
 }
 
 /* --- entry ---------------------------------------------------------------------------------------------------------- */
 
 int beside_start(gch_heap *heap, const beside_config *config, beside **out, gch_error *error) {
+  static const struct workload workload = {"gcheap-beside", begin, operate};
   *out = NULL;
   if (config->steps > MAX_STEPS || config->schedule == 0)
     return (int)error_set(error, GCH_BAD_VALUE,
@@ -156,36 +120,22 @@ int beside_start(gch_heap *heap, const beside_config *config, beside **out, gch_
                           config->steps, (unsigned long long)config->schedule, MAX_STEPS);
   struct beside *run = calloc(1, sizeof *run);
   if (run == NULL) return (int)error_set(error, GCH_NO_MEMORY, "no memory for a workload's records");
+  run->runner = (struct runner){.workload = &workload, .heap = heap, .cpu = -1, .stamps = config->stamps};
   run->config = *config;
-  run->heap = heap;
-  run->stamps = (struct stamps){.gap_ns = config->gap_ns,
-                                .gaps = config->gaps,
-                                .gap_capacity = config->gap_capacity,
-                                .ops_by_ms = config->ops_by_ms,
-                                .ms_capacity = config->ms_capacity};
-  int rc = thread_start(&run->thread, "gcheap-beside", beside_main, run);
-  if (rc < 0) {
-    free(run);
-    return (int)error_set(error, GCH_NO_MEMORY, "no thread for a workload (error %d)", -rc);
-  }
-  while (at_load(&run->attached) == 0) thread_yield();
-  if (run->attached == 1) {
+  int status = (int)runner_start(&run->runner, error);
+  if (status == GCH_OK)
     *out = run;
-    return GCH_OK;
-  }
-  thread_join(&run->thread);
-  gch_status status = run->error.status;
-  if (error != NULL) *error = run->error;
-  free(run);
-  return (int)status;
+  else
+    free(run);
+  return status;
 }
 
-uint64_t beside_ops(const beside *run) { return at_load_relaxed(&run->ops); } /* progress */
+uint64_t beside_ops(const beside *run) { return runner_ops(&run->runner); }
 
 void beside_finish(beside *run, bool now, beside_result *out) {
-  if (now) at_store_relaxed(&run->stop, 1); /* the join orders everything else */
-  thread_join(&run->thread);
+  runner_finish(&run->runner, now);
   *out = run->result;
+  out->stamps = run->runner.result;
   free(run);
 }
 
@@ -220,6 +170,6 @@ static void replay_one(const beside_config *c, const beside_shadow *s, uint64_t 
 }
 
 void beside_replay(const beside_config *config, const beside_shadow *shadow, uint64_t ops, beside_result *out) {
-  *out = (beside_result){.ops = ops};
+  *out = (beside_result){.stamps.ops = ops};
   for (uint64_t op = 0; op < ops; op++) replay_one(config, shadow, op, out);
 }

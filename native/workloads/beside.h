@@ -5,22 +5,16 @@
  * checksum. Every `store_every`-th operation swaps two references of the last object, every `alloc_every`-th
  * allocates an object that nobody keeps. All of it is a function of schedule and graph: beside_replay does the same
  * to CSR arrays, and heap and arrays must agree afterwards.
- *
- * The thread notes each gap between two operations that is longer than `gap_ns`, and counts operations a millisecond:
- * the stalls as a program sees them. */
+ */
 #ifndef WORKLOADS_BESIDE_H
 #define WORKLOADS_BESIDE_H
 
 #ifndef GCHEAP_CDEF
 #include <gcheap/gcheap.h>
 #endif
+#include "workloads/stamps.h"
 
 typedef struct beside beside;
-
-typedef struct beside_gap {
-  uint64_t start_ns; /* CLOCK_MONOTONIC, end of the operation before */
-  uint64_t length_ns;
-} beside_gap;
 
 /* Arrays belong to the caller and must outlive the run. */
 typedef struct beside_config {
@@ -34,19 +28,13 @@ typedef struct beside_config {
   uint32_t steps;           /* at most 8 */
   uint32_t store_every;     /* 0: never */
   uint32_t alloc_every;     /* 0: never */
-  uint32_t gap_ns;
-  beside_gap *gaps;
-  uint64_t gap_capacity;
-  uint32_t *ops_by_ms;      /* operations finished in each millisecond since the start */
-  uint64_t ms_capacity;
+  stamps_config stamps;
 } beside_config;
 
 typedef struct beside_result {
-  uint64_t ops, steps, stores, allocs;
+  stamps_result stamps;
+  uint64_t steps, stores, allocs;
   uint64_t checksum;
-  uint64_t start_ns, end_ns;
-  uint64_t gap_count;       /* recorded ones and lost ones */
-  uint64_t gap_sum_ns, gap_max_ns;
   uint64_t failed_allocs;
 } beside_result;
 

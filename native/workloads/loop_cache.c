@@ -80,7 +80,7 @@ int cache_build(gch_mutator *m, uint64_t entries, uint64_t keys, const gch_type 
                 gch_handle *by_entry) {
   int status = GCH_OK;
   gch_native_leave(m);
-  GCH_FRAME(m, frame, LOOP_FRAME);
+  GCH_FRAME(m, frame, RUNNER_ROOTS);
   if (entries == 0 || keys < 2 * entries || keys >= RANK_TO_KEY)
     status = (int)error_set(&mutator_of(m)->error, GCH_BAD_VALUE,
                             "%llu entries for %llu keys, expected one or more, and twice as many keys, fewer than %u",
@@ -128,10 +128,13 @@ int cache_check(gch_mutator *m, gch_handle by_key, gch_handle by_entry, uint64_t
 
 /* --- the cache at work -------------------------------------------------------------------------------------------- */
 
-gch_status cache_begin(struct loop *run) {
+static gch_status cache_begin(struct runner *runner) {
+  struct loop *run = (struct loop *)runner;
+  gch_status status = loop_begin(runner);
+  if (status != GCH_OK) return status;
   if (run->lengths[BY_KEY] < run->config.keys || run->lengths[BY_ENTRY] == 0 || run->config.ranks == NULL)
-    return error_set(&mutator_of(run->m)->error, GCH_BAD_VALUE, "a cache without entries or keys");
-  return make_types(run->heap, run->types, &mutator_of(run->m)->error);
+    return error_set(&mutator_of(run->runner.m)->error, GCH_BAD_VALUE, "a cache without entries or keys");
+  return make_types(run->runner.heap, run->types, &mutator_of(run->runner.m)->error);
 }
 
 static uint64_t draw_key(struct loop *run) {
@@ -146,23 +149,25 @@ static uint64_t choose_victim(struct loop *run) {
   uint64_t oldest = UINT64_MAX, victim = 0;
   for (int i = 0; i < CANDIDATES; i++) {
     uint64_t place = random_below(&run->random, run->lengths[BY_ENTRY]);
-    uint64_t used = *word_at(array_at(run->frame[BY_ENTRY], place), USED);
+    uint64_t used = *word_at(array_at(run->runner.frame[BY_ENTRY], place), USED);
     if (used < oldest) oldest = used, victim = place;
   }
   return victim;
 }
 
 static bool miss(struct loop *run, uint64_t key, uint64_t now) {
+  gch_mutator *m = run->runner.m;
+  gch_ref *frame = run->runner.frame;
   loop_result *r = &run->result;
   uint64_t place = choose_victim(run);
   r->misses++;
   r->allocs += TEXTS + 2;
-  if (!make_entry(run->m, run->types, run->frame, key, now)) {
+  if (!make_entry(m, run->types, frame, key, now)) {
     r->failed_allocs++;
     return false;
   }
-  array_put(run->m, run->frame[BY_KEY], *word_at(array_at(run->frame[BY_ENTRY], place), KEY), NULL);
-  list_entry(run->m, run->frame, key, place);
+  array_put(m, frame[BY_KEY], *word_at(array_at(frame[BY_ENTRY], place), KEY), NULL);
+  list_entry(m, frame, key, place);
   r->stores += TEXTS + 4;
   return true;
 }
@@ -174,36 +179,40 @@ static void hit(struct loop *run, gch_ref entry, uint64_t now) {
   run->result.checksum += *word_at(text, TEXT_KEY);
 }
 
-bool cache_operate(struct loop *run, uint64_t op) {
+static bool cache_operate(struct runner *runner, uint64_t op) {
+  struct loop *run = (struct loop *)runner;
   for (uint32_t i = 0; i < run->config.steps; i++) {
     uint64_t key = draw_key(run), now = op * run->config.steps + i + 1;
-    gch_ref entry = array_at(run->frame[BY_KEY], key);
+    gch_ref entry = array_at(run->runner.frame[BY_KEY], key);
     if (entry != NULL)
       hit(run, entry, now);
     else if (!miss(run, key, now))
       return false;
   }
+  gch_safepoint(run->runner.m);
   return true;
 }
+
+const struct workload cache_workload = {"gcheap-loop", cache_begin, cache_operate};
 
 /* --- made older ----------------------------------------------------------------------------------------------------- */
 
 static void replace_one(struct loop *run, bool *more) {
   uint64_t key = random_below(&run->random, run->config.keys);
-  if (array_at(run->frame[BY_KEY], key) == NULL) *more = miss(run, key, 1);
-  gch_safepoint(run->m);
+  if (array_at(run->runner.frame[BY_KEY], key) == NULL) *more = miss(run, key, 1);
+  gch_safepoint(run->runner.m);
 }
 
 int cache_churn(gch_mutator *m, gch_handle by_key, gch_handle by_entry, uint64_t keys, uint64_t misses, uint64_t seed) {
-  struct loop run = {.heap = m->heap, .m = m, .random = random_seed(seed), .config.keys = keys};
+  struct loop run = {.runner = {.heap = m->heap, .m = m}, .random = random_seed(seed), .config.keys = keys};
   gch_frame frame;
   bool more = true;
   gch_native_leave(m);
-  gch_frame_push(m, &frame, run.frame, LOOP_FRAME);
-  int status = (int)gch_handle_get(m, by_key, &run.frame[BY_KEY]);
-  if (status == GCH_OK) status = (int)gch_handle_get(m, by_entry, &run.frame[BY_ENTRY]);
+  gch_frame_push(m, &frame, run.runner.frame, RUNNER_ROOTS);
+  int status = (int)gch_handle_get(m, by_key, &run.runner.frame[BY_KEY]);
+  if (status == GCH_OK) status = (int)gch_handle_get(m, by_entry, &run.runner.frame[BY_ENTRY]);
   if (status == GCH_OK) status = (int)make_types(m->heap, run.types, &mutator_of(m)->error);
-  if (status == GCH_OK) run.lengths[BY_ENTRY] = gch_length(m->heap, run.frame[BY_ENTRY]);
+  if (status == GCH_OK) run.lengths[BY_ENTRY] = gch_length(m->heap, run.runner.frame[BY_ENTRY]);
   while (status == GCH_OK && more && run.result.misses < misses) replace_one(&run, &more);
   if (!more) status = GCH_NO_MEMORY;
   gch_frame_pop(m);

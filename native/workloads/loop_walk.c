@@ -119,11 +119,15 @@ int walk_check(gch_mutator *m, gch_handle heads, const walk_shape *s, uint64_t *
 
 /* --- the walk ---------------------------------------------------------------------------------------------------- */
 
-gch_status walk_begin(struct loop *run) {
+static gch_status walk_begin(struct runner *runner) {
+  struct loop *run = (struct loop *)runner;
+  gch_status status = loop_begin(runner);
+  if (status != GCH_OK) return status;
   const gch_type_desc desc = {sizeof desc, 0, NULL, 0, GCH_TAIL_BYTES, 1, 0, 0, "garbage of a walk", 0};
-  if (run->lengths[0] == 0) return error_set(&mutator_of(run->m)->error, GCH_BAD_VALUE, "a walk through no objects");
-  run->frame[2] = array_at(run->frame[0], 0);
-  return gch_type_new(run->heap, &desc, &run->types[0], &mutator_of(run->m)->error);
+  if (run->lengths[0] == 0)
+    return error_set(&mutator_of(run->runner.m)->error, GCH_BAD_VALUE, "a walk through no objects");
+  run->runner.frame[2] = array_at(run->runner.frame[0], 0);
+  return gch_type_new(run->runner.heap, &desc, &run->types[0], &mutator_of(run->runner.m)->error);
 }
 
 /* One step of 16 follows the ring: so those are met, too, to which no random reference leads. */
@@ -131,26 +135,30 @@ static gch_ref step(gch_ref at, uint64_t turn) {
   return gch_load(at, (turn & 15) == 0 ? RING : (turn & 1) != 0 ? LEFT : RIGHT);
 }
 
-bool walk_operate(struct loop *run, uint64_t op) {
+static bool walk_operate(struct runner *runner, uint64_t op) {
+  struct loop *run = (struct loop *)runner;
   const loop_config *c = &run->config;
   loop_result *r = &run->result;
   uint64_t turns = random_next(&run->random);
-  gch_ref at = run->frame[2];
-  if (op % HEADS_EVERY == 0) at = array_at(run->frame[0], random_below(&run->random, run->lengths[0]));
+  gch_ref at = run->runner.frame[2];
+  if (op % HEADS_EVERY == 0) at = array_at(run->runner.frame[0], random_below(&run->random, run->lengths[0]));
   for (uint32_t i = 0; i < c->steps; i++) {
     at = step(at, turns >> 4 * (i % 15));
     r->checksum = (r->checksum << 5 | r->checksum >> 59) ^ *word_at(at, NUMBER);
   }
-  run->frame[2] = at;
+  run->runner.frame[2] = at;
   if (c->store_every != 0 && op % c->store_every == 0) {
     gch_ref left = gch_load(at, LEFT);
-    gch_set(run->m, at, LEFT, gch_load(at, RIGHT));
-    gch_set(run->m, at, RIGHT, left);
+    gch_set(run->runner.m, at, LEFT, gch_load(at, RIGHT));
+    gch_set(run->runner.m, at, RIGHT, left);
     r->stores++;
   }
   if (c->alloc_every != 0 && op % c->alloc_every == 0) {
     r->allocs++;
-    if (gch_alloc_array(run->m, run->types[0], GARBAGE_BYTES) == NULL) r->failed_allocs++;
+    if (gch_alloc_array(run->runner.m, run->types[0], GARBAGE_BYTES) == NULL) r->failed_allocs++;
   }
+  gch_safepoint(run->runner.m);
   return true;
 }
+
+const struct workload walk_workload = {"gcheap-loop", walk_begin, walk_operate};

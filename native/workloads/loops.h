@@ -5,14 +5,14 @@
  *             entry and evicts the least recently used of a few drawn at random. cache_build makes and fills it.
  *   control   the same clock without a heap: what the machine does to a thread that wants nothing of anybody.
  *
- * An operation is `steps` steps or look-ups. After each the thread looks at the clock: gaps longer than `gap_ns` are noted, and
- * operations are counted by millisecond, as beside.h has it. */
+ * An operation is `steps` steps or look-ups. */
 #ifndef WORKLOADS_LOOPS_H
 #define WORKLOADS_LOOPS_H
 
 #ifndef GCHEAP_CDEF
-#include "workloads/beside.h"
+#include <gcheap/gcheap.h>
 #endif
+#include "workloads/stamps.h"
 
 typedef enum loop_kind { LOOP_WALK, LOOP_CACHE, LOOP_CONTROL } loop_kind;
 
@@ -40,18 +40,13 @@ typedef struct loop_config {
   uint32_t store_every; /* walk: every so many operations two references of an object change places; 0: never */
   uint32_t alloc_every; /* walk: an object is allocated and dropped; 0: never */
   int32_t cpu; /* the only one that the thread runs on; -1: any */
-  uint32_t gap_ns;
-  beside_gap *gaps;
-  uint64_t gap_capacity;
-  uint32_t *ops_by_ms;
-  uint64_t ms_capacity;
+  stamps_config stamps;
 } loop_config;
 
 typedef struct loop_result {
-  uint64_t ops, stores, allocs, misses;
+  stamps_result stamps;
+  uint64_t stores, allocs, misses;
   uint64_t checksum;
-  uint64_t start_ns, end_ns;
-  uint64_t gap_count, gap_sum_ns, gap_max_ns;
   uint64_t failed_allocs; /* the first one ends a cache */
 } loop_result;
 
@@ -76,7 +71,7 @@ int cache_check(gch_mutator *mutator, gch_handle by_key, gch_handle by_entry, ui
 int loop_start(gch_heap *heap, const loop_config *config, loop **out, gch_error *error);
 /* Operations done so far. Any thread. */
 uint64_t loop_ops(const loop *run);
-/* Ends it and frees the run. */
-void loop_finish(loop *run, loop_result *out);
+/* Asks the thread to end (`now`), or waits until it has; frees the run. */
+void loop_finish(loop *run, bool now, loop_result *out);
 
 #endif

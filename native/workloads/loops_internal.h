@@ -2,26 +2,14 @@
 #ifndef WORKLOADS_LOOPS_INTERNAL_H
 #define WORKLOADS_LOOPS_INTERNAL_H
 
-#include "os/thread.h"
-#include "python/bulk_internal.h"
 #include "workloads/loops.h"
-#include "workloads/stamps_inline.h"
-
-enum { LOOP_FRAME = 4 };
+#include "workloads/runner_internal.h"
 
 struct loop {
+  struct runner runner; /* the first two roots are those of the configuration */
   loop_config config;
-  loop_result result;
-  gch_heap *heap;
-  struct thread thread;
-  uint64_t ops;      /* [atomic] */
-  uint32_t stop;     /* [atomic] */
-  uint32_t attached; /* [atomic] 1: yes, 2: failed */
-  gch_error error;
-  struct stamps stamps;
+  loop_result result; /* but for the stamps */
   uint64_t random;
-  gch_mutator *m;
-  gch_ref frame[LOOP_FRAME]; /* roots; the first two are those of the configuration */
   const gch_type *types[3];
   uint64_t lengths[2]; /* elements of the first two */
 };
@@ -46,11 +34,9 @@ static inline void array_put(gch_mutator *m, gch_ref array, uint64_t i, gch_ref 
 }
 static inline uint64_t *word_at(gch_ref object, size_t offset) { return (uint64_t *)(void *)gch_slot(object, offset); }
 
-/* Roots are set; types. A status. */
-gch_status walk_begin(struct loop *run);
-gch_status cache_begin(struct loop *run);
-/* One operation. False: it is over. */
-bool walk_operate(struct loop *run, uint64_t op);
-bool cache_operate(struct loop *run, uint64_t op);
+/* Puts the references of the configuration into the roots. */
+gch_status loop_begin(struct runner *runner);
+
+extern const struct workload walk_workload, cache_workload;
 
 #endif
