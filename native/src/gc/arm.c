@@ -139,14 +139,13 @@ static void select_arenas(gch_heap *h) {
     if (h->to_flip >> r & 1 && h->layout.regions[r].space == SPACE_OLD) select_region(h, r);
 }
 
-/* False: the pause would be long. (Pages of a small size go one by one.) */
+/* False: too many go. */
 static bool recall(gch_heap *h, uint32_t region, uint32_t arena) {
-  const struct arena *a = &h->tables.arenas[arena];
   if (is_home(h, arena)) {
     at_store(&h->tables.arenas[arena].made, (uint32_t)ARENA_UNMADE);
     arm_arena(h, region, arena);
   }
-  return add(&h->selection, arena) && (a->populated == 0 || a->huge);
+  return add(&h->selection, arena);
 }
 
 static void flip_whole(gch_heap *h, uint32_t region) {
@@ -154,6 +153,7 @@ static void flip_whole(gch_heap *h, uint32_t region) {
   h->selection.regions &= ~((uint64_t)1 << region);
 }
 
+/* If not, the pause would be long: pages of a small size go one by one. */
 static bool is_all_huge(const gch_heap *h, uint32_t region) {
   const struct selection *s = &h->selection;
   for (uint32_t i = 0; i < s->count; i++) {
