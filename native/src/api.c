@@ -169,6 +169,7 @@ gch_status gch_collect(gch_mutator *mutator, const gch_collect_options *options,
   else
     cycle_major(h, &o, GCH_CAUSE_ASKED, report);
   cycle_leave(h);
+  cycle_fill_reserve(h);
   return GCH_OK;
 }
 
@@ -339,13 +340,9 @@ gch_status gch_verify(gch_mutator *mutator, gch_error *error) {
   gch_heap *h = mutator->heap;
   struct pause pause;
   if (fork_check(h, error) != GCH_OK) return GCH_BAD_STATE;
-  cycle_enter(h);
-  cycle_wait_idle(h);
-  world_stop(h, GCH_PAUSE_OTHER, &pause);
-  mutator_sync_buffers(h);
+  cycle_inspect(h, &pause);
   gch_status status = verify_heap(h, error);
-  world_resume(h, &pause);
-  cycle_leave(h);
+  cycle_inspect_end(h, &pause);
   return status;
 }
 
@@ -364,12 +361,8 @@ gch_status gch_walk(gch_mutator *mutator, gch_walk_fn fn, void *data) {
   gch_heap *h = mutator->heap;
   struct pause pause;
   if (fork_check(h, &m->error) != GCH_OK) return GCH_BAD_STATE;
-  cycle_enter(h);
-  cycle_wait_idle(h);
-  world_stop(h, GCH_PAUSE_OTHER, &pause);
-  mutator_sync_buffers(h);
+  cycle_inspect(h, &pause);
   walk_heap(h, walk_public, &(struct public_walk){fn, data});
-  world_resume(h, &pause);
-  cycle_leave(h);
+  cycle_inspect_end(h, &pause);
   return GCH_OK;
 }

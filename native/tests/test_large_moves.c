@@ -494,6 +494,7 @@ static void pieces(void) { each_mover(play_pieces); }
 /* Nothing dies: what is given back was copied before, and counts once. */
 static void play_release(gch_mover mover, gch_huge huge) {
   if (!open_kit(mover, huge)) return;
+  kit.heap->config.decay_ms = GCH_DECAY_NOW; /* no memory is there ahead that a major would give back, too */
   GCH_FRAME(kit.m, root, 2);
   root[0] = numbered(1000000, 997);
   root[1] = filled(9000000, 9);

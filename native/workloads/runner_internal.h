@@ -24,12 +24,12 @@ struct runner {
   const struct workload *workload;
   gch_heap *heap; /* NULL: none */
   gch_mutator *m; /* NULL: no heap */
-  int32_t cpu;    /* the only one to run on; -1: any */
+  int32_t cpu; /* the only one to run on; -1: any */
   stamps_config stamps;
   stamps_result result;
   struct thread thread;
-  uint64_t ops;      /* [atomic] done so far */
-  uint32_t stop;     /* [atomic] */
+  uint64_t ops; /* [atomic] done so far */
+  uint32_t stop; /* [atomic] */
   uint32_t attached; /* [atomic] 1: yes, 2: failed */
   gch_error error;
   gch_ref frame[RUNNER_ROOTS]; /* roots */

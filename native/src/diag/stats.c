@@ -180,10 +180,7 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
   struct pause pause;
   size_t count = 0;
   if (fork_check(h, &m->error) != GCH_OK) return 0;
-  cycle_enter(h);
-  cycle_wait_idle(h);
-  world_stop(h, GCH_PAUSE_OTHER, &pause);
-  mutator_sync_buffers(h);
+  cycle_inspect(h, &pause);
   for (uint32_t r = 0; r < h->layout.region_count; r++) {
     enum space_id space = h->layout.regions[r].space;
     uint32_t first, arenas = region_arenas(h, r, &first);
@@ -193,7 +190,6 @@ size_t gch_heap_map(gch_mutator *mutator, gch_block_info *out, size_t capacity) 
         if (count < capacity) out[count] = describe_block(h, b, space);
     }
   }
-  world_resume(h, &pause);
-  cycle_leave(h);
+  cycle_inspect_end(h, &pause);
   return count;
 }

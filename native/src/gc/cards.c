@@ -5,6 +5,8 @@
 #include "heap/unit.h"
 #include "os/thread.h"
 
+enum { CACHE_LINE = 64 };
+
 void cards_begin(const gch_heap *h, struct card_walk *w) {
   uint32_t first;
   for (uint32_t r = 0; r < h->layout.region_count; r++) w->count[r] = region_arenas(h, r, &first);
@@ -77,38 +79,48 @@ static void wait_produced(gch_heap *h, size_t block) {
   stall_waited(h, GCH_ACTOR_MINOR, unit_maker(h, block), clock_ns() - start);
 }
 
-static void visit_card(gch_heap *h, size_t card, card_visit visit, void *context) {
+static void visit_card(struct card_scan *s, size_t card) {
+  gch_heap *h = s->heap;
   uintptr_t from = h->layout.base + card * CARD_BYTES;
   const struct block *block = heap_block(h, from);
   struct card_part part = {.card = card};
+  if (s->cleans) h->tables.cards[card] = 0;
   if (block->leaf) return;
   wait_produced(h, block_index(&h->layout, from));
   uint8_t state = at_load(&block->state); /* the end of a cycle turns DEST into USED meanwhile */
   if (state == BLOCK_LARGE)
-    visit_large(h, from, from + CARD_BYTES, visit, &part, context);
+    visit_large(h, from, from + CARD_BYTES, s->visit, &part, s->context);
   else if (state == BLOCK_USED || state == BLOCK_DEST) /* a destination holds objects once it is mapped */
-    visit_small(h, from, from + CARD_BYTES, visit, &part, context);
+    visit_small(h, from, from + CARD_BYTES, s->visit, &part, s->context);
 }
 
-static void each_dirty(gch_heap *h, uint32_t arena, bool clean, card_visit visit, void *context) {
+static void fetch_card(const gch_heap *h, size_t card) {
+  uintptr_t from = h->layout.base + card * CARD_BYTES;
+  __builtin_prefetch(&h->tables.live[granule_index(&h->layout, from) / 64]);
+  for (uintptr_t at = from; at < from + CARD_BYTES; at += CACHE_LINE) __builtin_prefetch((const void *)at);
+}
+
+static void find_card(struct card_scan *s, size_t card) {
+  if (s->found - s->visited == CARDS_AHEAD) visit_card(s, s->cards[s->visited++ % CARDS_AHEAD]);
+  fetch_card(s->heap, card);
+  s->cards[s->found++ % CARDS_AHEAD] = card;
+}
+
+void cards_scan(struct card_scan *s, uint32_t arena) {
+  gch_heap *h = s->heap;
   size_t first = (size_t)arena * ARENA_CARDS;
   const uint64_t *words = (const uint64_t *)(const void *)&h->tables.cards[first];
+  if (s->cleans) {
+    h->tables.dirty[arena] = 0;
+    if (heap_births_marked(h) || at_load_relaxed(&h->phase) == GCH_PHASE_FLIP) summary_anywhere(h, arena); /* stw */
+  }
   for (size_t w = 0; w < ARENA_CARDS / 8; w++) {
     if (gch_likely(words[w] == 0)) continue;
-    for (size_t c = first + w * 8; c < first + w * 8 + 8; c++) {
-      if (h->tables.cards[c] == 0) continue;
-      if (clean) h->tables.cards[c] = 0;
-      visit_card(h, c, visit, context);
-    }
+    for (size_t c = first + w * 8; c < first + w * 8 + 8; c++)
+      if (h->tables.cards[c] != 0) find_card(s, c);
   }
 }
 
-void cards_visit_arena(gch_heap *h, uint32_t arena, card_visit visit, void *context) {
-  each_dirty(h, arena, false, visit, context);
-}
-
-void cards_clean_arena(gch_heap *h, uint32_t arena, card_visit visit, void *context) {
-  h->tables.dirty[arena] = 0;
-  if (heap_births_marked(h) || at_load_relaxed(&h->phase) == GCH_PHASE_FLIP) summary_anywhere(h, arena); /* stw */
-  each_dirty(h, arena, true, visit, context);
+void cards_scan_end(struct card_scan *s) {
+  while (s->visited != s->found) visit_card(s, s->cards[s->visited++ % CARDS_AHEAD]);
 }

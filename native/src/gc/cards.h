@@ -21,7 +21,7 @@ void cards_begin(const gch_heap *heap, struct card_walk *walk);
 /* The next dirty arena; false: no more. */
 bool cards_next_arena(const gch_heap *heap, struct card_walk *walk, uint32_t *out);
 
-/* Called for every dirty card of the arena with the part [from, to) of an object's bytes that lies in it. */
+/* Called for every dirty card with each part [from, to) of an object's bytes that lies in it. */
 struct card_part {
   uintptr_t object, from, to;
   const struct type_info *type;
@@ -29,15 +29,27 @@ struct card_part {
   size_t card;
 };
 typedef void (*card_visit)(const struct card_part *part, void *context);
-void cards_visit_arena(gch_heap *heap, uint32_t arena, card_visit visit, void *context);
+
+/* One thread's way through dirty cards, those of several arenas one after the other. It visits a few cards behind those that it
+ * finds: what has been stored at random lies anywhere, and is on its way from memory meanwhile. */
+enum { CARDS_AHEAD = 16 };
+struct card_scan {
+  gch_heap *heap;
+  card_visit visit;
+  void *context;
+  bool
+      cleans; /* a card (and its arena's byte) is cleared before it is visited, so that the visitor may mark it again */
+  uint32_t found, visited;
+  size_t cards[CARDS_AHEAD]; /* found and not visited yet */
+};
+void cards_scan(struct card_scan *scan, uint32_t arena);
+/* Visits what is left. */
+void cards_scan_end(struct card_scan *scan);
 
 /* Marks the card of a slot, as the barrier does. */
 static inline void card_mark(gch_heap *h, uintptr_t slot) {
   at_store_relaxed(&h->tables.cards[card_index(&h->layout, slot)], (uint8_t)1); /* ordered by the end of the pause */
   at_store_relaxed(&h->tables.dirty[arena_index(&h->layout, slot)], (uint8_t)1);
 }
-
-/* Clears each dirty card of the arena (and its byte) before it is visited, so that the visitor may mark it again. */
-void cards_clean_arena(gch_heap *heap, uint32_t arena, card_visit visit, void *context);
 
 #endif

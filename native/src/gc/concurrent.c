@@ -8,6 +8,7 @@
 #include "gc/faults.h"
 #include "gc/hot.h"
 #include "gc/produce_arena.h"
+#include "gc/reserve.h"
 #include "gc/team.h"
 #include "heap/frames.h"
 #include "heap/small.h"
@@ -43,31 +44,32 @@ static void look_around(struct batch *b) {
   if (trims) at_add_relaxed(&b->heap->moved.released, frames_trim(b->heap));
 }
 
-/* Somebody forks: what is held is published, or given back. */
-static inline void let_fork_pass(struct batch *b) {
+/* Somebody forks, or promotion needs memory: what is held is published, or given back. */
+static inline void let_others_pass(struct batch *b) {
   gch_heap *h = b->heap;
-  if (gch_likely(!claims_wanted(h))) return;
+  if (gch_likely(!claims_wanted(h) && !reserve_is_low(h))) return;
   batch_end(b);
   claims_leave(h);
   GCH_POINT(worker_rests);
+  if (reserve_is_low(h)) reserve_fill(h);
   claims_enter(h);
   batch_begin(b, h, GCH_ACTOR_WORKER);
 }
 
 static void move_blocks(struct batch *b, size_t from, size_t to) {
   for (size_t block = from; block < to; block++) {
-    let_fork_pass(b);
+    let_others_pass(b);
     if (produce_block(b, block, false)) look_around(b);
   }
 }
 
 static void move_huge(struct batch *b, size_t arena) {
   bool more = true;
-  let_fork_pass(b);
+  let_others_pass(b);
   produce_arena(b, arena);
   while (more) {
     faults_serve(b);
-    let_fork_pass(b);
+    let_others_pass(b);
     more = produce_opened(b);
   }
 }
@@ -110,7 +112,7 @@ static void wait_mapped(struct batch *b) {
     uint32_t first, count = region_arenas(h, r, &first);
     for (size_t block = (size_t)first * ARENA_BLOCKS; block < (size_t)(first + count) * ARENA_BLOCKS; block++)
       if (unit_state(h, block) != UNIT_NONE) {
-        let_fork_pass(b);
+        let_others_pass(b);
         see_mapped(b, block);
       }
   }

@@ -7,6 +7,7 @@
 #include "gc/drive.h"
 #include "gc/phase.h"
 #include "gc/release.h"
+#include "gc/reserve.h"
 #include "mover/mover.h"
 #include "os/thread.h"
 
@@ -56,7 +57,12 @@ static void answer(struct controller *c, enum cycle_stage stage, const gch_cycle
 
 /* Lock held before and after. */
 static void wait_or_release(gch_heap *h, struct controller *c, uint64_t *release) {
-  if (*release == 0) {
+  if (reserve_is_low(h)) {
+    lock_unlock(&c->lock);
+    reserve_fill(h);
+    if (*release == 0) *release = release_begin(h); /* if nobody comes to need it */
+    lock_lock(&c->lock);
+  } else if (*release == 0) {
     cond_wait(&c->wake, &c->lock);
   } else if (!cond_wait_until(&c->wake, &c->lock, *release)) {
     lock_unlock(&c->lock);
@@ -143,6 +149,13 @@ void controller_wake(gch_heap *h) {
   if (at_load_relaxed(&c->due) != 0) return; /* asked for */
   lock_lock(&c->lock);
   at_store_relaxed(&c->due, 1);
+  cond_signal(&c->wake);
+  lock_unlock(&c->lock);
+}
+
+void controller_nudge(gch_heap *h) {
+  struct controller *c = h->controller;
+  lock_lock(&c->lock);
   cond_signal(&c->wake);
   lock_unlock(&c->lock);
 }

@@ -22,6 +22,8 @@ void controller_request(gch_heap *heap, gch_policy policy, enum cycle_stage unti
 
 /* Asks for one of the default policy that nobody waits for, if none is due yet. Any state. */
 void controller_wake(gch_heap *heap);
+/* There is something to do at rest (gc/reserve.h). Any state. */
+void controller_nudge(gch_heap *heap);
 
 /* Waits until every cycle asked for has ended, and no other major runs. Native state or no mutator. */
 void controller_wait(gch_heap *heap);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "gc/ambiguous.h"
+#include "gc/claims.h"
 #include "gc/compact.h"
 #include "gc/concurrent.h"
 #include "gc/controller.h"
@@ -19,6 +20,7 @@
 #include "gc/phase.h"
 #include "gc/plan.h"
 #include "gc/release.h"
+#include "gc/reserve.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
 #include "gc/stall_report.h"
@@ -42,6 +44,10 @@ bool cycle_is_due(const gch_heap *h) {
   return at_load_relaxed(&h->used_bytes) >= at_load_relaxed(&h->major_trigger); /* hints */
 }
 
+void cycle_fill_reserve(gch_heap *h) {
+  if (h->controller != NULL && reserve_is_low(h) && at_load_relaxed(&h->phase) == GCH_PHASE_IDLE) controller_nudge(h);
+}
+
 void cycle_start_due(struct mutator *m) {
   gch_heap *h = m->pub.heap;
   if (!cycle_is_due(h)) return;
@@ -57,6 +63,7 @@ void cycle_start_due(struct mutator *m) {
 static void note_minor(gch_heap *h, const struct minor_result *m, uint64_t ns, bool due) {
   heap_event(h, GCH_EVENT_MINOR, m->young_bytes, m->live_bytes, m->promoted_bytes, ns);
   pace_minor(h, m, due);
+  reserve_note(h, m);
   at_add_relaxed(&h->measures.minor_count, 1);
 }
 
@@ -156,11 +163,13 @@ static void move_in_pause(gch_heap *h, gch_cycle *r) {
 static void major_in_pause(gch_heap *h, const gch_collect_options *o, gch_cycle *r) {
   struct pause pause;
   world_stop(h, GCH_PAUSE_WHOLE, &pause);
+  (void)claims_close(h, UINT64_MAX); /* blocks that are being given memory */
   mark_in_pause(h, r);
   phase_enter(h, GCH_PHASE_PLAN);
   plan_phase(h, o, false, r);
   swap_maps(h);
   move_in_pause(h, r);
+  claims_open(h);
   report_pause(r, world_resume(h, &pause), &pause);
   stall_report_end(h, &h->report);
 }
@@ -490,6 +499,20 @@ void cycle_wait_idle(gch_heap *h) {
   while (phase_now(h) != GCH_PHASE_IDLE || at_load(&h->large.transfers) != 0) cond_wait(&h->cycle_done, &h->cycle_lock);
 }
 
+void cycle_inspect(gch_heap *h, struct pause *pause) {
+  cycle_enter(h);
+  cycle_wait_idle(h);
+  world_stop(h, GCH_PAUSE_OTHER, pause);
+  (void)claims_close(h, UINT64_MAX);
+  mutator_sync_buffers(h);
+}
+
+void cycle_inspect_end(gch_heap *h, const struct pause *pause) {
+  claims_open(h);
+  world_resume(h, pause);
+  cycle_leave(h);
+}
+
 void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch_cycle *r) {
   cycle_wait_idle(h);
   report_begin_major(h, o, cause, r);
@@ -520,6 +543,7 @@ void cycle_for_allocation(struct mutator *m) {
   if (!done && young_is_full(h)) cycle_minor(h, false, GCH_CAUSE_NURSERY, &report);
   if (!done && h->controller == NULL && cycle_is_due(h)) major_for_allocation(h, GCH_CAUSE_DUE);
   cycle_leave(h);
+  cycle_fill_reserve(h);
   if (h->controller != NULL) cycle_start_due(m);
   stall_end(&stall);
 }

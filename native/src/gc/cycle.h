@@ -2,11 +2,13 @@
 #ifndef GC_CYCLE_H
 #define GC_CYCLE_H
 
-#include "heap/mutator.h"
+#include "gc/safepoint.h"
 
 /* Cycle lock held (cycle_enter), world running. */
 void cycle_minor(gch_heap *heap, bool promote_all, gch_cause cause, gch_cycle *report);
 void cycle_major(gch_heap *heap, const gch_collect_options *options, gch_cause cause, gch_cycle *report);
+/* After a minor, the lock left: if promotion will want memory, the controller sees to it (gc/reserve.h). */
+void cycle_fill_reserve(gch_heap *heap);
 
 /* A concurrent major, start to end; the controller's. Takes and leaves the cycle lock itself. `if_due`: unless another one has
  * made it superfluous. */
@@ -17,6 +19,10 @@ void cycle_inherit(gch_heap *heap);
 void cycle_resume(gch_heap *heap);
 /* Cycle lock held: waits (releasing it meanwhile) until no major is running. */
 void cycle_wait_idle(gch_heap *heap);
+
+/* Stops the world between two majors, to look at all of the heap: nothing of it changes until the end. No locks held. */
+void cycle_inspect(gch_heap *heap, struct pause *pause);
+void cycle_inspect_end(gch_heap *heap, const struct pause *pause);
 
 /* What an allocation does that found no room in eden: a minor if the nursery is full, and what cycle_start_due does. The mutator
  * is managed before and after. */

@@ -445,7 +445,7 @@ static void settle_region(gch_heap *h, uint32_t region) {
     struct arena *arena = &h->tables.arenas[a];
     uint32_t mapped = 0;
     if (arena->made == ARENA_HOME) {
-      at_add_relaxed(&h->moved.home, 1); /* figures */
+      at_add_relaxed(&h->moved.home, arena->used != 0); /* figures */
       at_add_relaxed(&h->moved.unread, (uint64_t)__builtin_popcount(arena->used));
       continue;
     }

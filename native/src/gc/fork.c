@@ -17,6 +17,7 @@
 #include "gc/faults.h"
 #include "gc/phase.h"
 #include "gc/registry.h"
+#include "gc/reserve.h"
 #include "gc/safepoint.h"
 #include "gc/sampler.h"
 #include "gc/team.h"
@@ -282,6 +283,7 @@ static void forget_threads(gch_heap *h, bool are_held) {
   h->drive.busy = h->drive.wanted = 0;
   at_store_seq(&h->world.markers, 0); /* one that came too late may have been counted for a moment */
   claims_forget(h);
+  reserve_forget(h);
   controller_forget(h);
   faults_forget(h);
   team_forget(h);

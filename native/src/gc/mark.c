@@ -78,8 +78,7 @@ static void stopped_worker(void *context, uint32_t worker, uint32_t workers) {
   struct marking *s = context;
   struct marker *m = marker_come(s, worker, workers, false);
   if (worker == 0) marker_visit_roots(m);
-  uint32_t arena;
-  while (s->minor && cards_next_arena(s->heap, &s->cards, &arena)) marker_visit_cards(m, arena);
+  if (s->minor) marker_visit_cards(m, &s->cards);
   marker_run(m);
 }
 

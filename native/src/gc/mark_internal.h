@@ -60,7 +60,7 @@ struct marker *marker_come(struct marking *s, uint32_t worker, uint32_t workers,
 void marker_find(struct marker *m, uint64_t word);
 /* World stopped: so with all roots; with what the dirty cards of an arena hold. */
 void marker_visit_roots(struct marker *m);
-void marker_visit_cards(struct marker *m, uint32_t arena);
+void marker_visit_cards(struct marker *m, struct card_walk *walk);
 /* World stopped: what roots refer to is marked, and nothing else. */
 void marker_mark_roots(struct marker *m);
 /* What is on the marker's stack, and what that leads to, until it is late. */

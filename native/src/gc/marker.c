@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "gc/mark_internal.h"
+#include "gc/reserve.h"
 #include "gc/roots.h"
 #include "gc/safepoint.h"
 #include "gc/snapshot.h"
@@ -226,6 +227,14 @@ static inline void stand_still(struct marker *m) {
   }
 }
 
+/* Pauses do not wait for that. */
+static inline void see_to_reserve(gch_heap *h) {
+  if (gch_likely(!reserve_is_low(h))) return;
+  marker_leave(h);
+  reserve_fill(h);
+  marker_enter(h);
+}
+
 /* The objects of a full log, if there is one and room for them. */
 static bool take_log(struct marker *m) {
   const uint64_t *words;
@@ -236,6 +245,12 @@ static bool take_log(struct marker *m) {
   GCH_ASSERT(!m->dropped);
   if (buffer != 0) snapshot_give(m->heap, buffer);
   return buffer != 0;
+}
+
+/* What mutators wait for, or have left to markers. */
+static inline void see_to_others(struct marker *m) {
+  see_to_reserve(m->heap);
+  if (snapshot_pending(m->heap)) take_log(m);
 }
 
 static bool is_late(const struct marker *m) { return m->deadline != 0 && clock_ns() > m->deadline; }
@@ -265,7 +280,7 @@ SCAN_INLINE void drain(struct marker *m, bool minor) {
       m->top = m->found_count = m->queue_count = 0;
       return;
     }
-    if (m->beside && snapshot_pending(m->heap)) take_log(m);
+    if (m->beside) see_to_others(m);
   }
 }
 
@@ -370,7 +385,12 @@ struct marker *marker_come(struct marking *s, uint32_t worker, uint32_t workers,
 
 void marker_visit_roots(struct marker *m) { roots_visit(m->heap, m->all->minor ? root_minor : root_major, m); }
 
-void marker_visit_cards(struct marker *m, uint32_t arena) { cards_visit_arena(m->heap, arena, card_slots, m); }
+void marker_visit_cards(struct marker *m, struct card_walk *walk) {
+  struct card_scan scan = {.heap = m->heap, .visit = card_slots, .context = m};
+  uint32_t arena;
+  while (cards_next_arena(m->heap, walk, &arena)) cards_scan(&scan, arena);
+  cards_scan_end(&scan);
+}
 
 void marker_mark_roots(struct marker *m) {
   roots_visit(m->heap, root_begin, m);

@@ -71,7 +71,7 @@ static uintptr_t take_arena_locked(gch_heap *h, struct small_space *s, bool leaf
   uint32_t *top = &s->top[s->alloc_region - layout_first_region(&h->layout, s->id)];
   for (uint32_t i = s->cursor; i < count; i++) {
     struct arena *arena = &h->tables.arenas[first + i];
-    if (arena->used != 0 || (arena->populated != 0 && !empties)) continue;
+    if (arena->used != 0 || (arena->populated != 0 && !empties) || small_being_filled(h, first + i) != 0) continue;
     uintptr_t start = arena_address(&h->layout, first + i);
     if (arena->populated != 0 && h->drop(h, start, ARENA_BYTES) < 0) continue;
     arena_set_populated(arena, 0);
@@ -266,9 +266,11 @@ static void fill_dest(struct minor *m, struct gather *g, uint32_t dest) {
  * all arenas taken. */
 static void clean_cards(struct minor *m) {
   gch_heap *h = m->heap;
+  struct card_scan scan = {.heap = h, .visit = fix_card, .context = h, .cleans = true};
   uint32_t arena;
   at_add_seq(&m->cleaning, 1);
-  while (cards_next_arena(h, &m->cards, &arena)) cards_clean_arena(h, arena, fix_card, h);
+  while (cards_next_arena(h, &m->cards, &arena)) cards_scan(&scan, arena);
+  cards_scan_end(&scan);
   at_sub(&m->cleaning, 1);
   for (uint32_t spins = 0; at_load_seq(&m->cleaning) != 0; spins++)
     if (spins < 1000)
@@ -349,7 +351,11 @@ static void finish_minor(struct minor *m) {
   }
   /* Kept blocks are old: their marks are those of a major, from its mark to its flip. */
   for (uint32_t i = 0; i < m->plan->fix_count && born_map(h) == NULL; i++) clear_marks(h, m->plan->fixes[i]);
-  for (uint32_t i = 0; i < m->plan->dest_count; i++) h->tables.dest[m->plan->dests[i].block] = 0;
+  for (uint32_t i = 0; i < m->plan->dest_count; i++) {
+    const struct block *b = &h->tables.blocks[m->plan->dests[i].block];
+    if (b->state == BLOCK_USED) m->result->promoted_blocks[b->leaf]++;
+    h->tables.dest[m->plan->dests[i].block] = 0;
+  }
   at_store_relaxed(&h->young.blocks, 0); /* the world is stopped */
   at_store_relaxed(&h->young.full, 0);
 }

@@ -10,6 +10,7 @@ struct minor_result {
   uint64_t live_bytes;     /* survivors */
   uint64_t live_objects;
   uint64_t promoted_bytes; /* in old and leaf blocks, or by pages */
+  uint32_t promoted_blocks[2]; /* old and leaf blocks taken for it */
   uint64_t arenas_moved;   /* promoted by moving their pages */
   uint64_t pages_moved;
   uint64_t blocks_kept;    /* promoted where they stand */

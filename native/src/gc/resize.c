@@ -312,6 +312,7 @@ static bool commit(const struct resize *r, const struct taking *t) {
     world_resume(h, &pause);
   }
   cycle_leave(h);
+  cycle_fill_reserve(h);
   return ready;
 }
 

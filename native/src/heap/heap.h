@@ -226,19 +226,29 @@ struct brake {
   uint32_t share; /* of 1,024 bytes of eden, how many were promoted by the last minors */
 };
 
+/* Free blocks that have memory, for promotion; gc/reserve.h. */
+struct reserve {
+  uint32_t want[2]; /* [atomic, cycle writes] so many, by leaf */
+  uint32_t low;     /* [atomic] there are fewer */
+  uint32_t busy;    /* [atomic] somebody fills */
+  uint32_t
+      arena; /* [atomic; written under the lock of its space] in which blocks are being given memory; ARENA_NOWHERE: in none */
+  uint32_t blocks; /* [lock of that space] which: nobody takes them */
+};
+
 struct moved { /* [atomic] since creation; a cycle reports differences */
   uint64_t pages, arenas, bytes, released;
   uint64_t unread; /* units (blocks, parts of large objects) whose references were left alone, by their summaries */
-  uint64_t home;   /* arenas of flipped regions that stayed mapped (gc/arm.h) */
+  uint64_t home; /* arenas of flipped regions that stayed mapped (gc/arm.h) */
 };
 
 struct gch_heap {
-  gch_config config;     /* [const] as completed */
+  gch_config config; /* [const] as completed */
   uint64_t memory_bytes; /* [const] that the process may have; 0: not known */
   char limit_reason[192]; /* [const] of config.max_bytes */
-  struct layout layout;  /* [const] */
+  struct layout layout; /* [const] */
   struct kernel kernel;
-  struct probe probe;    /* [const] */
+  struct probe probe; /* [const] */
   struct tables tables;
   struct typetab types;
   struct small_space old, leaf;
@@ -251,31 +261,31 @@ struct gch_heap {
   struct waiters waiters;
   struct touching touching;
   struct stall_log stall_log;
-  struct lock cycle_lock;       /* RANK_CYCLE */
-  struct cond cycle_done;       /* [lock: cycle] the running cycle ended, or its driver rests, or may go on */
+  struct lock cycle_lock; /* RANK_CYCLE */
+  struct cond cycle_done; /* [lock: cycle] the running cycle ended, or its driver rests, or may go on */
   struct drive drive;
   struct claims claims;
-  uint32_t phase;               /* [atomic] gch_phase; only phase_enter writes it */
-  gch_report report;            /* [cycle] of the running major, as far as it has come */
-  uint64_t cycle_number;        /* [cycle] the last one given: majors and minors are counted together */
-  uint64_t major_number;        /* [cycle] of the running major, or the last; a minor beside it has one of its own */
+  uint32_t phase; /* [atomic] gch_phase; only phase_enter writes it */
+  gch_report report; /* [cycle] of the running major, as far as it has come */
+  uint64_t cycle_number; /* [cycle] the last one given: majors and minors are counted together */
+  uint64_t major_number; /* [cycle] of the running major, or the last; a minor beside it has one of its own */
   const struct mover_ops *mover; /* [const] */
   int (*drop)(gch_heap *heap, uintptr_t start,
               uint64_t bytes); /* [const] gives memory of heap pages back; the mover's */
-  int shared_fd;                 /* [const] `simulated`: the object behind the heap, or -1 */
-  struct uffd quiet;             /* [const; faults: cycle] makes ranges destinations; mover/region.c; fd -1 without */
-  bool liveness_moves;           /* [const] the pages of the two maps too; mover/liveness.h */
-  struct uffd missing;           /* [const] delivers faults of armed memory */
-  struct uffd trap;              /* [const] traps stale accesses to the shadow */
+  int shared_fd; /* [const] `simulated`: the object behind the heap, or -1 */
+  struct uffd quiet; /* [const; faults: cycle] makes ranges destinations; mover/region.c; fd -1 without */
+  bool liveness_moves; /* [const] the pages of the two maps too; mover/liveness.h */
+  struct uffd missing; /* [const] delivers faults of armed memory */
+  struct uffd trap; /* [const] traps stale accesses to the shadow */
   uint8_t registration[REGION_MAX]; /* [atomic] enum region_registration (mover/mover.h); the cycle's driver writes */
-  uint64_t shadows_left;         /* [cycle] bit a region: the kernel would not empty its shadow */
+  uint64_t shadows_left; /* [cycle] bit a region: the kernel would not empty its shadow */
   uint32_t undropped; /* [atomic] 1: some memory could not be given back: what tables call empty may not be */
   char mover_reason[192]; /* [const] */
   bool huge; /* [const] huge pages are asked for */
   struct team *teams[2]; /* [const] collector threads: of pauses; beside mutators (NULL: the mover cannot) */
-  uint32_t closing;      /* [atomic] the heap ends: whoever marks beside mutators, of which there are none, leaves it
+  uint32_t closing; /* [atomic] the heap ends: whoever marks beside mutators, of which there are none, leaves it
                           * undone */
-  uint32_t movers;       /* [atomic] workers that move beside mutators now */
+  uint32_t movers; /* [atomic] workers that move beside mutators now */
   struct marking *marking[2]; /* [const] gc/mark.c: of minors, of majors */
   struct snapshot snapshot;
   struct weak weak;
@@ -284,10 +294,10 @@ struct gch_heap {
   struct plan *plan; /* [const] [cycle] contents: of the running major */
   struct faults *faults; /* [const] gc/faults.c */
   struct controller *controller; /* [const] gc/controller.c */
-  struct watchdog *watchdog;     /* [const] gc/watchdog.c */
-  uint64_t watchdog_ns;          /* [atomic] a virtual-memory call that takes longer is reported */
-  uint32_t held_out[2];          /* [cycle] regions of OLD and LARGE that this cycle does not flip */
-  uint32_t promoted[2];          /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
+  struct watchdog *watchdog; /* [const] gc/watchdog.c */
+  uint64_t watchdog_ns; /* [atomic] a virtual-memory call that takes longer is reported */
+  uint32_t held_out[2]; /* [cycle] regions of OLD and LARGE that this cycle does not flip */
+  uint32_t promoted[2]; /* [cycle] blocks that the first pause promoted, by leaf: an estimate for the flip */
   uint32_t
       arming; /* [atomic; set by the driver, then seen by who takes the lock of a space] what is born with references is armed */
   uint64_t
@@ -312,6 +322,7 @@ struct gch_heap {
   struct nursery nursery; /* [cycle; target_ns const] */
   struct brake brake;
   struct decay decay; /* [controller] gc/release.h */
+  struct reserve reserve;
   uint64_t keeps; /* [cycle] bytes that this major may still leave populated and free */
   uint32_t board; /* [const] its place among the heaps that share a budget; 0: it has none; heap/board.h */
   uint64_t budget_extra; /* [cycle] what it may grow by, by the budget; 0: not known */

@@ -16,6 +16,7 @@ void small_init(gch_heap *h) {
   lock_init(&h->leaf.lock, RANK_SPACE + 1, "leaf space");
   lock_init(&h->young.lock, RANK_YOUNG, "young space");
   uint32_t young = layout_first_region(l, SPACE_YOUNG);
+  h->reserve.arena = ARENA_NOWHERE;
   h->young.arena_count = (uint32_t)(l->regions[young].bytes >> ARENA_SHIFT);
   h->young.limit_blocks = h->nursery.bytes / BLOCK_BYTES;
 }
@@ -84,8 +85,7 @@ void block_keep(gch_heap *h, uintptr_t start, uint64_t bytes) {
                   (uint32_t)1 << block_index(&h->layout, at) % ARENA_BLOCKS); /* read after the job */
 }
 
-/* What could not be given back of a block that is free now is there. */
-static void settle_kept(struct arena *arena, uint32_t blocks) {
+void small_settle_kept(struct arena *arena, uint32_t blocks) {
   if (gch_likely((arena->kept & blocks) == 0)) return;
   arena_set_populated(arena, arena->populated | (arena->kept & blocks));
   arena->kept &= ~blocks;
@@ -94,7 +94,7 @@ static void settle_kept(struct arena *arena, uint32_t blocks) {
 /* Of a block that nobody has: it is not assigned, and so not armed, before its memory is there. */
 static bool populate_free(gch_heap *h, uintptr_t block) {
   if (block_populate(h, block)) return true;
-  settle_kept(heap_arena(h, block), (uint32_t)1 << block_index(&h->layout, block) % ARENA_BLOCKS);
+  small_settle_kept(heap_arena(h, block), (uint32_t)1 << block_index(&h->layout, block) % ARENA_BLOCKS);
   return false;
 }
 
@@ -107,7 +107,7 @@ void block_vacate(gch_heap *h, uintptr_t address, bool populated) {
   if (!arena->cleared) bits_clear_range(h->tables.live, index * BLOCK_GRANULES, (index + 1) * BLOCK_GRANULES);
   arena->used &= ~bit;
   if (!populated) arena_set_populated(arena, arena->populated & ~bit);
-  settle_kept(arena, bit);
+  small_settle_kept(arena, bit);
   if (arena->used == 0) {
     at_store_relaxed(&arena->kind, (uint8_t)ARENA_NONE);
     arena->cleared = 0;
@@ -120,11 +120,11 @@ void block_free(gch_heap *h, uintptr_t address, bool populated) {
   heap_unuse(h, BLOCK_BYTES);
 }
 
-/* A free block of the arena, a populated one if there is any; ARENA_BLOCKS: none. */
-static uint32_t pick_block(const struct arena *arena) {
-  uint32_t ready = ~arena->used & arena->populated;
+/* A free block of the arena, a populated one if there is any; ARENA_BLOCKS: none. `but`: not these. */
+static uint32_t pick_block(const struct arena *arena, uint32_t but) {
+  uint32_t free = ~arena->used & ~but, ready = free & arena->populated;
   if (ready != 0) return (uint32_t)__builtin_ctz(ready);
-  return arena->used != UINT32_MAX ? (uint32_t)__builtin_ctz(~arena->used) : ARENA_BLOCKS;
+  return free != 0 ? (uint32_t)__builtin_ctz(free) : ARENA_BLOCKS;
 }
 
 /* Lock held. The first free block from the cursor on, wrapping round once. */
@@ -132,12 +132,14 @@ static uintptr_t find_block(gch_heap *h, struct small_space *s) {
   uint32_t first = region_first_arena(h, s->alloc_region);
   uint32_t count = (uint32_t)(h->layout.regions[s->alloc_region].bytes >> ARENA_SHIFT);
   uint32_t *top = &s->top[s->alloc_region - layout_first_region(&h->layout, s->id)];
+  bool passed = false; /* what will be free in a moment: the search goes on there */
   for (uint32_t step = 0; step < count; step++) {
     uint32_t i = s->cursor + step;
     if (i >= count) i -= count;
-    uint32_t bit = pick_block(&h->tables.arenas[first + i]);
+    uint32_t filling = small_being_filled(h, first + i), bit = pick_block(&h->tables.arenas[first + i], filling);
+    passed = passed || filling != 0;
     if (bit == ARENA_BLOCKS) continue;
-    s->cursor = i;
+    if (!passed) s->cursor = i;
     if (*top <= i) at_store(top, i + 1);
     return arena_address(&h->layout, first + i) + bit * (uintptr_t)BLOCK_BYTES;
   }
@@ -176,7 +178,7 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
       continue;
     }
     if (arena->kind != (leaf ? ARENA_LEAF : ARENA_REFS)) continue;
-    uint32_t bit = pick_block(arena);
+    uint32_t bit = pick_block(arena, 0);
     if (bit == ARENA_BLOCKS) continue;
     y->cursor[leaf] = i;
     return arena_address(&h->layout, first + i) + bit * (uintptr_t)BLOCK_BYTES;
@@ -184,7 +186,7 @@ static uintptr_t find_young(gch_heap *h, bool leaf) {
   if (fresh == UINT32_MAX) return 0;
   y->cursor[leaf] = fresh;
   return arena_address(&h->layout, first + fresh) +
-         pick_block(&h->tables.arenas[first + fresh]) * (uintptr_t)BLOCK_BYTES;
+         pick_block(&h->tables.arenas[first + fresh], 0) * (uintptr_t)BLOCK_BYTES;
 }
 
 uint64_t young_limit(const gch_heap *h) {

@@ -34,8 +34,14 @@ void block_vacate(gch_heap *heap, uintptr_t block, bool populated);
  * they are populated. Any thread; addresses that are not in a space of small objects are none of ours. */
 void block_keep(gch_heap *heap, uintptr_t start, uint64_t bytes);
 /* Memory for a range in which the tables know of none: all of it, or (a negative errno) none, lest a page be seen where one is to be
- * missing. The lock of the space held. */
+ * missing. The lock of the space held, or nobody takes blocks there. */
 int populate_empty(gch_heap *heap, uintptr_t start, uint64_t bytes);
+/* Lock held. What could not be given back of blocks that are free now (block_keep) is there. */
+void small_settle_kept(struct arena *arena, uint32_t blocks);
+/* Lock of the space held: those of the arena that are being given memory (gc/reserve.h). */
+static inline uint32_t small_being_filled(const gch_heap *h, uint32_t arena) {
+  return gch_unlikely(at_load_relaxed(&h->reserve.arena) == arena) ? h->reserve.blocks : 0;
+}
 /* Makes the pages of a taken block present. False: no memory. */
 bool block_populate(gch_heap *heap, uintptr_t block);
 /* Gives the memory of free blocks back, whole arenas where huge; returns bytes released. World stopped. */

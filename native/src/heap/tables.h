@@ -49,6 +49,7 @@ _Static_assert(sizeof(struct block) == 16, "one cache line for four blocks");
  * GIVEN: the last source and the closer may both take it to 0) and had memory at the flip. An arena of which something stays
  * is made whole, which moves its page away, only while `pending` is 0. */
 enum arena_made { ARENA_UNMADE = 0, ARENA_MAKING, ARENA_WHOLE, ARENA_OPEN, ARENA_HOME, ARENA_CLOSED, ARENA_GIVEN };
+#define ARENA_NOWHERE UINT32_MAX
 enum arena_kind { ARENA_NONE = 0, ARENA_REFS, ARENA_LEAF };
 /* What the plan has found for a huge arena: nothing stays in it, but what lives is copied out; something of it stays, or moves
  * into it; large objects in it go with its page (nobody counts what is read of it). */
