@@ -225,7 +225,7 @@ BARS = (
             live=LARGE,
             beside=f"test_mutator[{workload}-{pages}-{faults}-control_max]",
         )
-        for workload in ("walk", "lru")
+        for workload in ("walk", "steady")
         for pages in ("4k", "huge")
         for faults, bound in (("signal", 0.2e-3), ("thread", 0.5e-3))
     ),
@@ -240,19 +240,24 @@ BARS = (
             beside=f"test_mutator[{workload}-{pages}-{faults}-quiet-mmu10]",
             beside_what="before it",
         )
-        for what, workload, bound in (("LRU at 3x", "lru", 0.5), ("random walk", "walk", 0.2))
+        for what, workload, bound in (
+            ("LRU at 3x, first", "lru", 0.5),
+            ("LRU at 3x, second", "steady", 0.5),
+            ("random walk", "walk", 0.2),
+        )
         for pages in ("4k", "huge")
         for faults in ("signal", "thread")
     ),
     *(
         Bar(
-            f"rate over a cycle ÷ before it, LRU at 3x, {pages}, {faults}, collector apart",
-            f"test_mutator_rate[lru-{pages}-{faults}]",
+            f"rate over a cycle ÷ before it, LRU, {which}, {pages}, {faults}, collector apart",
+            f"test_mutator_rate[{workload}-{pages}-{faults}]",
             0.8,
             share=True,
             least=True,
             live=LARGE,
         )
+        for which, workload in (("first", "lru"), ("second", "steady"))
         for pages in ("4k", "huge")
         for faults in ("signal", "thread")
     ),
@@ -276,7 +281,7 @@ BARS = (
             share=True,
             live=LARGE,
         )
-        for what in ("walk", "lru")
+        for what in ("walk", "steady")
         for pages in ("4k", "huge")
     ),
     *(

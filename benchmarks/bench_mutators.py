@@ -1,9 +1,9 @@
 """What does a program see of a whole full collection: utilisation, rate, stalls, memory?
 
 ``walk``: a random walk over all that lives. ``lru``: a cache in a heap of three times what lives,
-whose collection begins by itself. Each run in a process of its own, the program's thread on one
-CPU, ``GCHEAP_BENCH_ROUNDS`` runs of a case, in turns. All figures are on the program's own
-clock (native/workloads/loops.h):
+whose collection begins by itself, the first one; ``steady``: the second. Each run in a process of
+its own, the program's thread on one CPU, ``GCHEAP_BENCH_ROUNDS`` runs of a case, in turns. All
+figures are on the program's own clock (native/workloads/loops.h):
 
 - ``mmu1``, ``mmu10``, ``mmu100``: the least share of any 1, 10, 100 ms, from the first pause to
   the end of the collection, in which it ran; ``move-mmu10`` and so on: of the move phase alone;
@@ -27,7 +27,8 @@ from benchmarks.apart import apart
 from benchmarks.kit import CLOCK, LIVE, ROUNDS, measure
 from gcheap.compare.memory import peak_share
 
-WORKLOADS = ("walk", "lru")
+WORKLOADS = ("walk", "lru", "steady")
+CACHES, MOVING = WORKLOADS[1:], ("walk", "steady")
 PAGES = ("4k", "huge")
 FAULTS = ("signal", "thread")
 WIDTHS = ("1", "10", "100")
@@ -84,10 +85,13 @@ def test_mutator(benchmark: Any, case: str) -> None:
     workload, pages, faults, name = case.split("-", 3)
     of_mode = all_runs(workload, pages)[faults]
     assert all(run["lost_gaps"] == 0 for run in of_mode)
+    if name.startswith(("move-", "stall_")) and any(not run["move_s"] for run in of_mode):
+        pytest.skip("a collection moved nothing: it was not worth it")
     if name == "rate":
         benchmark.extra_info["runs"] = of_mode
     if name == "mmu10":
         benchmark.extra_info["bounds"] = [run["bounds"] for run in of_mode]
+        benchmark.extra_info["shares"] = [run["shares"] for run in of_mode]
     if name == "stall_p99":
         benchmark.extra_info["distribution"] = {
             **{f"stalls, run {i}": run["stalls"]["move"] for i, run in enumerate(of_mode)},
@@ -98,27 +102,29 @@ def test_mutator(benchmark: Any, case: str) -> None:
 
 
 @functools.cache
-def runs_apart(pages: str) -> dict[str, list[dict[str, Any]]]:
+def runs_apart(workload: str, pages: str) -> dict[str, list[dict[str, Any]]]:
     """Return runs of the cache with the collector on other CPUs only."""
     found: dict[str, list[dict[str, Any]]] = {faults: [] for faults in FAULTS}
     for _ in range(ROUNDS):
         for faults, of_mode in found.items():
-            of_mode.append(apart("lru", live=LIVE, pages=pages, faults=faults, pin="apart"))
+            of_mode.append(apart(workload, live=LIVE, pages=pages, faults=faults, pin="apart"))
     return found
 
 
 @pytest.mark.benchmark(group="rate of a program, collector on other CPUs", timer=CLOCK)
-@pytest.mark.parametrize("case", [f"lru-{p}-{faults}" for p in PAGES for faults in FAULTS])
+@pytest.mark.parametrize(
+    "case", [f"{w}-{p}-{faults}" for w in CACHES for p in PAGES for faults in FAULTS]
+)
 def test_mutator_rate(benchmark: Any, case: str) -> None:
-    _, pages, faults = case.split("-")
-    of_mode = runs_apart(pages)[faults]
+    workload, pages, faults = case.split("-")
+    of_mode = runs_apart(workload, pages)[faults]
     benchmark.extra_info["runs"] = of_mode
     values = iter([figure(run, "rate") for run in of_mode])
     measure(benchmark, lambda: next(values), len(of_mode))
 
 
 @pytest.mark.benchmark(group="memory while pages move beside a program", timer=CLOCK)
-@pytest.mark.parametrize("case", [f"{w}-{pages}" for w in WORKLOADS for pages in PAGES])
+@pytest.mark.parametrize("case", [f"{w}-{pages}" for w in MOVING for pages in PAGES])
 def test_mutator_memory(benchmark: Any, case: str) -> None:
     workload, pages = case.split("-")
 

@@ -31,6 +31,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("what each collection cost the program, ms")
         for line in bounds:
             terminalreporter.write_line(line)
+    shares = [line for one in measured for line in what_shares(one)]
+    if shares:
+        terminalreporter.section("what programs had of windows of 10 ms")
+        for line in shares:
+            terminalreporter.write_line(line)
     medians = {one.name: one.stats.median for one in measured}
     lines = bars.judge(medians, LIVE)
     if lines:
@@ -49,8 +54,22 @@ def what_bounds(one: Any) -> list[str]:
         f"{one.name}: {found['cycle_s'] * 1e3:.0f} ms, in pauses: {sums(found['pauses_s'])}, in "
         f"gaps by phase: {sums(found['gaps_s'])}; worst 10 ms, {found['utilisation']:.2f}, after "
         f"{found['after_s'] * 1e3:.0f} ms: pauses {sums(found['worst_pauses_s'])}, "
-        f"{found['worst_gaps']['count']} gaps"
+        f"{found['worst_gaps']['count']} gaps; by the heap: {sums(found['lost_s'])}"
         for found in one.extra_info.get("bounds", ())
+    ]
+
+
+def what_shares(one: Any) -> list[str]:
+    """Return a line for each run of a benchmark: of windows of 10 ms, one behind the other, the
+    program had at least so much of all but 0.1, 1, 10, 50 %."""
+    return [
+        f"{one.name}: "
+        + "; ".join(
+            f"{span} " + " ".join(f"{at} {share:.2f}" for at, share in found[span].items())
+            for span in found
+            if found[span]
+        )
+        for found in one.extra_info.get("shares", ())
     ]
 
 

@@ -32,6 +32,7 @@ from gcheap.compare.measure import (
     minimum_utilisation,
     overlapping,
     rate_within,
+    utilisations,
     worst_window,
 )
 from gcheap.compare.memory import MoveWatch, physical_bytes
@@ -47,6 +48,7 @@ EVENTS_KEPT = 1 << 20
 GAPS_KEPT = 1 << 22
 SECONDS_KEPT = 600.0
 WIDTHS_MS = (1, 10, 100)
+SHARES_WIDTH_S, SHARES_PERCENT = 0.01, (0.1, 1, 10, 50)
 CONTROL_LEAST_S, CONTROL_MOST_S = 0.5, 10.0
 LOOP_NAME = "gcheap-loop"
 CHURN_SHORT_SHARE, CHURN_SHORT_MOST = 0.3, 128 << 20
@@ -123,6 +125,12 @@ def lru(live: int, **options: Any) -> dict[str, Any]:
     return _beside("lru", live, 3 * live, 1.0, **options)
 
 
+def steady(live: int, **options: Any) -> dict[str, Any]:
+    """The same when one has gone before: it begins by what that has found, in a heap half of which
+    is garbage, and has much to move."""
+    return _beside("steady", live, 3 * live, 1.0, **options)
+
+
 def _beside(
     workload: str,
     live: int,
@@ -138,7 +146,7 @@ def _beside(
     """Run a loop for ``quiet_s``, through a cycle, and a little longer.
 
     Args:
-        workload: walk, lru.
+        workload: walk, lru, steady.
         live: bytes that live.
         limit: of the heap: what the nursery, staging and side tables take is counted in it.
         growth: of the heap.
@@ -161,6 +169,8 @@ def _beside(
     ) as heap:
         options = {"cpu": cpu, "seconds": SECONDS_KEPT, "gap_capacity": GAPS_KEPT}
         loop = (Walk if workload == "walk" else Cache)(heap, live, **options)
+        if workload == "steady":
+            heap.collect(concurrent=True)
         _prime(heap, loop, live)
         keep_to(rest)
         watch = MoveWatch(heap)
@@ -215,7 +225,7 @@ def _prime(heap: Heap, loop: Loop, live: int) -> None:
 def _cycle(heap: Heap, workload: str) -> tuple[GCEvent, tuple[int, int], bool]:
     """Return a collection, when it ran at most, and whether it had to be asked for."""
     began, before = time.monotonic_ns(), heap.stats.major_count
-    if workload == "lru":
+    if workload != "walk":
         while time.monotonic_ns() - began < CYCLE_COMES_S / NS:
             stats = heap.stats
             if stats.major_count > before and stats.last_major is not None:
@@ -253,6 +263,10 @@ def _figures(seen: LoopResult, windows: Windows, event: GCEvent, quiet_s: float)
         name: {str(ms): minimum_utilisation(seen.gaps, span, ms * 1e-3) for ms in WIDTHS_MS}
         for name, span in spans.items()
     }
+    figures["shares"] = {
+        name: _quantiles(utilisations(seen.gaps, span, SHARES_WIDTH_S))
+        for name, span in spans.items()
+    }
     figures["rates"] = {name: rate_within(seen, span) for name, span in spans.items()}
     figures["lost_gaps"] = seen.gap_count - len(seen.gaps)
     figures["misses"] = seen.misses
@@ -269,9 +283,16 @@ def _figures(seen: LoopResult, windows: Windows, event: GCEvent, quiet_s: float)
     return {**figures, **{name: getattr(event, name) for name in (*names, *more)}}
 
 
+def _quantiles(shares: npt.NDArray[np.float64]) -> dict[str, float]:
+    if not len(shares):
+        return {}
+    found = np.percentile(shares, SHARES_PERCENT)
+    return {f"p{at:g}": float(value) for at, value in zip(SHARES_PERCENT, found, strict=True)}
+
+
 def _bounds(heap: Heap, seen: LoopResult, windows: Windows) -> dict[str, Any]:
     """Say what the cycle cost the loop, and what the 10 ms with the least utilisation lie in."""
-    events = heap.events()
+    events, report = heap.events(), heap.stall_report
     pauses = events[events["kind"] == PAUSE]
     share, worst = worst_window(seen.gaps, windows.cycle, 0.010)
     outside = seen.gaps[~in_pause(seen.gaps, windows.pauses)]
@@ -288,6 +309,7 @@ def _bounds(heap: Heap, seen: LoopResult, windows: Windows) -> dict[str, Any]:
         "utilisation": share,
         "after_s": (worst[0] - windows.cycle[0]) * NS,
         "worst_pauses_s": _pauses_within(pauses, worst),
+        "lost_s": report.cycle["10ms"].lost_s if report is not None else {},
         "worst_gaps": _lengths(overlapping(seen.gaps, worst)),
         "cycle_s": (windows.cycle[1] - windows.cycle[0]) * NS,
         "pauses_s": _pauses_within(pauses, windows.cycle),
@@ -365,7 +387,9 @@ def summaries(live: int, kind: str, pages: str, which: str) -> dict[str, Any]:
     return {name: getattr(event, name) for name in (*names, "blocks_evacuated")}
 
 
-FUNCTIONS = {function.__name__: function for function in (walk, lru, control, pauses, summaries)}
+FUNCTIONS = {
+    function.__name__: function for function in (walk, lru, steady, control, pauses, summaries)
+}
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from gcheap.compare.measure import (
     minimum_utilisation,
     rate_within,
     stall_figures,
+    utilisations,
 )
 from gcheap.compare.rows import CONTROL, MOVERS, Row, parse_movers, plan_rows
 from gcheap.compare.session import Session, Settings, work
@@ -83,6 +84,14 @@ def test_utilisation_finds_the_worst_window() -> None:
     assert minimum_utilisation(gaps, (0, 100 * MS), 0.010) == pytest.approx(0.4)
     assert minimum_utilisation(gaps, (0, 100 * MS), 0.001) == 0.0
     assert minimum_utilisation(gaps, (30 * MS, 100 * MS), 0.010) == pytest.approx(0.9)
+
+
+def test_utilisations_of_windows_in_a_row() -> None:
+    gaps = gaps_of((8 * MS, 4 * MS), (25 * MS, 1 * MS), (39 * MS, 10 * MS))
+    found = utilisations(gaps, (0, 45 * MS), 0.010)
+    assert found == pytest.approx([0.8, 0.8, 0.9, 0.9])  # the rest is no window
+    assert utilisations(gaps_of(), (0, 20 * MS), 0.010) == pytest.approx([1.0, 1.0])
+    assert len(utilisations(gaps, (0, MS), 0.010)) == 0
 
 
 def test_utilisation_of_nothing() -> None:

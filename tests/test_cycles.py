@@ -38,7 +38,7 @@ def run(function: str, **arguments: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("workload", ["walk", "lru"])
+@pytest.mark.parametrize("workload", ["walk", "lru", "steady"])
 @pytest.mark.parametrize("pin", ["loop", "apart"])
 def test_a_program_beside_a_collection(workload: str, pin: str) -> None:
     found = run(workload, quiet_s=0.2, pin=pin, memory=True)
@@ -47,6 +47,9 @@ def test_a_program_beside_a_collection(workload: str, pin: str) -> None:
     for part in ("cycle", "move", "quiet"):
         assert all(0 <= share <= 1 for share in found["mmu"][part].values())
         assert found["rates"][part] >= 0
+        shares = list(found["shares"][part].values())
+        assert shares == sorted(shares)
+        assert not shares or found["mmu"][part]["10"] <= shares[0] + 1e-9
     assert found["rates"]["quiet"] > 0
     assert found["stalls"]["move"]["p50"] <= found["stalls"]["move"]["max"]
     assert found["physical_peak_moving"] is None or (

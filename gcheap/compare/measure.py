@@ -160,6 +160,28 @@ def worst_window(gaps: Gaps, window: Window, width_s: float) -> tuple[float, Win
     width = min(round(width_s / NS), high - low)
     if width <= 0:
         return 1.0, window
+    corners, stalled = _lost_until(gaps, window)
+    at = np.clip(np.concatenate([corners, corners - width]), 0, high - low - width)
+    lost = np.interp(at + width, corners, stalled) - np.interp(at, corners, stalled)
+    worst = int(lost.argmax())
+    begin = low + int(at[worst])
+    return float(max(0.0, 1.0 - lost[worst] / width)), (begin, begin + width)
+
+
+def utilisations(gaps: Gaps, window: Window, width_s: float) -> npt.NDArray[np.float64]:
+    """Return the shares of windows of ``width_s``, one behind the other; what is left over at the
+    end is left out."""
+    low, high = window
+    width = round(width_s / NS)
+    corners, stalled = _lost_until(gaps, window)
+    at = np.arange(0, high - low + 1, width)
+    return np.asarray(1.0 - np.diff(np.interp(at, corners, stalled)) / width)
+
+
+def _lost_until(gaps: Gaps, window: Window) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return times since the window's begin, ascending, and what had been lost by each; between
+    two of them it grows with the time, or not at all."""
+    low, high = window
     inside = overlapping(gaps, window)
     starts = np.clip(inside["start_ns"].astype(np.int64), low, high)
     ends = inside["start_ns"].astype(np.int64) + inside["length_ns"].astype(np.int64)
@@ -167,15 +189,11 @@ def worst_window(gaps: Gaps, window: Window, width_s: float) -> tuple[float, Win
     corners = np.stack([starts, ends], axis=1).reshape(-1)  # gaps do not overlap: sorted
     stalled = np.repeat(np.cumsum(ends - starts), 2)
     stalled[::2] -= ends - starts
-    at = np.clip(np.concatenate([starts, ends - width]), low, high - width)
-    at = np.append(at, low) - low
-    corners = np.concatenate([[low], corners, [high]]) - low
     total = int(stalled[-1]) if len(stalled) else 0
-    stalled = np.concatenate([[0], stalled, [total]])
-    lost = np.interp(at + width, corners, stalled) - np.interp(at, corners, stalled)
-    worst = int(lost.argmax())
-    begin = low + int(at[worst])
-    return float(max(0.0, 1.0 - lost[worst] / width)), (begin, begin + width)
+    return (
+        np.concatenate([[low], corners, [high]]) - low,
+        np.concatenate([[0], stalled, [total]]),
+    )
 
 
 def timeline(result: Stamped, windows: Windows, called: Window) -> dict[str, Any]:
