@@ -84,7 +84,7 @@ static void visit_card(struct card_scan *s, size_t card) {
   uintptr_t from = h->layout.base + card * CARD_BYTES;
   const struct block *block = heap_block(h, from);
   struct card_part part = {.card = card};
-  if (s->cleans) h->tables.cards[card] = 0;
+  h->tables.cards[card] = 0;
   if (block->leaf) return;
   wait_produced(h, block_index(&h->layout, from));
   uint8_t state = at_load(&block->state); /* the end of a cycle turns DEST into USED meanwhile */
@@ -110,10 +110,8 @@ void cards_scan(struct card_scan *s, uint32_t arena) {
   gch_heap *h = s->heap;
   size_t first = (size_t)arena * ARENA_CARDS;
   const uint64_t *words = (const uint64_t *)(const void *)&h->tables.cards[first];
-  if (s->cleans) {
-    h->tables.dirty[arena] = 0;
-    if (heap_births_marked(h) || at_load_relaxed(&h->phase) == GCH_PHASE_FLIP) summary_anywhere(h, arena); /* stw */
-  }
+  h->tables.dirty[arena] = 0;
+  if (heap_births_marked(h) || at_load_relaxed(&h->phase) == GCH_PHASE_FLIP) summary_anywhere(h, arena); /* stw */
   for (size_t w = 0; w < ARENA_CARDS / 8; w++) {
     if (gch_likely(words[w] == 0)) continue;
     for (size_t c = first + w * 8; c < first + w * 8 + 8; c++)

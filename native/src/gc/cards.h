@@ -30,21 +30,28 @@ struct card_part {
 };
 typedef void (*card_visit)(const struct card_part *part, void *context);
 
-/* One thread's way through dirty cards, those of several arenas one after the other. It visits a few cards behind those that it
+/* One thread's way through dirty cards, those of several arenas one after the other. A card (and its arena's byte) is cleared before
+ * it is visited, so that the visitor may mark it again. It visits a few cards behind those that it
  * finds: what has been stored at random lies anywhere, and is on its way from memory meanwhile. */
 enum { CARDS_AHEAD = 16 };
 struct card_scan {
   gch_heap *heap;
   card_visit visit;
   void *context;
-  bool
-      cleans; /* a card (and its arena's byte) is cleared before it is visited, so that the visitor may mark it again */
   uint32_t found, visited;
   size_t cards[CARDS_AHEAD]; /* found and not visited yet */
 };
 void cards_scan(struct card_scan *scan, uint32_t arena);
 /* Visits what is left. */
 void cards_scan_end(struct card_scan *scan);
+
+/* A slot under a dirty card that led to a young object: found as a minor marks, so that its move need not look for it again (of the
+ * eight lines of a card it is one). Who has no room for what a card holds leaves that dirty instead. */
+struct card_slot {
+  uint64_t *slot;
+  const struct type_info *type;
+};
+enum { CARD_SLOTS = CARD_BYTES / 8 }; /* at most */
 
 /* Marks the card of a slot, as the barrier does. */
 static inline void card_mark(gch_heap *h, uintptr_t slot) {

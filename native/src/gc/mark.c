@@ -15,6 +15,7 @@
 
 enum {
   DEQUE_ITEMS = 4096,
+  SLOTS_AT_A_TIME = 256,
   STACK_KEEP = 1 << 15, /* entries whose memory is kept between marks */
 };
 
@@ -43,6 +44,7 @@ static gch_status init(gch_heap *h, bool minor, gch_error *error) {
     m->capacity = stack_capacity(h);
     rc = reserve(h, m->capacity * sizeof(uint64_t), (void **)&m->stack);
     if (rc >= 0) rc = reserve(h, DEQUE_ITEMS * sizeof(uint64_t), (void **)&m->deque_items);
+    if (rc >= 0 && minor) rc = reserve(h, LISTED * sizeof *m->young, (void **)&m->young);
     s->count = i + 1;
   }
   if (rc >= 0) return GCH_OK;
@@ -60,6 +62,7 @@ static void destroy(gch_heap *h, struct marking *s) {
     struct marker *m = &s->markers[i];
     if (m->stack != NULL) kernel_munmap(&h->kernel, m->stack, m->capacity * sizeof(uint64_t));
     if (m->deque_items != NULL) kernel_munmap(&h->kernel, m->deque_items, DEQUE_ITEMS * sizeof(uint64_t));
+    if (m->young != NULL) kernel_munmap(&h->kernel, m->young, LISTED * sizeof *m->young);
   }
   if (s->overflow != NULL) kernel_munmap(&h->kernel, s->overflow, s->overflow_bytes);
   free(s);
@@ -138,6 +141,7 @@ static void begin(struct marking *s) {
     struct marker *m = &s->markers[i];
     m->result = (struct mark_result){0};
     m->peak = 0;
+    m->young_count = 0;
     deque_init(&m->deque, m->deque_items, DEQUE_ITEMS);
   }
 }
@@ -184,6 +188,18 @@ static void mark_stopped(gch_heap *h, struct marking *s, struct mark_result *res
 }
 
 void mark_minor(gch_heap *h, struct mark_result *result) { mark_stopped(h, h->marking[0], result); }
+
+uint32_t mark_young_slots(const gch_heap *h, uint64_t *next, const struct card_slot **first) {
+  const struct marking *s = h->marking[0];
+  uint64_t i = at_add_relaxed(next, 1); /* the mark is over */
+  for (uint32_t k = 0; k < s->count; k++) {
+    uint64_t count = s->markers[k].young_count, from = i * SLOTS_AT_A_TIME;
+    *first = s->markers[k].young + from;
+    if (from < count) return (uint32_t)(count - from < SLOTS_AT_A_TIME ? count - from : SLOTS_AT_A_TIME);
+    i -= div_ceil(count, SLOTS_AT_A_TIME);
+  }
+  return 0;
+}
 void mark_major(gch_heap *h, struct mark_result *result) { mark_stopped(h, h->marking[1], result); }
 
 void mark_begin(gch_heap *h) {

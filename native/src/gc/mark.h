@@ -24,7 +24,7 @@
 #ifndef GC_MARK_H
 #define GC_MARK_H
 
-#include "heap/heap.h"
+#include "gc/cards.h"
 
 struct mark_result {
   uint64_t objects;
@@ -37,6 +37,9 @@ void mark_destroy(gch_heap *heap);
 /* World stopped. */
 void mark_minor(gch_heap *heap, struct mark_result *result);
 void mark_major(gch_heap *heap, struct mark_result *result);
+/* After mark_minor, any worker: the next slots (gc/cards.h) of those whose cards it has cleaned; returns how many, 0: no more. `next`
+ * (atomic, 0 at first) is shared. */
+uint32_t mark_young_slots(const gch_heap *heap, uint64_t *next, const struct card_slot **first);
 
 /* World stopped, no young objects. */
 void mark_begin(gch_heap *heap);

@@ -12,6 +12,7 @@ enum {
   FOUND = 64, /* prefetch distances, powers of two: of mark words, */
   QUEUE = 32, /* and of headers */
   STACK_MIN = 1 << 16,
+  LISTED = 1 << 13, /* slots under cards that a marker keeps for the move */
 };
 
 struct marker {
@@ -31,6 +32,8 @@ struct marker {
   uint64_t block_live;
   bool dropped;         /* a referent of the object being scanned found the stack full */
   struct cells cells;   /* met, and left for the end of the mark */
+  struct card_slot *young; /* [const] of a minor: LISTED, of which it has found the first `young_count` */
+  uint32_t young_count;
   struct mark_result result;
   struct deque deque;
   uint64_t *deque_items;

@@ -363,15 +363,32 @@ static void root_begin(uint64_t *slot, void *context) {
     mark_overwritten(m->heap, word);
 }
 
+SCAN_INLINE void visit_listed(uint64_t *slot, void *context) {
+  const struct scan_context *c = context;
+  struct marker *m = c->marker;
+  uint64_t word = at_load_relaxed(slot); /* the world is stopped */
+  if (gch_likely(!word_is_ref(c->type, word) || !heap_is_young(m->heap, (uintptr_t)(word & ~(uint64_t)7)))) return;
+  m->young[m->young_count++] = (struct card_slot){slot, c->type};
+  find(m, word, true);
+}
+
+/* The card has been cleaned. It is marked again if the move has to look at it. */
 static void card_slots(const struct card_part *part, void *context) {
-  struct scan_context c = {context, part->type};
+  struct marker *m = context;
+  struct scan_context c = {m, part->type};
   if (gch_unlikely(part->type->cell == CELL_WEAK)) {
     uintptr_t target = part->object + CELL_TARGET;
-    if (target >= part->from && target < part->to) meet_cell(context, part->object, part->type, true);
+    if (target >= part->from && target < part->to) meet_cell(m, part->object, part->type, true);
+    card_mark(m->heap, part->from);
     return;
   }
-  scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_minor, &c);
-  make_room(context, true);
+  if (gch_likely(m->young_count + CARD_SLOTS <= LISTED)) {
+    scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_listed, &c);
+  } else {
+    scan_object_range(part->type, part->object, part->tail_count, part->from, part->to, visit_minor, &c);
+    card_mark(m->heap, part->from);
+  }
+  make_room(m, true);
 }
 
 struct marker *marker_come(struct marking *s, uint32_t worker, uint32_t workers, bool beside) {

@@ -4,7 +4,7 @@
  *   plan   each young block: FREE (nothing live), MOVED with its whole arena (dense, old enough: its pages become an
  *          old or leaf arena, nothing is copied), EVACUATED (to a young block of the next age, or to an old or leaf
  *          block), or KEPT (pinned, or no memory for a destination): it counts as an old block where it stands
- *   move   roots and cards first (a card is cleaned, and marked again if it still leads to a young object), then
+ *   move   roots and what lay under cards first (a card is cleaned, and marked again if it still leads to a young object), then
  *          destinations, references in moved arenas and in kept blocks, in parallel; the pages of moved arenas last
  *
  * All objects of a block have one age, that of the block, so ageing writes no headers. Every destination exists before
@@ -32,6 +32,7 @@
 enum {
   DENSE_PERCENT = 85, /* of an arena live: cheaper to move with its holes than to copy (measured: gc/plan.h) */
   CLASS_MAX = 8,      /* ages 0..7 */
+  SLOTS_AHEAD = 16,   /* fetched */
 };
 
 struct minor {
@@ -41,6 +42,7 @@ struct minor {
   bool promote_all;
   uint32_t first_arena, arena_count;
   struct card_walk cards;
+  uint64_t next_slots;  /* [atomic] found under cards */
   uint64_t next;        /* [atomic] work items of the second half */
   uint32_t cleaning;    /* [atomic] workers in the first half */
 };
@@ -262,11 +264,22 @@ static void fill_dest(struct minor *m, struct gather *g, uint32_t dest) {
   if (old) at_add_relaxed(&m->result->promoted_bytes, (uint64_t)d->granules * GRANULE_BYTES);
 }
 
+/* What the mark has found under cards that it could clean. */
+static void fix_listed(struct minor *m) {
+  const struct card_slot *slots;
+  for (uint32_t count; (count = mark_young_slots(m->heap, &m->next_slots, &slots)) > 0;)
+    for (uint32_t i = 0; i < count; i++) {
+      struct card_context c = {m->heap, slots[i].type};
+      if (i + SLOTS_AHEAD < count) __builtin_prefetch(slots[i + SLOTS_AHEAD].slot, 1);
+      fix_card_slot(slots[i].slot, &c);
+    }
+}
+
 /* Cleaning and marking the cards of one arena must not meet: nobody goes on while somebody cleans. Who comes later finds
  * all arenas taken. */
 static void clean_cards(struct minor *m) {
   gch_heap *h = m->heap;
-  struct card_scan scan = {.heap = h, .visit = fix_card, .context = h, .cleans = true};
+  struct card_scan scan = {.heap = h, .visit = fix_card, .context = h};
   uint32_t arena;
   at_add_seq(&m->cleaning, 1);
   while (cards_next_arena(h, &m->cards, &arena)) cards_scan(&scan, arena);
@@ -286,6 +299,7 @@ static void move_worker(void *context, uint32_t worker, uint32_t workers) {
   if (worker == 0) roots_visit(h, fix_root, h);
   if (worker == 0) finalizers_fix_young(h);
   clean_cards(m);
+  fix_listed(m);
   struct gather g = {.heap = h,
                      .plan = m->plan,
                      .map = h->tables.mark,
