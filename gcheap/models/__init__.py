@@ -32,6 +32,7 @@ MODULES = (
     "cards",
     "pin",
     "fork",
+    "reserve",
     "stack",
 )
 """The models, in the order in which a reader may want them; each module has its ``CASE``."""

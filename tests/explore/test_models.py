@@ -37,7 +37,6 @@ NOT_MODELLED = {
     "pages_taken": "majors are held off: `transfers` of heap/large.h",
     "piece_copied": "in the pause",
     "region_registered": "no mutator reaches the region then",
-    "reserve_filling": "inside, as claimers of `fork` are; by their space's lock nobody's blocks",
     "room_taken": "a count of bytes",
     "sweep_begins": "the mark is over, nothing is planned; the cycle lock is free",
     "unit_armed": "before the flip, or at birth",
@@ -104,6 +103,7 @@ NEVER_BROKEN = {
         "every unit is MAPPED",
         "every unit of the child is MAPPED",
     },
+    "reserve": {"a block in use has memory"},
     "stack": {"no entry is lost"},
 }
 """Asserted beside what their mutants break first: a shortest trace ends at another rule."""
