@@ -154,6 +154,14 @@ static inline bool kit_verify(struct kit *k) {
   return CHECK_EQ(status, GCH_OK);
 }
 
+/* Waits until promotion has the memory that it will want (gc/reserve.h): until the next minor none is given ahead. */
+static inline void kit_settle(struct kit *k) {
+  struct reserve *r = &k->heap->reserve;
+  gch_native_enter(k->m);
+  for (int i = 0; i < 100000 && (at_load(&r->low) != 0 || at_load(&r->busy) != 0); i++) usleep(100);
+  gch_native_leave(k->m);
+}
+
 struct kit_request {
   gch_heap *heap;
   gch_policy policy;

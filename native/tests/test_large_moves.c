@@ -118,6 +118,7 @@ static void check_slices(uint32_t region, uint32_t most) {
 static void play_tops(gch_mover mover, gch_huge huge) {
   if (!open_kit(mover, huge)) return;
   const uint64_t slots = kit_scaled(300000, 8);
+  kit.heap->config.decay_ms = GCH_DECAY_NOW; /* nothing is there ahead */
   uint32_t most[4 * SPACE_REGIONS] = {0};
   GCH_FRAME(kit.m, root, 3);
   root[0] = numbered(slots, 2);

@@ -35,6 +35,7 @@ static uint64_t resident(const gch_heap *h) {
 static bool reconcile(struct kit *k, const char *when) {
   gch_stats s;
   gch_collect_wait(k->m, NULL); /* one may have begun by itself */
+  kit_settle(k);
   gch_stats_get(k->heap, &s, sizeof s);
   uint64_t seen = resident(k->heap), said = s.populated_bytes, off = seen > said ? seen - said : said - seen;
   if (CHECK(off <= seen / 50)) return true;

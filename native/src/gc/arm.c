@@ -104,7 +104,7 @@ static bool select_arena(gch_heap *h, uint32_t arena, uint32_t *at_home) {
   lock_unlock(&h->cycle_lock);
   if (goes) return add(&h->selection, arena);
   at_store(&h->tables.arenas[arena].made, (uint32_t)ARENA_HOME);
-  ++*at_home;
+  *at_home += h->tables.arenas[arena].used != 0;
   return true;
 }
 

@@ -47,11 +47,11 @@ static void look_around(struct batch *b) {
 /* Somebody forks, or promotion needs memory: what is held is published, or given back. */
 static inline void let_others_pass(struct batch *b) {
   gch_heap *h = b->heap;
-  if (gch_likely(!claims_wanted(h) && !reserve_is_low(h))) return;
+  if (gch_likely(!claims_wanted(h) && !reserve_is_due(h))) return;
   batch_end(b);
   claims_leave(h);
   GCH_POINT(worker_rests);
-  if (reserve_is_low(h)) reserve_fill(h);
+  if (reserve_is_due(h)) reserve_fill(h);
   claims_enter(h);
   batch_begin(b, h, GCH_ACTOR_WORKER);
 }

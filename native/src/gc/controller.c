@@ -11,6 +11,8 @@
 #include "mover/mover.h"
 #include "os/thread.h"
 
+enum { PAUSE_WAIT_NS = 1000000 };
+
 /* On the stack of who waits for it; all [lock]. */
 struct request {
   gch_policy policy;
@@ -57,11 +59,13 @@ static void answer(struct controller *c, enum cycle_stage stage, const gch_cycle
 
 /* Lock held before and after. */
 static void wait_or_release(gch_heap *h, struct controller *c, uint64_t *release) {
-  if (reserve_is_low(h)) {
+  if (reserve_is_due(h)) {
     lock_unlock(&c->lock);
     reserve_fill(h);
     if (*release == 0) *release = release_begin(h); /* if nobody comes to need it */
     lock_lock(&c->lock);
+  } else if (reserve_is_low(h) && at_load(&h->closing) == 0) { /* the pause that is on tells nobody that it ends */
+    (void)cond_wait_until(&c->wake, &c->lock, clock_ns() + PAUSE_WAIT_NS);
   } else if (*release == 0) {
     cond_wait(&c->wake, &c->lock);
   } else if (!cond_wait_until(&c->wake, &c->lock, *release)) {

@@ -429,6 +429,7 @@ static void sweep_only(gch_heap *h, gch_cycle *r) {
 /* Cycle lock held; left. */
 static void close_cycle(gch_heap *h, gch_cycle *r) {
   pace_major_over(h);
+  reserve_look(h);
   report_end(h, r);
   report_finish(h, h->drive.cause, r);
   cond_broadcast(&h->cycle_done);
@@ -519,6 +520,10 @@ void cycle_major(gch_heap *h, const gch_collect_options *o, gch_cause cause, gch
   mover_settle(h);
   if (o->concurrent && o->policy != GCH_POLICY_RELEASE) degrade(h, r, GCH_DEGRADED_MOVER); /* that moves nothing */
   major_in_pause(h, o, r);
+  if (o->policy == GCH_POLICY_RELEASE)
+    reserve_give_up(h);
+  else
+    reserve_look(h);
   report_end(h, r);
   report_finish(h, cause, r);
 }
@@ -568,6 +573,7 @@ bool cycle_for_room(struct mutator *m, struct relief *r) {
     major_for_allocation(h, GCH_CAUSE_LIMIT);
   }
   cycle_leave(h);
+  cycle_fill_reserve(h);
   if (h->controller != NULL) cycle_start_due(m);
   stall_end(&stall);
   return true;

@@ -12,6 +12,7 @@
 #include "heap/small.h"
 #include "heap/summary.h"
 #include "object/scan_inline.h"
+#include "os/pages.h"
 
 enum {
   DEQUE_ITEMS = 4096,
@@ -45,6 +46,7 @@ static gch_status init(gch_heap *h, bool minor, gch_error *error) {
     rc = reserve(h, m->capacity * sizeof(uint64_t), (void **)&m->stack);
     if (rc >= 0) rc = reserve(h, DEQUE_ITEMS * sizeof(uint64_t), (void **)&m->deque_items);
     if (rc >= 0 && minor) rc = reserve(h, LISTED * sizeof *m->young, (void **)&m->young);
+    if (rc >= 0 && minor) (void)pages_populate(&h->kernel, m->young, LISTED * sizeof *m->young); /* else a pause does */
     s->count = i + 1;
   }
   if (rc >= 0) return GCH_OK;
@@ -200,6 +202,7 @@ uint32_t mark_young_slots(const gch_heap *h, uint64_t *next, const struct card_s
   }
   return 0;
 }
+
 void mark_major(gch_heap *h, struct mark_result *result) { mark_stopped(h, h->marking[1], result); }
 
 void mark_begin(gch_heap *h) {

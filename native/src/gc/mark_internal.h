@@ -12,7 +12,7 @@ enum {
   FOUND = 64, /* prefetch distances, powers of two: of mark words, */
   QUEUE = 32, /* and of headers */
   STACK_MIN = 1 << 16,
-  LISTED = 1 << 13, /* slots under cards that a marker keeps for the move */
+  LISTED = 1 << 12, /* slots under cards that a marker keeps for the move */
 };
 
 struct marker {
@@ -61,7 +61,7 @@ struct marking {
 struct marker *marker_come(struct marking *s, uint32_t worker, uint32_t workers, bool beside);
 /* Marks what the word refers to, if it is in scope; some of what that leads to, if there is need of room. */
 void marker_find(struct marker *m, uint64_t word);
-/* World stopped: so with all roots; with what the dirty cards of an arena hold. */
+/* World stopped: so with all roots; with what dirty cards hold. */
 void marker_visit_roots(struct marker *m);
 void marker_visit_cards(struct marker *m, struct card_walk *walk);
 /* World stopped: what roots refer to is marked, and nothing else. */

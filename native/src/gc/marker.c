@@ -229,7 +229,7 @@ static inline void stand_still(struct marker *m) {
 
 /* Pauses do not wait for that. */
 static inline void see_to_reserve(gch_heap *h) {
-  if (gch_likely(!reserve_is_low(h))) return;
+  if (gch_likely(!reserve_is_due(h))) return;
   marker_leave(h);
   reserve_fill(h);
   marker_enter(h);

@@ -1,6 +1,7 @@
 #include "gc/release.h"
 
 #include "gc/drive.h"
+#include "gc/reserve.h"
 #include "gc/watchdog.h"
 #include "heap/small.h"
 
@@ -66,7 +67,8 @@ static uint64_t idle_old(gch_heap *h) {
   for (uint32_t r = 0; r < h->layout.region_count; r++)
     if (h->layout.regions[r].space == SPACE_OLD || h->layout.regions[r].space == SPACE_LEAF)
       blocks += idle_in_region(h, r);
-  return blocks;
+  uint64_t wanted = reserve_wants(h);
+  return blocks > wanted ? blocks - wanted : 0;
 }
 
 /* --- giving it back --------------------------------------------------------------------------------------------- */
@@ -120,8 +122,9 @@ uint64_t release_begin(gch_heap *h) {
 
 uint64_t release_tick(gch_heap *h) {
   uint64_t frames = h->huge ? 0 : frames_bytes(h) / BLOCK_BYTES; /* where pages are huge they stay */
+  bool wants = reserve_fade(h);
   uint64_t blocks = idle_old(h) + idle_young(h) + frames;
-  if (blocks == 0) return 0;
+  if (blocks == 0) return wants ? clock_ns() + tick_ns(h) : 0;
   uint64_t now = decay_tick(&h->decay, blocks);
   watchdog_begin(h);
   bool refused = now > 0 && release_blocks(h, now) == 0 && at_load(&h->phase) == GCH_PHASE_IDLE;

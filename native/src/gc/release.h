@@ -1,6 +1,6 @@
 /* Giving back memory that is populated and free, some time after it was last used (heap/decay.h). What that may be at rest:
  *
- *   blocks of the allocation regions   those that were populated ahead of a flip and not needed; after a major that moves nothing,
+ *   blocks of the allocation regions   beyond the reserve (gc/reserve.h): those that were populated ahead of a flip and not needed; after a major that moves nothing,
  *                                      those in which all has died. Kept, as promotion will take them, up to what it takes in the
  *                                      time of the decay, and never more than the staging budget (I4)
  *   young blocks                       beyond what eden may take now: it had more mutators, or was larger

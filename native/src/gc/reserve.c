@@ -1,13 +1,16 @@
 #include "gc/reserve.h"
 
 #include "gc/claims.h"
+#include "heap/frames.h"
 #include "heap/small.h"
 
 enum {
   AHEAD = 4,       /* times what a minor takes: it takes some minors' time to fill it up */
   FADES = 8,       /* by an eighth with each minor that takes less */
   STAGING_PART = 4,
-  LOOK = 256,      /* arenas looked at */
+  LOOK = 256,      /* arenas looked at, */
+  LOOK_FULL = 1 << 14, /* beside so many that are full */
+  STEPS = 8, /* blocks given memory before somebody looks whether there is more urgent work; of huge arenas one */
 };
 
 /* --- how much ----------------------------------------------------------------------------------------------------- */
@@ -15,7 +18,8 @@ enum {
 static uint32_t budget(const gch_heap *h) {
   if (h->controller == NULL || h->config.decay_ms == GCH_DECAY_NOW) return 0;
   uint64_t blocks = h->config.staging_bytes / BLOCK_BYTES / STAGING_PART;
-  return h->huge && blocks < ARENA_BLOCKS ? 0 : blocks < UINT32_MAX ? (uint32_t)blocks : UINT32_MAX;
+  if (h->huge) blocks -= blocks % ARENA_BLOCKS;
+  return blocks < INT32_MAX ? (uint32_t)blocks : INT32_MAX;
 }
 
 /* Blocks from the cursor on that lack memory (the first of them at most: those of one arena, or one block), where promotion will come
@@ -35,9 +39,12 @@ static uint32_t next_lacking(const gch_heap *h, const struct arena *a) {
 static struct lack find_lack(const gch_heap *h, const struct small_space *s, uint32_t want) {
   uint32_t first = region_first_arena(h, s->alloc_region), ready = 0;
   uint32_t count = (uint32_t)(h->layout.regions[s->alloc_region].bytes >> ARENA_SHIFT);
-  for (uint32_t step = 0; step < count && step < LOOK && ready < want; step++) {
+  uint32_t looks = LOOK;
+  for (uint32_t step = 0; step < count && step < LOOK_FULL && looks > 0 && ready < want; step++) {
     uint32_t i = (s->cursor + step) % count;
     const struct arena *a = &h->tables.arenas[first + i];
+    if (a->used == UINT32_MAX) continue;
+    looks--;
     uint32_t blocks = next_lacking(h, a);
     ready += (uint32_t)__builtin_popcount(~a->used & at_load_relaxed(&a->populated));
     if (blocks != 0 && ready < want) return (struct lack){first + i, blocks};
@@ -54,20 +61,39 @@ static bool lacks(gch_heap *h, bool leaf, uint32_t want) {
   return found.blocks != 0;
 }
 
+void reserve_look(gch_heap *h) {
+  bool low = false;
+  for (int leaf = 0; leaf < 2; leaf++) low = low || lacks(h, leaf, at_load_relaxed(&h->reserve.want[leaf]));
+  if (low) at_store(&h->reserve.low, 1);
+}
+
 void reserve_note(gch_heap *h, const struct minor_result *m) {
   struct reserve *r = &h->reserve;
   uint32_t left = budget(h);
-  bool low = false;
   for (int leaf = 0; leaf < 2; leaf++) {
     uint32_t want = at_load_relaxed(&r->want[leaf]), most = AHEAD * m->promoted_blocks[leaf];
     want -= (want + FADES - 1) / FADES;
     if (want < most) want = most;
+    if (h->huge && most > 0) want = (want + ARENA_BLOCKS - 1) / ARENA_BLOCKS * ARENA_BLOCKS; /* as it comes */
     if (want > left) want = left;
     left -= want;
     at_store_relaxed(&r->want[leaf], want); /* a hint for who fills */
-    low = low || lacks(h, leaf, want);
   }
-  if (low) at_store(&r->low, 1);
+  reserve_look(h);
+}
+
+bool reserve_fade(gch_heap *h) {
+  struct reserve *r = &h->reserve;
+  uint64_t minors = at_load_relaxed(&h->measures.minor_count); /* a figure */
+  uint32_t left = 0;
+  lock_lock(&h->cycle_lock);
+  for (int leaf = 0; leaf < 2; leaf++) {
+    if (minors == r->minors) at_store_relaxed(&r->want[leaf], at_load_relaxed(&r->want[leaf]) / 2);
+    left += at_load_relaxed(&r->want[leaf]);
+  }
+  lock_unlock(&h->cycle_lock);
+  r->minors = minors;
+  return left > 0;
 }
 
 /* --- filling -------------------------------------------------------------------------------------------------------- */
@@ -117,19 +143,25 @@ static bool fill_one(gch_heap *h, bool leaf) {
   return filled;
 }
 
-/* Somebody waits, or needs the CPU more. */
-static bool is_wanted(const gch_heap *h) { return at_load(&h->world.stop) != 0 || at_load(&h->closing) != 0; }
+/* Somebody waits, or needs the CPU more, or the memory: what a move holds and the reserve share the staging budget. */
+static bool is_wanted(const gch_heap *h) {
+  return at_load(&h->world.stop) != 0 || (at_load(&h->phase) == GCH_PHASE_MOVE && frames_spent(h));
+}
 
 void reserve_fill(gch_heap *h) {
-  if (at_xchg(&h->reserve.busy, 1) != 0) return;
-  at_store(&h->reserve.low, 0); /* a minor that ends from now on looks for itself */
+  if (at_load(&h->closing) != 0 || at_xchg(&h->reserve.busy, 1) != 0) return;
+  (void)at_xchg(&h->reserve.low, 0); /* a minor that ends from now on looks for itself */
+  int steps = h->huge ? 1 : STEPS;
   bool more = true;
   for (int leaf = 0; leaf < 2 && more; leaf++) {
-    while (!is_wanted(h) && fill_one(h, leaf)) continue;
-    more = !is_wanted(h);
+    while ((more = steps > 0 && !is_wanted(h)) && fill_one(h, leaf)) steps--;
   }
   if (!more) at_store(&h->reserve.low, 1);
   at_store(&h->reserve.busy, 0);
+}
+
+void reserve_give_up(gch_heap *h) {
+  for (int leaf = 0; leaf < 2; leaf++) at_store_relaxed(&h->reserve.want[leaf], 0);
 }
 
 void reserve_forget(gch_heap *h) {

@@ -110,10 +110,10 @@ struct world {
   uint32_t markers;          /* [atomic seq] markers that are at work beside mutators: they stop as mutators do */
 };
 
-/* Who may hold a unit of the running move, or what goes with one: gc/claims.h. */
+/* Who may hold a unit of the running move, what goes with one, or free blocks that are being given memory: gc/claims.h. */
 struct claims {
   uint32_t inside; /* [atomic seq] threads */
-  uint32_t closed; /* [atomic seq] by a fork() */
+  uint32_t closed; /* [atomic seq] by a fork(), or by who pauses for the whole heap */
 };
 
 /* Of the concurrent major that runs, its driver's; gc/drive.h. */
@@ -231,9 +231,9 @@ struct reserve {
   uint32_t want[2]; /* [atomic, cycle writes] so many, by leaf */
   uint32_t low;     /* [atomic] there are fewer */
   uint32_t busy;    /* [atomic] somebody fills */
-  uint32_t
-      arena; /* [atomic; written under the lock of its space] in which blocks are being given memory; ARENA_NOWHERE: in none */
+  uint32_t arena; /* [atomic; written under the lock of its space] where blocks are given memory; or ARENA_NOWHERE */
   uint32_t blocks; /* [lock of that space] which: nobody takes them */
+  uint64_t minors; /* [controller] that there had been at the last tick of gc/release.h */
 };
 
 struct moved { /* [atomic] since creation; a cycle reports differences */

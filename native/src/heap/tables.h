@@ -58,7 +58,8 @@ enum arena_fate { ARENA_EMPTIES = 0, ARENA_STAYS, ARENA_RELOCATES };
 /* All zero: nothing in it, no memory. `used`, `populated` and `huge` mean the same in every space (a bit is a block):
  *
  *   used       its state is not FREE. Large: some page of it belongs to an object, or is reserved for one (`large.pages`).
- *   populated  all its pages are present. In a block whose bit is clear, present are
+ *   populated  all its pages are present. In a block whose bit is clear, and that is not being given memory
+ *                (gc/reserve.h), present are
  *                of small objects, old or young: none, so what is used has its bit
  *                of large ones: those that belong to an object, so blocks have their bits all together, with `huge`, or not
  *   huge       its memory came in one piece, while huge pages were asked for, and goes so. Of large objects: no page of
