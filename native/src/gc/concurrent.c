@@ -44,14 +44,16 @@ static void look_around(struct batch *b) {
   if (trims) at_add_relaxed(&b->heap->moved.released, frames_trim(b->heap));
 }
 
-/* Somebody forks, or promotion needs memory: what is held is published, or given back. */
+/* Somebody forks, or promotion needs memory (if frames have left some of the staging budget): what is held is published, or given
+ * back. */
 static inline void let_others_pass(struct batch *b) {
   gch_heap *h = b->heap;
-  if (gch_likely(!claims_wanted(h) && !reserve_is_due(h))) return;
+  bool fills = reserve_is_due(h) && !frames_spent(h);
+  if (gch_likely(!claims_wanted(h) && !fills)) return;
   batch_end(b);
   claims_leave(h);
   GCH_POINT(worker_rests);
-  if (reserve_is_due(h)) reserve_fill(h);
+  if (fills) reserve_fill(h);
   claims_enter(h);
   batch_begin(b, h, GCH_ACTOR_WORKER);
 }

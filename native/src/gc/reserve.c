@@ -1,7 +1,6 @@
 #include "gc/reserve.h"
 
 #include "gc/claims.h"
-#include "heap/frames.h"
 #include "heap/small.h"
 
 enum {
@@ -143,18 +142,13 @@ static bool fill_one(gch_heap *h, bool leaf) {
   return filled;
 }
 
-/* Somebody waits, or needs the CPU more, or the memory: what a move holds and the reserve share the staging budget. */
-static bool is_wanted(const gch_heap *h) {
-  return at_load(&h->world.stop) != 0 || (at_load(&h->phase) == GCH_PHASE_MOVE && frames_spent(h));
-}
-
 void reserve_fill(gch_heap *h) {
   if (at_load(&h->closing) != 0 || at_xchg(&h->reserve.busy, 1) != 0) return;
   (void)at_xchg(&h->reserve.low, 0); /* a minor that ends from now on looks for itself */
   int steps = h->huge ? 1 : STEPS;
   bool more = true;
   for (int leaf = 0; leaf < 2 && more; leaf++) {
-    while ((more = steps > 0 && !is_wanted(h)) && fill_one(h, leaf)) steps--;
+    while ((more = steps > 0 && at_load(&h->world.stop) == 0) && fill_one(h, leaf)) steps--;
   }
   if (!more) at_store(&h->reserve.low, 1);
   at_store(&h->reserve.busy, 0);

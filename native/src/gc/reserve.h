@@ -8,14 +8,14 @@
  *   at rest     the controller, which is woken
  *   MARK        a marker, which has left (gc/safepoint.h) meanwhile: pauses do not wait for it. (Between the sweep, which gives
  *               back what is free, and the flip, for which memory is populated by its own rule, there is none.)
- *   MOVE        a worker, which holds no unit meanwhile
+ *   MOVE        a worker, which holds no unit meanwhile, as long as frames have not spent the staging budget
  *
  *   free, without memory --lock, FILLING--> nobody takes it --populated; lock--> free, with memory
- *                                                           --refused; lock----> as before; no more is tried there until the next minor
+ *                                                           --refused; lock----> as before, until after the next minor
  *
- * Whoever fills counts as inside (gc/claims.h): fork(), a major that moves in its pause and who looks at the whole heap (cycle_inspect) find nothing that is being filled.
- * What is not needed any more goes back as all that is free does (gc/release.h): without minors it wants less and less. So there is no reserve where that is to be at once,
- * and none without a controller. */
+ * Whoever fills counts as inside (gc/claims.h): fork(), a major that moves in its pause and who looks at the whole heap
+ * (cycle_inspect) find nothing that is being filled. What is not needed any more goes back as all that is free does (gc/release.h):
+ * without minors less and less is wanted. So there is no reserve where that is to go at once, and none without a controller. */
 #ifndef GC_RESERVE_H
 #define GC_RESERVE_H
 
