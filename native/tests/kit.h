@@ -41,6 +41,9 @@ enum { KIT_A = 16, KIT_B = 24, KIT_C = 32, KIT_REFS = 16, KIT_BYTES = 16 }; /* o
 
 /* What heaps of a test get: 0, or GCH_GROWTH_NEVER where a major of its own accord would be in the way of one that is held up. */
 static uint32_t kit_growth;
+/* So: 0, or GCH_DECAY_NOW where a test looks at tables, or counts calls or memory, that the controller would change at rest, too: it
+ * gives memory ahead and takes it back. */
+static uint32_t kit_decay;
 
 static inline gch_config kit_config(gch_mover mover, uint64_t max_mib, uint64_t nursery_kib) {
   gch_config c;
@@ -49,6 +52,7 @@ static inline gch_config kit_config(gch_mover mover, uint64_t max_mib, uint64_t 
   c.max_bytes = max_mib << 20;
   c.nursery_bytes = nursery_kib << 10;
   c.growth_percent = kit_growth;
+  c.decay_ms = kit_decay;
   return c;
 }
 

@@ -406,6 +406,7 @@ static void consumers_meet(void) {
 }
 
 int main(void) {
+  kit_decay = GCH_DECAY_NOW;
   kit_growth = GCH_GROWTH_NEVER;
   if (!huge_available("test_huge")) return CHECK_EXIT_SKIPPED;
   kit_watchdog(90);

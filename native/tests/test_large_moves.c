@@ -118,7 +118,6 @@ static void check_slices(uint32_t region, uint32_t most) {
 static void play_tops(gch_mover mover, gch_huge huge) {
   if (!open_kit(mover, huge)) return;
   const uint64_t slots = kit_scaled(300000, 8);
-  kit.heap->config.decay_ms = GCH_DECAY_NOW; /* nothing is there ahead */
   uint32_t most[4 * SPACE_REGIONS] = {0};
   GCH_FRAME(kit.m, root, 3);
   root[0] = numbered(slots, 2);
@@ -495,7 +494,6 @@ static void pieces(void) { each_mover(play_pieces); }
 /* Nothing dies: what is given back was copied before, and counts once. */
 static void play_release(gch_mover mover, gch_huge huge) {
   if (!open_kit(mover, huge)) return;
-  kit.heap->config.decay_ms = GCH_DECAY_NOW; /* no memory is there ahead that a major would give back, too */
   GCH_FRAME(kit.m, root, 2);
   root[0] = numbered(1000000, 997);
   root[1] = filled(9000000, 9);
@@ -548,6 +546,7 @@ static void neighbours_of_closed_pages(void) { neighbours_of_armed_pages(GCH_MOV
 static void neighbours_of_missing_pages(void) { neighbours_of_armed_pages(GCH_MOVER_MOVE); }
 
 int main(void) {
+  kit_decay = GCH_DECAY_NOW;
   kit_growth = GCH_GROWTH_NEVER;
   kit_watchdog(90);
   RUN(go_round_in_pause);

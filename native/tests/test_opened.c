@@ -250,6 +250,7 @@ static void closed_arenas_give_what_was_there(void) {
 }
 
 int main(void) {
+  kit_decay = GCH_DECAY_NOW;
   kit_growth = GCH_GROWTH_NEVER;
   if (!huge_available("test_opened")) return CHECK_EXIT_SKIPPED;
   kit_watchdog(90);

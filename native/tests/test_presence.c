@@ -339,6 +339,7 @@ static void holes_in_the_pause(void) {
 }
 
 int main(void) {
+  kit_decay = GCH_DECAY_NOW;
   kit_growth = GCH_GROWTH_NEVER;
   if (access("/proc/self/pagemap", R_OK) != 0 || access("/proc/self/smaps", R_OK) != 0) {
     printf("  SKIP test_presence: of all movers, move too: no /proc\n");

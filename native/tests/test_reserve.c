@@ -248,7 +248,7 @@ static void refused(void) {
     root[0] = kit_refs(&kit, MOST);
     uint64_t kept = hold_a_step(&root[0], 0);
     uint32_t arena = at_load(&kit.heap->reserve.arena), blocks = kit.heap->reserve.blocks;
-    CHECK_EQ(gch_inject(kit.heap, "populate:ENOMEM@times=1", NULL), GCH_OK);
+    CHECK_EQ(gch_inject(kit.heap, "populate:ENOMEM", NULL), GCH_OK);
     let_go();
     gch_inject(kit.heap, "", NULL);
     CHECK_EQ(kit.heap->reserve.arena, ARENA_NOWHERE);

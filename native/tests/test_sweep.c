@@ -131,6 +131,7 @@ static void all_calls_were_met(void) {
 }
 
 int main(void) {
+  kit_decay = GCH_DECAY_NOW;
   kit_watchdog(90);
   RUN(in_the_pause);
   RUN(in_the_pause_with_huge_pages);

@@ -313,6 +313,7 @@ static void frames_at_rest(void) {
 }
 
 int main(void) {
+  kit_decay = GCH_DECAY_NOW;
   alarm(110);
   RUN(arenas_of_small_pages);
   RUN(arenas_of_huge_pages);
