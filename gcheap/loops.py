@@ -76,17 +76,13 @@ class Loop(Runner[LoopResult]):
         config.steps = steps
         config.seed = seed
         super().__init__(
-            "loop", config, heap, gap_ns=gap_ns, gap_capacity=gap_capacity, seconds=seconds
-        )
-
-    def _convert(self, raw: Any, stamps: dict[str, Any]) -> LoopResult:
-        return LoopResult(
-            stores=int(raw.stores),
-            allocs=int(raw.allocs),
-            misses=int(raw.misses),
-            failed_allocs=int(raw.failed_allocs),
-            checksum=int(raw.checksum),
-            **stamps,
+            "loop",
+            LoopResult,
+            config,
+            heap,
+            gap_ns=gap_ns,
+            gap_capacity=gap_capacity,
+            seconds=seconds,
         )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -48,11 +47,12 @@ class Stamps:
 Result = TypeVar("Result", bound=Stamps)
 
 
-class Runner(ABC, Generic[Result]):
+class Runner(Generic[Result]):
     """A native thread that works until it is stopped.
 
     Args:
         kind: of the workload: the native functions are ``{kind}_start``, ``_ops`` and ``_finish``.
+        result: what it makes; fields that Stamps has not are counters of ``{kind}_result``.
         config: a ``{kind}_config *``; its stamps are set here.
         heap: what it works on; None: no heap.
         gap_ns: note gaps between operations longer than this; ``gap_capacity`` of them.
@@ -64,6 +64,7 @@ class Runner(ABC, Generic[Result]):
     def __init__(
         self,
         kind: str,
+        result: type[Result],
         config: Any,
         heap: Heap | None,
         *,
@@ -73,6 +74,7 @@ class Runner(ABC, Generic[Result]):
     ) -> None:
         self.result: Result | None = None
         self._kind = kind
+        self._result_type = result
         self._config = config
         self._heap = heap
         self._run: Any = None
@@ -84,10 +86,6 @@ class Runner(ABC, Generic[Result]):
         stamps.gap_capacity = gap_capacity
         stamps.ops_by_ms = ffi.cast("uint32_t *", self._ops_by_ms.ctypes.data)
         stamps.ms_capacity = len(self._ops_by_ms)
-
-    @abstractmethod
-    def _convert(self, raw: Any, stamps: dict[str, Any]) -> Result:
-        """Make a result of the native one and the fields of Stamps."""
 
     def start(self) -> Self:
         """Start the thread; return when it is attached."""
@@ -118,7 +116,11 @@ class Runner(ABC, Generic[Result]):
         run, self._run = self._run, None
         raw = ffi.new(f"{self._kind}_result *")
         getattr(lib, f"{self._kind}_finish")(run, now, raw)
-        self.result = self._convert(raw, self._stamps(raw.stamps))
+        found = self._stamps(raw.stamps)
+        for one in fields(self._result_type):
+            if one.name not in found:
+                found[one.name] = int(getattr(raw, one.name))
+        self.result = self._result_type(**found)
         return self.result
 
     def _stamps(self, raw: Any) -> dict[str, Any]:

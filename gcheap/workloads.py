@@ -112,17 +112,13 @@ class Beside(Runner[BesideResult]):
         config.garbage_bytes = GARBAGE_BYTES
         config.max_ops = max_ops
         super().__init__(
-            "beside", config, heap, gap_ns=gap_ns, gap_capacity=gap_capacity, seconds=seconds
-        )
-
-    def _convert(self, raw: Any, stamps: dict[str, Any]) -> BesideResult:
-        return BesideResult(
-            steps=int(raw.steps),
-            stores=int(raw.stores),
-            allocs=int(raw.allocs),
-            failed_allocs=int(raw.failed_allocs),
-            checksum=int(raw.checksum),
-            **stamps,
+            "beside",
+            BesideResult,
+            config,
+            heap,
+            gap_ns=gap_ns,
+            gap_capacity=gap_capacity,
+            seconds=seconds,
         )
 
 

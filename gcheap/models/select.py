@@ -114,7 +114,7 @@ def _minor(mutant: str | None) -> Actor[State]:
     def world_stop(s: State) -> Answer[State]:
         return None if s.cycle else s._replace(cycle="minor", stopped=True)
 
-    def cards_scan(s: State) -> Answer[State]:
+    def cards_visit(s: State) -> Answer[State]:
         if s.busy:
             return None
         return s._replace(dirty=False) if s.dirty else jump("told", s)
@@ -122,7 +122,7 @@ def _minor(mutant: str | None) -> Actor[State]:
     def told(s: State) -> State:
         return s._replace(cycle="", stopped=False)
 
-    return Actor("minor", [world_stop, cards_scan, *_told(mutant), told])
+    return Actor("minor", [world_stop, cards_visit, *_told(mutant), told])
 
 
 def _driver(mutant: str | None) -> Actor[State]:
@@ -201,7 +201,7 @@ CASE = Case(
      "src/gc/cycle.c"),
     ("summary_anywhere", "notes", "noted", "begin_selecting", "begin_arming", "select_arena",
      "arm_small", "arm_recalled", "flip_regions", "flip_pause", "minor_collect", "block_assign",
-     "small_take", "cards_scan"),
+     "small_take", "cards_visit"),
     build,
     MUTANTS,
 )  # fmt: skip

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -191,6 +192,15 @@ static inline void kit_join(struct kit *k, pthread_t thread) {
   gch_native_enter(k->m);
   pthread_join(thread, NULL);
   gch_native_leave(k->m);
+}
+
+/* Waits for a child of fork(); its status. */
+static inline int kit_wait_child(struct kit *k, pid_t child) {
+  int status = -1;
+  gch_native_enter(k->m);
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  gch_native_leave(k->m);
+  return status;
 }
 
 static inline void kit_end(struct kit *k, struct kit_request *request) { kit_join(k, request->thread); }

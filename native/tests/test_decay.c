@@ -6,8 +6,6 @@
 #include "heap/small.h"
 #include "kit.h"
 
-#include <sys/wait.h>
-
 /* --- policy ----------------------------------------------------------------------------------------------------- */
 
 /* Nothing within the time, then a part with each tick, all of it within the same time again. */
@@ -179,7 +177,6 @@ static void fork_amidst(void) {
 #ifdef __SANITIZE_THREAD__
   return; /* it has no children of processes with threads (but see test_fork.c) */
 #endif
-  int status = 0;
   gch_config c = kit_config(GCH_MOVER_MOVE, 8, 256);
   c.gc_threads = 2;
   c.decay_ms = 80;
@@ -200,10 +197,7 @@ static void fork_amidst(void) {
   pid_t child = fork();
   if (child == 0) _exit(free_frames() == all ? 0 : 1);
   gch_inject(kit.heap, "", NULL);
-  gch_native_enter(kit.m);
-  CHECK_EQ(waitpid(child, &status, 0), child);
-  gch_native_leave(kit.m);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(kit_wait_child(&kit, child), 0);
   GCH_FRAME_END(kit.m);
   kit_close(&kit);
 }

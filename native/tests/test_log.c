@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "heap/diary.h"
 #include "kit.h"
@@ -189,7 +188,6 @@ static void *collect_in_own_heap(void *arg) {
 static void lines_do_not_mix(void) {
   pthread_t threads[3];
   struct kit k;
-  int status = -1;
   unlink(json);
   if (!open_with(&k, GCH_MOVER_MEMCPY, json)) return;
   fflush(NULL);
@@ -202,10 +200,7 @@ static void lines_do_not_mix(void) {
   for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, collect_in_own_heap, NULL);
   for (int i = 0; i < 300; i++) kit_minor(&k, false);
   for (int i = 0; i < 3; i++) kit_join(&k, threads[i]);
-  gch_native_enter(k.m);
-  CHECK_EQ(waitpid(child, &status, 0), child);
-  gch_native_leave(k.m);
-  CHECK_EQ(status, 0);
+  CHECK_EQ(kit_wait_child(&k, child), 0);
   kit_close(&k);
   read_file(json);
   CHECK_EQ(whole_lines("gcheap: ", ""), 1500);

@@ -2,7 +2,7 @@
  * pinned young blocks, lack of memory. */
 #include "gc/minor.h"
 
-#include "gc/cards.h"
+#include "gc/mark_internal.h"
 #include "kit.h"
 
 static struct kit kit;
@@ -100,6 +100,31 @@ static void old_to_young(void) {
   kit_verify(&kit);
   GCH_FRAME_END(kit.m);
   kit_close(&kit);
+}
+
+/* More slots lead to young objects than markers list for the move (gc/marker.c): the rest is found under its cards again. */
+static void more_than_is_listed(void) {
+  enum { COUNT = 30000 };
+  for (uint32_t threads = 1; threads <= 2; threads++) {
+    gch_config c = kit_config(GCH_MOVER_MEMCPY, 128, 4096);
+    c.promote_age = 2;
+    c.gc_threads = threads;
+    if (!kit_open(&kit, &c)) return;
+    GCH_FRAME(kit.m, root, 1);
+    root[0] = kit_refs(&kit, COUNT);
+    CHECK(COUNT > threads * LISTED);
+    for (uint64_t i = 0; i < COUNT; i++) kit_put_node(&kit, &root[0], i, i);
+    for (int j = 0; j < 4; j++) {
+      CHECK_EQ(is_young(kit_at(root[0], COUNT - 1)), j < 3);
+      CHECK_EQ(dirty_cards() >= COUNT * 8 / CARD_BYTES, j < 3);
+      kit_minor(&kit, false);
+      for (uint64_t i = 0; i < COUNT; i++)
+        if (!CHECK_EQ(*kit_number(kit_at(root[0], i)), i)) return;
+      kit_verify(&kit);
+    }
+    GCH_FRAME_END(kit.m);
+    kit_close(&kit);
+  }
 }
 
 /* Only the slot whose card is dirty keeps its object; a store that was overwritten keeps nothing. */
@@ -228,6 +253,7 @@ int main(void) {
   RUN(promote_everything);
   RUN(the_dead_cost_nothing);
   RUN(old_to_young);
+  RUN(more_than_is_listed);
   RUN(overwritten);
   RUN(straddling_cards);
   RUN(dense_arenas_of_small_pages);

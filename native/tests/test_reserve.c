@@ -2,8 +2,6 @@
  * being given memory, and what becomes of them if there is none. */
 #include "gc/reserve.h"
 
-#include <sys/wait.h>
-
 #include "heap/small.h"
 #include "kit.h"
 
@@ -121,8 +119,12 @@ static void filled_in_each_phase(void) {
   }
 }
 
-/* Keeps more and more until a step is held up. */
-static uint64_t hold_a_step(gch_ref *root, uint64_t from) {
+enum { MOST = 1000000 };
+
+/* Keeps more and more in a new array until a step is held up: how much, and of what blocks. */
+static uint64_t hold_a_step(gch_ref *root, uint32_t *arena, uint32_t *blocks) {
+  uint64_t from = 0;
+  *root = kit_refs(&kit, MOST);
   at_store(&gch_hook_fn, note_fill);
   at_store(&hold, 1);
   for (int i = 0; i < 200 && !at_load(&held); i++, from += 4000) {
@@ -133,6 +135,9 @@ static uint64_t hold_a_step(gch_ref *root, uint64_t from) {
     gch_native_leave(kit.m);
   }
   CHECK(at_load(&held) != 0);
+  *arena = at_load(&kit.heap->reserve.arena);
+  *blocks = kit.heap->reserve.blocks;
+  CHECK(*arena != ARENA_NOWHERE && *blocks != 0);
   return from;
 }
 
@@ -142,17 +147,13 @@ static void let_go(void) {
   at_store(&gch_hook_fn, NULL);
 }
 
-enum { MOST = 1000000 };
-
 /* Nobody takes what is being given memory, nobody waits for it, and promotion comes back to it. */
 static void passed_by_minors(void) {
+  uint32_t arena, blocks;
   for (int huge = 0; huge < 2; huge++) {
     if (!open_as(GCH_MOVER_MOVE, huge ? GCH_HUGE_ON : GCH_HUGE_OFF, 0)) return;
     GCH_FRAME(kit.m, root, 1);
-    root[0] = kit_refs(&kit, MOST);
-    uint64_t kept = hold_a_step(&root[0], 0);
-    uint32_t arena = at_load(&kit.heap->reserve.arena), blocks = kit.heap->reserve.blocks;
-    CHECK(arena != ARENA_NOWHERE && blocks != 0);
+    uint64_t kept = hold_a_step(&root[0], &arena, &blocks);
     for (int i = 0; i < 5; i++, kept += 20000) { /* more than an arena */
       keep(&root[0], kept, kept + 20000);
       kit_minor(&kit, true);
@@ -187,12 +188,12 @@ static void *let_go_when_wanted(void *arg) {
 }
 
 static void waited_for_by_a_pause(void) {
+  uint32_t arena, blocks;
   pthread_t thread;
   for (int huge = 0; huge < 2; huge++) {
     if (!open_as(GCH_MOVER_MOVE, huge ? GCH_HUGE_ON : GCH_HUGE_OFF, 0)) return;
     GCH_FRAME(kit.m, root, 1);
-    root[0] = kit_refs(&kit, MOST);
-    uint64_t kept = hold_a_step(&root[0], 0);
+    uint64_t kept = hold_a_step(&root[0], &arena, &blocks);
     pthread_create(&thread, NULL, let_go_when_wanted, NULL);
     kit_major(&kit, GCH_POLICY_ALL, false, true);
     kit_join(&kit, thread);
@@ -205,16 +206,16 @@ static void waited_for_by_a_pause(void) {
 }
 
 static void waited_for_by_fork(void) {
+  uint32_t arena, blocks;
 #ifdef __SANITIZE_THREAD__
   return; /* it has no children of processes with threads (but see test_fork.c) */
 #endif
   pthread_t thread;
   for (int huge = 0; huge < 2; huge++) {
-    int status = 0, failures = check_failures;
+    int failures = check_failures;
     if (!open_as(GCH_MOVER_MOVE, huge ? GCH_HUGE_ON : GCH_HUGE_OFF, 0)) return;
     GCH_FRAME(kit.m, root, 1);
-    root[0] = kit_refs(&kit, MOST);
-    uint64_t kept = hold_a_step(&root[0], 0);
+    uint64_t kept = hold_a_step(&root[0], &arena, &blocks);
     pthread_create(&thread, NULL, let_go_when_wanted, NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -229,10 +230,7 @@ static void waited_for_by_fork(void) {
     }
     kit_join(&kit, thread);
     let_go();
-    gch_native_enter(kit.m);
-    CHECK_EQ(waitpid(child, &status, 0), child);
-    gch_native_leave(kit.m);
-    CHECK_EQ(status, 0);
+    CHECK_EQ(kit_wait_child(&kit, child), 0);
     kit_verify(&kit);
     check_kept(root[0], kept);
     GCH_FRAME_END(kit.m);
@@ -242,12 +240,11 @@ static void waited_for_by_fork(void) {
 
 /* The kernel has no memory for it: nothing is lost, and it is tried again after a minor. */
 static void refused(void) {
+  uint32_t arena, blocks;
   for (int huge = 0; huge < 2; huge++) {
     if (!open_as(GCH_MOVER_MOVE, huge ? GCH_HUGE_ON : GCH_HUGE_OFF, 0)) return;
     GCH_FRAME(kit.m, root, 1);
-    root[0] = kit_refs(&kit, MOST);
-    uint64_t kept = hold_a_step(&root[0], 0);
-    uint32_t arena = at_load(&kit.heap->reserve.arena), blocks = kit.heap->reserve.blocks;
+    uint64_t kept = hold_a_step(&root[0], &arena, &blocks);
     CHECK_EQ(gch_inject(kit.heap, "populate:ENOMEM", NULL), GCH_OK);
     let_go();
     gch_inject(kit.heap, "", NULL);

@@ -260,7 +260,6 @@ const char *__tsan_default_options(void) { return "die_after_fork=0:detect_deadl
 static void forked(const char *point) {
   for (int mode = 0; mode < GCH_FAULT_COUNT; mode++) {
     struct kit_request request;
-    int status = -1;
     if (!open_as((gch_fault_mode)mode, true)) return;
     GCH_FRAME(kit.m, root, 2);
     make_thinned(root);
@@ -282,10 +281,7 @@ static void forked(const char *point) {
       fflush(NULL);
       _exit(check_failures == before ? 0 : 1);
     }
-    gch_native_enter(kit.m);
-    CHECK_EQ(waitpid(pid, &status, 0), pid);
-    gch_native_leave(kit.m);
-    CHECK_EQ(status, 0);
+    CHECK_EQ(kit_wait_child(&kit, pid), 0);
     hold_off(&kit, &request);
     check_moved(root[0]);
     GCH_FRAME_END(kit.m);

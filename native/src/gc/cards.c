@@ -5,7 +5,17 @@
 #include "heap/unit.h"
 #include "os/thread.h"
 
-enum { CACHE_LINE = 64 };
+enum { CACHE_LINE = 64, CARDS_AHEAD = 16 };
+
+/* One thread's way. It visits a few cards behind those that it finds: what has been stored at random lies anywhere, and is on its way
+ * from memory meanwhile. */
+struct card_scan {
+  gch_heap *heap;
+  card_visit visit;
+  void *context;
+  uint32_t found, visited;
+  size_t cards[CARDS_AHEAD]; /* found and not visited yet */
+};
 
 void cards_begin(const gch_heap *h, struct card_walk *w) {
   uint32_t first;
@@ -13,7 +23,8 @@ void cards_begin(const gch_heap *h, struct card_walk *w) {
   at_store_relaxed(&w->next, 0); /* who shares it is told by the team */
 }
 
-bool cards_next_arena(const gch_heap *h, struct card_walk *w, uint32_t *out) {
+/* The next dirty arena; false: no more. */
+static bool next_arena(const gch_heap *h, struct card_walk *w, uint32_t *out) {
   for (;;) {
     uint64_t i =
         at_add(&w->next, 1); /* orders what workers say of themselves (gc/marker.c, gc/minor.c) with what they take */
@@ -106,7 +117,7 @@ static void find_card(struct card_scan *s, size_t card) {
   s->cards[s->found++ % CARDS_AHEAD] = card;
 }
 
-void cards_scan(struct card_scan *s, uint32_t arena) {
+static void cards_scan(struct card_scan *s, uint32_t arena) {
   gch_heap *h = s->heap;
   size_t first = (size_t)arena * ARENA_CARDS;
   const uint64_t *words = (const uint64_t *)(const void *)&h->tables.cards[first];
@@ -119,6 +130,9 @@ void cards_scan(struct card_scan *s, uint32_t arena) {
   }
 }
 
-void cards_scan_end(struct card_scan *s) {
-  while (s->visited != s->found) visit_card(s, s->cards[s->visited++ % CARDS_AHEAD]);
+void cards_visit(gch_heap *h, struct card_walk *walk, card_visit visit, void *context) {
+  struct card_scan s = {.heap = h, .visit = visit, .context = context};
+  uint32_t arena;
+  while (next_arena(h, walk, &arena)) cards_scan(&s, arena);
+  while (s.visited != s.found) visit_card(&s, s.cards[s.visited++ % CARDS_AHEAD]);
 }

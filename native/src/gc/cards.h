@@ -18,8 +18,6 @@ struct card_walk {
 };
 /* World stopped. */
 void cards_begin(const gch_heap *heap, struct card_walk *walk);
-/* The next dirty arena; false: no more. */
-bool cards_next_arena(const gch_heap *heap, struct card_walk *walk, uint32_t *out);
 
 /* Called for every dirty card with each part [from, to) of an object's bytes that lies in it. */
 struct card_part {
@@ -30,20 +28,9 @@ struct card_part {
 };
 typedef void (*card_visit)(const struct card_part *part, void *context);
 
-/* One thread's way through dirty cards, those of several arenas one after the other. A card (and its arena's byte) is cleared before
- * it is visited, so that the visitor may mark it again. It visits a few cards behind those that it
- * finds: what has been stored at random lies anywhere, and is on its way from memory meanwhile. */
-enum { CARDS_AHEAD = 16 };
-struct card_scan {
-  gch_heap *heap;
-  card_visit visit;
-  void *context;
-  uint32_t found, visited;
-  size_t cards[CARDS_AHEAD]; /* found and not visited yet */
-};
-void cards_scan(struct card_scan *scan, uint32_t arena);
-/* Visits what is left. */
-void cards_scan_end(struct card_scan *scan);
+/* Visits what dirty cards hold, an arena after the other, beside others that share the walk, until none is left. A card (and its
+ * arena's byte) is cleared before it is visited, so that the visitor may mark it again. */
+void cards_visit(gch_heap *heap, struct card_walk *walk, card_visit visit, void *context);
 
 /* A slot under a dirty card that led to a young object: found as a minor marks, so that its move need not look for it again (of the
  * eight lines of a card it is one). Who has no room for what a card holds leaves that dirty instead. */

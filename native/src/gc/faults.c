@@ -30,8 +30,8 @@ static uint64_t ended; /* [atomic] moves of all heaps: counted before everything
 /* Enters; false: no move is going on, and whatever was touched is present. Leave in either case. The order of counter and
  * phase matters (Dekker): either we see the phase end, or the drain sees us. */
 static bool enter(gch_heap *h) {
-  if (at_load_seq(&h->phase) <
-      GCH_PHASE_MOVE) { /* who pauses for the whole heap has closed claims, and may be the one who asks */
+  /* Who pauses for the whole heap has closed claims, and may be the one who asks. */
+  if (at_load_seq(&h->phase) < GCH_PHASE_MOVE) {
     at_add_seq(&h->claims.inside, 1);
     return false;
   }

@@ -196,8 +196,10 @@ uint32_t mark_young_slots(const gch_heap *h, uint64_t *next, const struct card_s
   uint64_t i = at_add_relaxed(next, 1); /* the mark is over */
   for (uint32_t k = 0; k < s->count; k++) {
     uint64_t count = s->markers[k].young_count, from = i * SLOTS_AT_A_TIME;
-    *first = s->markers[k].young + from;
-    if (from < count) return (uint32_t)(count - from < SLOTS_AT_A_TIME ? count - from : SLOTS_AT_A_TIME);
+    if (from < count) {
+      *first = s->markers[k].young + from;
+      return (uint32_t)(count - from < SLOTS_AT_A_TIME ? count - from : SLOTS_AT_A_TIME);
+    }
     i -= div_ceil(count, SLOTS_AT_A_TIME);
   }
   return 0;

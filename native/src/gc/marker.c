@@ -402,12 +402,7 @@ struct marker *marker_come(struct marking *s, uint32_t worker, uint32_t workers,
 
 void marker_visit_roots(struct marker *m) { roots_visit(m->heap, m->all->minor ? root_minor : root_major, m); }
 
-void marker_visit_cards(struct marker *m, struct card_walk *walk) {
-  struct card_scan scan = {.heap = m->heap, .visit = card_slots, .context = m};
-  uint32_t arena;
-  while (cards_next_arena(m->heap, walk, &arena)) cards_scan(&scan, arena);
-  cards_scan_end(&scan);
-}
+void marker_visit_cards(struct marker *m, struct card_walk *walk) { cards_visit(m->heap, walk, card_slots, m); }
 
 void marker_mark_roots(struct marker *m) {
   roots_visit(m->heap, root_begin, m);

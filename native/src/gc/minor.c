@@ -279,11 +279,8 @@ static void fix_listed(struct minor *m) {
  * all arenas taken. */
 static void clean_cards(struct minor *m) {
   gch_heap *h = m->heap;
-  struct card_scan scan = {.heap = h, .visit = fix_card, .context = h};
-  uint32_t arena;
   at_add_seq(&m->cleaning, 1);
-  while (cards_next_arena(h, &m->cards, &arena)) cards_scan(&scan, arena);
-  cards_scan_end(&scan);
+  cards_visit(h, &m->cards, fix_card, h);
   at_sub(&m->cleaning, 1);
   for (uint32_t spins = 0; at_load_seq(&m->cleaning) != 0; spins++)
     if (spins < 1000)
