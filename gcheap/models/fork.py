@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gcheap.explore import Actor, Answer, Model, Step, check, jump, replaced
 from gcheap.models import Case
+from gcheap.models._claims import gate
 from gcheap.models._memory import Memory, cpu
 
 ARMED, BUSY, MAPPED = "ARMED", "BUSY", "MAPPED"
@@ -59,32 +60,6 @@ class State(NamedTuple):
     child: Child | None = None
 
 
-def _gate(who: int, mutant: str | None) -> list[Step[State]]:
-    """Who wants to claim counts itself, then looks; where claims are closed it comes again."""
-
-    def closed(s: State) -> bool:
-        return s.memory.load(who, "closed") != 0
-
-    def claims_enter(s: State) -> State:
-        return s._replace(inside=s.inside + 1)
-
-    def look(s: State) -> Answer[State]:
-        return s if closed(s) else jump("claim", s)
-
-    def gate(s: State) -> State:
-        return s._replace(inside=s.inside - 1)
-
-    def wait_open(s: State) -> Answer[State]:
-        return None if closed(s) else jump("claims_enter", s)
-
-    def look_first(s: State) -> State | None:
-        return None if closed(s) else s
-
-    if mutant == "looks_before_it_counts":
-        return [look_first, claims_enter]
-    return [claims_enter, look, gate, wait_open]
-
-
 def _producer(who: int, mutant: str | None, *, done: str) -> list[Step[State]]:
     """A unit behind the gate: claim, make, publish, leave. ``done``: where it goes on."""
 
@@ -107,7 +82,7 @@ def _producer(who: int, mutant: str | None, *, done: str) -> list[Step[State]]:
     def claims_leave(s: State) -> Answer[State]:
         return jump(done, s._replace(inside=s.inside - 1))
 
-    return [*_gate(who, mutant), claim, publish, unit_published, claims_leave]
+    return [*gate(who, "claim", mutant), claim, publish, unit_published, claims_leave]
 
 
 def _worker(mutant: str | None) -> Actor[State]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gcheap.explore import Actor, Answer, Model, Step, check, jump, replaced
 from gcheap.models import Case
+from gcheap.models._claims import gate
 from gcheap.models._memory import Memory, cpu
 
 BLOCKS = 3
@@ -67,34 +68,6 @@ def _lock(who: int) -> Step[State]:
 
 def _unlock(s: State) -> State:
     return s._replace(lock=NONE)
-
-
-def _gate(mutant: str | None) -> list[Step[State]]:
-    """As in `fork`."""
-
-    def closed(s: State) -> bool:
-        return s.memory.load(FILLER, "closed") != 0
-
-    def claims_enter(s: State) -> State:
-        return s._replace(inside=s.inside + 1)
-
-    def look(s: State) -> Answer[State]:
-        return s if closed(s) else jump("lock", s)
-
-    def gate(s: State) -> State:
-        return s._replace(inside=s.inside - 1)
-
-    def wait_open(s: State) -> Answer[State]:
-        return None if closed(s) else jump("claims_enter", s)
-
-    def look_first(s: State) -> Answer[State]:
-        return None if closed(s) else s
-
-    if mutant == "does_not_count":
-        return []
-    if mutant == "looks_before_it_counts":
-        return [look_first, claims_enter]
-    return [claims_enter, look, gate, wait_open]
 
 
 def _rest(mutant: str | None) -> list[Step[State]]:
@@ -180,7 +153,7 @@ def _filler(mutant: str | None) -> Actor[State]:
         [
             *_rest(mutant),
             reserve_fill,
-            *_gate(mutant),
+            *([] if mutant == "does_not_count" else gate(FILLER, "lock", mutant)),
             *find,
             reserve_filling,
             given,
